@@ -1,0 +1,91 @@
+"""The `ramos` command: the only place that prints and that decides exit codes.
+
+Owns: the top-level command, how errors are shown, and which module holds which command. Refuses:
+doing any of the work itself. Invariant: no traceback reaches a user, but for bugs and --debug.
+
+Command modules are loaded only when their command runs: a stick's processor is slow, and
+`ramos commit` need not pay for the image builder.
+"""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+import click
+
+from ramos import __version__
+from ramos.errors import EXIT_ERROR, RamosError
+
+EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
+# command name -> "module:attribute"
+COMMANDS: dict[str, str] = {}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are named."""
+
+    def __init__(self, *args: object, targets: Mapping[str, str], **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.targets = dict(targets)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(self.targets)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        target = self.targets.get(cmd_name)
+        if target is None:
+            return None
+        module, attribute = target.split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(
+    cls=LazyGroup,
+    targets=COMMANDS,
+    epilog=EPILOG_HINT,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="ramos")
+@click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
+def root(debug: bool) -> None:
+    """RAMOS: a system that lives in RAM, and keeps what you changed safe on a USB stick."""
+    if debug:
+        os.environ["RAMOS_DEBUG"] = "1"
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output, for machines."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def show_error(error: RamosError) -> None:
+    """What failed, and what to do about it, on standard error."""
+    click.echo(f"ramos: {error}", err=True)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+def main() -> None:
+    """Entry point: run, and turn what went wrong into a message and an exit code."""
+    try:
+        root(standalone_mode=False, prog_name="ramos")
+    except RamosError as error:
+        if os.environ.get("RAMOS_DEBUG"):
+            raise
+        show_error(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ramos: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)

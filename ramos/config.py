@@ -1,0 +1,197 @@
+"""What the user can set: /etc/ramos/ramos.toml and the drop-ins beside it.
+
+Owns: every key, its default, its meaning and its valid values. Refuses: reading files (text in,
+dataclass out). Invariant: a broken text never stops anything: `merge` gives the defaults for what
+it cannot read, together with the list of what was wrong.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+TomlError = tomllib.TOMLDecodeError
+
+
+def _key(default: Any, doc: str, low: int | None = None, high: int | None = None) -> Any:
+    """A key with its default, its documentation and its limits."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class SaveConfig:
+    """[save]: what is saved, and how much of the past is kept."""
+
+    keep: int = _key(5, "How many generations are kept besides pinned ones.", 2, 1000)
+    at_shutdown: bool = _key(True, "Save when the system goes down (never in clean mode).")
+    shutdown_wait_seconds: int = _key(
+        60, "How long a failed save at shutdown waits for an answer on the console.", 0, 3600
+    )
+    reserve_mib: int = _key(64, "Space on persist that a save never uses.", 0, 1 << 20)
+    max_layers: int = _key(8, "The longest chain of layers before they are compacted.", 1, 60)
+    wasted_percent: int = _key(
+        50, "Compact when this share of the saved bytes is hidden by newer ones.", 1, 100
+    )
+    compression_level: int = _key(3, "The zstd level of a layer.", 1, 22)
+    memory_mib: int = _key(96, "What the squashfs tools may use.", 32, 65536)
+    exclude: tuple[str, ...] = _key(
+        ("tmp/*", "var/tmp/*", "var/cache/apt/archives/*.deb", "var/cache/apk/*", "run/*"),
+        "Paths (shell patterns, without the leading /) that are never saved.",
+    )
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """[memory]: swap and the watch on the upper."""
+
+    swappiness: int = _key(10, "vm.swappiness while only RAM is in play.", 0, 200)
+    zram_swap: bool = _key(True, "Use compressed RAM as the first swap.")
+    swapfile: bool = _key(True, "Use the swapfile on the stick when memory is nearly out.")
+    swap_on_percent: int = _key(8, "Available memory below which the swapfile is used.", 1, 50)
+    swap_off_percent: int = _key(25, "Available memory above which it is released again.", 2, 90)
+    warn_percent: tuple[int, ...] = _key(
+        (80, 90, 95), "Fill levels of the upper at which everyone logged in is warned."
+    )
+
+
+@dataclass(frozen=True)
+class LinksConfig:
+    """[links]: the user's own files."""
+
+    enabled: bool = _key(True, "Link each entry of /persist/user into the home directory.")
+    user: str = _key("", "Whose home; empty: the user with the lowest id from 1000 on.")
+
+
+@dataclass(frozen=True)
+class HealthConfig:
+    """[health]: looking after the stick."""
+
+    scrub_days: int = _key(30, "How often everything stored is read and compared.", 1, 3650)
+    log_mib: int = _key(8, "The most that /persist/log may take.", 1, 1024)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings."""
+
+    save: SaveConfig = SaveConfig()
+    memory: MemoryConfig = MemoryConfig()
+    links: LinksConfig = LinksConfig()
+    health: HealthConfig = HealthConfig()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One effective value and the file that it comes from."""
+
+    key: str
+    value: object
+    source: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, where each value comes from, and what was wrong on the way."""
+
+    config: Config
+    settings: tuple[Setting, ...]
+    problems: tuple[str, ...]
+
+
+def merge(texts: Iterable[tuple[str, str]]) -> Loaded:
+    """Apply (file name, text) pairs in order, later ones over earlier ones."""
+    config = Config()
+    sources: dict[str, str] = {}
+    problems: list[str] = []
+    for name, text in texts:
+        try:
+            tables = tomllib.loads(text)
+        except TomlError as error:
+            problems.append(f"{name}: {error}; the whole file is ignored")
+            continue
+        for table, values in tables.items():
+            config = _apply_table(config, table, values, (name, text), sources, problems)
+    return Loaded(config, tuple(_list_settings(config, sources)), tuple(problems))
+
+
+def _apply_table(
+    config: Config,
+    table: str,
+    values: Any,
+    origin: tuple[str, str],
+    sources: dict[str, str],
+    problems: list[str],
+) -> Config:
+    name, text = origin
+    tables = [item.name for item in fields(config)]
+    if table not in tables or not isinstance(values, dict):
+        problems.append(
+            f"{name}:{_find_line(text, table)}: no table [{table}]{_nearest(table, tables)}"
+        )
+        return config
+    section = getattr(config, table)
+    known = {item.name: item for item in fields(section)}
+    for key, value in values.items():
+        where = f"{name}:{_find_line(text, key, table)}"
+        if key not in known:
+            problems.append(f"{where}: no key {table}.{key}{_nearest(key, known)}")
+            continue
+        checked, problem = _check_value(value, known[key].default, known[key].metadata)
+        if problem:
+            problems.append(f"{where}: {table}.{key} {problem}; the default stays")
+            continue
+        section = replace(section, **{key: checked})
+        sources[f"{table}.{key}"] = name
+    return replace(config, **{table: section})
+
+
+def _check_value(value: Any, default: Any, metadata: Any) -> tuple[Any, str]:
+    """The value as the dataclass wants it, or what is wrong with it."""
+    if isinstance(default, tuple):
+        wanted = type(default[0])
+        if not isinstance(value, list) or not all(type(item) is wanted for item in value):
+            return None, f"must be a list of {wanted.__name__} values"
+        return tuple(value), ""
+    if type(value) is not type(default):
+        return None, f"must be of type {type(default).__name__}, not {type(value).__name__}"
+    low, high = metadata["low"], metadata["high"]
+    if low is not None and not low <= value <= high:
+        return None, f"must be from {low} to {high}, not {value}"
+    return value, ""
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _find_line(text: str, key: str, table: str = "") -> int:
+    """The line on which a key (or, without `table`, a table) stands."""
+    inside = not table
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\s*([\w.-]+)\s*\]", line)
+        if header:
+            inside = header[1] == table or (not table and header[1] == key)
+            if not table and header[1] == key:
+                return number
+        elif inside and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
+            return number
+    return 1
+
+
+def _list_settings(config: Config, sources: dict[str, str]) -> Iterable[Setting]:
+    for table in fields(config):
+        section = getattr(config, table.name)
+        for item in fields(section):
+            key = f"{table.name}.{item.name}"
+            value = getattr(section, item.name)
+            yield Setting(key, value, sources.get(key, "default"), item.metadata["doc"])

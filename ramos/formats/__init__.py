@@ -1,0 +1,1 @@
+"""Package formats: one module each, with the same functions."""

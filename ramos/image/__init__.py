@@ -1,0 +1,1 @@
+"""Building a stick image: the bases, the disk, the pipeline."""

@@ -1,0 +1,70 @@
+"""Every path and name of RAMOS, read from layout.env so that sh, GRUB and Python agree.
+
+Owns: the words for places. Refuses: looking at any of those places. Invariant: a name that sh or
+GRUB also needs stands in layout.env, and only there.
+"""
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Read NAME=value lines; blank lines and comments are passed over."""
+    lines = (line for line in text.splitlines() if line and line[0] != "#")
+    return dict(line.split("=", 1) for line in lines)
+
+
+ENV_FILE = HERE / "layout.env"
+ENV = parse_env(ENV_FILE.read_text(encoding="ascii"))
+
+ESP_LABEL = ENV["RAMOS_ESP_LABEL"]
+PERSIST_LABEL = ENV["RAMOS_PERSIST_LABEL"]
+PERSIST_DIR = Path(ENV["RAMOS_PERSIST_DIR"])
+ROOTFS_IMAGE = ENV["RAMOS_ROOTFS_IMAGE"]
+FIRMWARE_IMAGE = ENV["RAMOS_FIRMWARE_IMAGE"]
+LAYERS_DIR = ENV["RAMOS_LAYERS_DIR"]
+GENERATIONS_DIR = ENV["RAMOS_GENERATIONS_DIR"]
+PINS_DIR = ENV["RAMOS_PINS_DIR"]
+OLD_DEFAULT = ENV["RAMOS_OLD_DEFAULT"]
+OLD_BACKUP = ENV["RAMOS_OLD_BACKUP"]
+USER_DIR = ENV["RAMOS_USER_DIR"]
+SWAPFILE = ENV["RAMOS_SWAPFILE"]
+LOG_DIR = ENV["RAMOS_LOG_DIR"]
+PACKAGES_DIR = ENV["RAMOS_PACKAGES_DIR"]
+KERNELS_DIR = ENV["RAMOS_KERNELS_DIR"]
+GRUB_CFG = ENV["RAMOS_GRUB_CFG"]
+GRUBENV = ENV["RAMOS_GRUBENV"]
+RUN_DIR = Path(ENV["RAMOS_RUN_DIR"])
+BOOT_FILE = Path(ENV["RAMOS_BOOT_FILE"])
+BOOT_LOG = Path(ENV["RAMOS_BOOT_LOG"])
+UPPER_DIR = Path(ENV["RAMOS_UPPER_DIR"])
+STACK_DIR = Path(ENV["RAMOS_STACK_DIR"])
+LOCK_FILE = Path(ENV["RAMOS_LOCK_FILE"])
+CONFIG_FILE = Path(ENV["RAMOS_CONFIG_FILE"])
+CONFIG_DIR = Path(ENV["RAMOS_CONFIG_DIR"])
+RECIPES_DIR = Path(ENV["RAMOS_RECIPES_DIR"])
+SHARE_DIR = Path(ENV["RAMOS_SHARE_DIR"])
+MAX_LAYERS = int(ENV["RAMOS_MAX_LAYERS"])
+
+GENERATION_DIGITS = 6
+
+
+def modules_image(kernel: str) -> str:
+    """The name of the modules image of one kernel."""
+    return f"{ENV['RAMOS_MODULES_PREFIX']}{kernel}.squashfs"
+
+
+def layer_path(sha256: str) -> str:
+    """Where a layer lies, below persist."""
+    return f"{LAYERS_DIR}/{sha256}.squashfs"
+
+
+def sidecar_path(sha256: str) -> str:
+    """Where the ACL sidecar of a commit lies, below persist."""
+    return f"{LAYERS_DIR}/{sha256}.acl"
+
+
+def generation_path(number: int) -> str:
+    """Where a generation file lies, below persist."""
+    return f"{GENERATIONS_DIR}/{number:0{GENERATION_DIGITS}d}"

@@ -1,0 +1,1 @@
+"""The tests, by tier: lint, unit, sh, root, vm."""

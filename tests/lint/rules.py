@@ -1,0 +1,96 @@
+"""The rules of the house as data: which files are ours, and which module has which rank."""
+
+import ast
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MAX_FUNCTION_LINES = 40
+MAX_MODULE_LINES = 400
+
+# A module imports only from lower ranks. A package's rank holds for what is in it, unless listed.
+RANKS = {
+    # 0, pure: words
+    "ramos": 0,
+    "ramos.errors": 0,
+    "ramos.layout": 1,
+    # 1, pure: parse, plan, render, decide
+    "ramos.config": 10,
+    "ramos.generation": 10,
+    "ramos.bootenv": 10,
+    "ramos.menu": 11,
+    "ramos.pressure": 10,
+    "ramos.recipe": 10,
+    # 2, effects: the only processes; durable files, mounts, freezing, verity
+    "ramos.run": 20,
+    "ramos.fs": 21,
+    "ramos.mounts": 22,
+    "ramos.verity": 22,
+    "ramos.freeze": 22,
+    # 3: one thing of the machine each
+    "ramos.settings": 30,
+    "ramos.stick": 30,
+    "ramos.store": 31,
+    "ramos.upper": 31,
+    "ramos.scan": 30,
+    "ramos.swap": 30,
+    "ramos.links": 30,
+    "ramos.devices": 30,
+    "ramos.formats": 30,
+    "ramos.esp": 32,
+    # 4: the use cases
+    "ramos.layer": 40,
+    "ramos.commit": 42,
+    "ramos.compact": 43,
+    "ramos.packages": 44,
+    "ramos.initramfs": 40,
+    "ramos.image": 42,
+    "ramos.vm": 40,
+    # 5: pipelines, and one event loop
+    "ramos.image.build": 50,
+    "ramos.daemon": 50,
+    # 6: the only printing
+    "ramos.cli": 90,
+    "ramos.__main__": 99,
+}
+
+
+def list_python(*folders: str) -> list[Path]:
+    """All Python files below the given folders of the repository."""
+    return sorted(p for folder in folders for p in (REPOSITORY / folder).rglob("*.py"))
+
+
+def list_shell() -> list[Path]:
+    """All sh scripts of the repository, told by their first line or their place."""
+    candidates = [p for p in REPOSITORY.iterdir() if p.is_file()]
+    for folder in ("initramfs-hooks", "services", "apk-triggers", "grub", ".ci", "bin", "tests"):
+        candidates += [p for p in (REPOSITORY / folder).rglob("*") if p.is_file()]
+    return sorted(p for p in candidates if is_shell(p))
+
+
+def is_shell(path: Path) -> bool:
+    """Whether a file is sh: by a #! line, or by its ending."""
+    if path.suffix in (".py", ".pyc"):
+        return False
+    with path.open("rb") as file:
+        first = file.readline(64)
+    return path.suffix == ".sh" or (first.startswith(b"#!") and b"sh" in first.split(b"/")[-1])
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def find_rank(module: str) -> int | None:
+    """The rank of a module: its own, or that of the nearest package that has one."""
+    while module and module != "ramos":
+        if module in RANKS:
+            return RANKS[module]
+        module = module.rpartition(".")[0]
+    return RANKS["ramos"] if module == "ramos" else None
+
+
+def parse_python(path: Path) -> ast.Module:
+    """The syntax tree of a Python file."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))

@@ -1,0 +1,54 @@
+"""No module and no function outgrows its room; every module says what it owns."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lint import rules
+
+PYTHON = rules.list_python("ramos", "tests", "bench")
+SHELL = rules.list_shell()
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(rules.REPOSITORY))
+
+
+@pytest.mark.parametrize("path", PYTHON + SHELL, ids=name)
+def test_module_size(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= rules.MAX_MODULE_LINES
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_python_function_size(path: Path) -> None:
+    for node in ast.walk(rules.parse_python(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= rules.MAX_FUNCTION_LINES, f"{node.name}: {lines} lines"
+
+
+@pytest.mark.parametrize("path", SHELL, ids=name)
+def test_shell_function_size(path: Path) -> None:
+    start = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if re.match(r"[A-Za-z_][A-Za-z0-9_]*\(\) *[{(]", line):
+            start = number
+        elif line in ("}", ")") and start:
+            assert number - start + 1 <= rules.MAX_FUNCTION_LINES, f"line {start}"
+            start = 0
+
+
+@pytest.mark.parametrize("path", rules.list_python("ramos"), ids=name)
+def test_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(rules.parse_python(path)), "start with what the module owns"
+
+
+@pytest.mark.parametrize("path", PYTHON + SHELL, ids=name)
+def test_no_leftovers(path: Path) -> None:
+    if path.name == Path(__file__).name:
+        return
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\b(FIXME|XXX|HACK)\b", text)
+    assert not re.search(r"\bTODO(?!\([\w-]+\))", text), "a TODO names what it needs: TODO(name)"

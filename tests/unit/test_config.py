@@ -1,0 +1,36 @@
+"""The configuration: defaults, drop-ins, and what is said of a broken one."""
+
+from ramos.config import Config, merge
+
+
+def test_no_file_gives_the_defaults() -> None:
+    loaded = merge([])
+    assert loaded.config == Config()
+    assert not loaded.problems
+    assert {setting.source for setting in loaded.settings} == {"default"}
+
+
+def test_later_files_win_and_are_named() -> None:
+    loaded = merge([("a.toml", "[save]\nkeep = 7\n"), ("b.toml", "[save]\nkeep = 9\n")])
+    assert loaded.config.save.keep == 9
+    assert {s.key: s.source for s in loaded.settings}["save.keep"] == "b.toml"
+
+
+def test_a_wrong_key_is_named_with_line_and_nearest() -> None:
+    loaded = merge([("a.toml", "[save]\nkeep = 7\nexclud = []\n")])
+    assert loaded.problems == ("a.toml:3: no key save.exclud; did you mean exclude?",)
+    assert loaded.config.save.keep == 7
+
+
+def test_wrong_values_leave_the_default() -> None:
+    text = '[save]\nkeep = "many"\nreserve_mib = -1\n[memory]\nwarn_percent = ["x"]\n'
+    loaded = merge([("a.toml", text)])
+    assert loaded.config == Config()
+    assert [p.split(":")[1] for p in loaded.problems] == ["2", "3", "5"]
+
+
+def test_unknown_table_and_broken_toml() -> None:
+    loaded = merge([("a.toml", "[sav]\n"), ("b.toml", "[[["), ("c.toml", "[save]\nkeep = 3\n")])
+    assert loaded.problems[0] == "a.toml:1: no table [sav]; did you mean save?"
+    assert loaded.problems[1].startswith("b.toml: ")
+    assert loaded.config.save.keep == 3
