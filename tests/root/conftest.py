@@ -1,0 +1,55 @@
+"""Every root test runs in its own mount namespace: whatever it mounts is gone when it ends.
+
+The package has one namespace (for fixtures that live longer than a test, such as `module` ones)
+and each test a copy of it. Loop devices made by `mount -o loop` are freed with their last mount.
+"""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNS = 0x00020000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def check(status: int, what: str) -> None:
+    if status != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+
+
+@contextlib.contextmanager
+def enter_mount_namespace() -> Iterator[None]:
+    """Run the block in a copy of the mount namespace that no mount leaves, and come back."""
+    directory = Path.cwd()
+    outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        check(LIBC.unshare(CLONE_NEWNS), "unshare")
+        check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make / private")
+        yield
+    finally:
+        check(LIBC.setns(outside, CLONE_NEWNS), "setns")
+        os.close(outside)
+        os.chdir(directory)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def private_package() -> Iterator[None]:
+    """The namespace that fixtures of a wider scope than a test mount things in."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with enter_mount_namespace():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def private_mounts() -> Iterator[None]:
+    """The namespace of one test; a fixture that mounts for one test asks for this one first."""
+    with enter_mount_namespace():
+        yield
