@@ -15,6 +15,7 @@ RANKS = {
     "ramos.layout": 1,
     # 1, pure: parse, plan, render, decide
     "ramos.config": 10,
+    "ramos.disks": 10,
     "ramos.generation": 10,
     "ramos.bootenv": 10,
     "ramos.menu": 11,

@@ -1,0 +1,236 @@
+"""Writing an image to a real disk: pinned, checked for false capacity, read back.
+
+Owns: one exclusive descriptor from the question to the last byte, and everything that goes
+through it. Refuses: deciding whether a disk may be written (`ramos.disks` does), and caching (all
+transfers are O_DIRECT, so that progress is the disk's own and a read-back reads the disk).
+Invariant: the head of the image is written last; a write that stops half-way leaves a disk with
+no partition table, never one that looks finished.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import secrets
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.disks import Disk
+from ramos.errors import DamagedError, RamosError
+
+BLKGETSIZE64 = 0x80081272
+BLKGETDISKSEQ = 0x80081280
+CHUNK_BYTES = 4 << 20
+HEAD_BYTES = 1 << 20
+PROBE_BYTES = 4096
+PROBES = 2048
+SMALLEST_PROBE_STEP = 1 << 20
+HALF_WRITTEN = "The disk holds no usable system now"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A disk that is held open for writing, and what tells it apart from any other."""
+
+    path: str
+    descriptor: int
+    device: int
+    size_bytes: int
+    sequence: int
+
+
+@contextlib.contextmanager
+def hold_target(disk: Disk) -> Iterator[Target]:
+    """Open a disk exclusively; it must still be the disk that was listed."""
+    flags = os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(disk.path, flags)
+    except OSError as error:
+        reason = "it is in use" if error.errno == errno.EBUSY else error.strerror or str(error)
+        raise RamosError("cannot write", disk.path, reason, "Nothing was written") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISBLK(status.st_mode):
+            raise RamosError("cannot write", disk.path, "it is not a disk", "Nothing was written")
+        size = _ask_number(descriptor, BLKGETSIZE64)
+        number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        if (number, size) != (disk.device_number, disk.size_bytes):
+            raise _replaced(disk.path, "Nothing was written")
+        sequence = _ask_number(descriptor, BLKGETDISKSEQ)
+        yield Target(disk.path, descriptor, status.st_rdev, size, sequence)
+    finally:
+        os.close(descriptor)
+
+
+def check_identity(target: Target, state: str = "Nothing was written") -> None:
+    """The name must still lead to the disk that was opened, and the disk must still be there."""
+    try:
+        status = os.stat(target.path)
+        same = stat.S_ISBLK(status.st_mode) and status.st_rdev == target.device
+        size = _ask_number(target.descriptor, BLKGETSIZE64)
+        same = same and size == target.size_bytes
+        same = same and _ask_number(target.descriptor, BLKGETDISKSEQ) == target.sequence
+    except OSError:
+        same = False
+    if not same:
+        raise _replaced(target.path, state)
+
+
+def write_image(target: Target, image: Path, on_progress: Progress) -> str:
+    """Write the image, its head last; gives back the sha256 of what was written."""
+    size = image.stat().st_size
+    if size > target.size_bytes:
+        reason = f"the image has {size} bytes, the disk {target.size_bytes}"
+        raise RamosError("cannot write", target.path, reason, "Nothing was written")
+    check_identity(target)
+    try:
+        with _buffer(CHUNK_BYTES) as buffer, image.open("rb", buffering=0) as source:
+            _wipe_ends(target, buffer)
+            head = source.read(HEAD_BYTES)
+            digest = hashlib.sha256(head)
+            _write_body(target, source, size, digest, on_progress)
+            check_identity(target, HALF_WRITTEN)
+            _write_at(target, buffer, 0, head)
+            os.fsync(target.descriptor)
+        on_progress(size, size)
+    except OSError as error:
+        raise _failed(target, error) from error
+    return digest.hexdigest()
+
+
+def read_back(target: Target, size: int, wanted: str, on_progress: Progress) -> None:
+    """Read what was written from the disk itself and compare."""
+    digest = hashlib.sha256()
+    try:
+        with _buffer(CHUNK_BYTES) as buffer:
+            for offset in range(0, size, CHUNK_BYTES):
+                count = min(CHUNK_BYTES, size - offset)
+                digest.update(_read_at(target, buffer, offset)[:count])
+                on_progress(offset + count, size)
+    except OSError as error:
+        raise _failed(target, error) from error
+    if digest.hexdigest() != wanted:
+        raise DamagedError(
+            "cannot trust", target.path, "it gives back other bytes than were written to it",
+            HALF_WRITTEN, "Throw this stick away.",
+        )  # fmt: skip
+
+
+def check_capacity(target: Target, on_progress: Progress) -> None:
+    """Find a disk that claims more than it has: every probe must come back as it was written.
+
+    A disk of false capacity wraps around or forgets. Probes stand a power of two apart, so that
+    two of them meet on a disk that wraps at a multiple of that distance.
+    """
+    step = SMALLEST_PROBE_STEP
+    while step * PROBES < target.size_bytes:
+        step *= 2
+    last = (target.size_bytes - PROBE_BYTES) // PROBE_BYTES * PROBE_BYTES
+    offsets = [*range(0, last, step), last]
+    nonce = secrets.token_bytes(16)
+    total = 2 * len(offsets)
+    try:
+        with _buffer(PROBE_BYTES) as buffer:
+            for index, offset in enumerate(offsets):
+                _write_at(target, buffer, offset, _make_probe(nonce, offset))
+                on_progress(index + 1, total)
+            os.fsync(target.descriptor)
+            for index, offset in enumerate(offsets):
+                if _read_at(target, buffer, offset) != _make_probe(nonce, offset):
+                    raise _false_capacity(target, offset)
+                on_progress(len(offsets) + index + 1, total)
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
+def _write_body(
+    target: Target, source: object, size: int, digest: "hashlib._Hash", on_progress: Progress
+) -> None:
+    """Everything behind the head, in large writes."""
+    with _buffer(CHUNK_BYTES) as buffer:
+        offset = HEAD_BYTES
+        while offset < size:
+            data = source.read(min(CHUNK_BYTES, size - offset))  # type: ignore[attr-defined]
+            if not data:
+                raise OSError(errno.EIO, "the image became shorter while it was read")
+            digest.update(data)
+            _write_at(target, buffer, offset, data)
+            offset += len(data)
+            on_progress(offset, size)
+            check_identity(target, HALF_WRITTEN)
+
+
+def _wipe_ends(target: Target, buffer: mmap.mmap) -> None:
+    """Clear both partition tables, so that nothing old is found while the new is half there."""
+    zeros = bytes(HEAD_BYTES)
+    _write_at(target, buffer, 0, zeros)
+    end = (target.size_bytes - HEAD_BYTES) // PROBE_BYTES * PROBE_BYTES
+    if end > 0:
+        _write_at(target, buffer, end, zeros)
+
+
+def _write_at(target: Target, buffer: mmap.mmap, offset: int, data: bytes) -> None:
+    """Write data (padded with zeros to whole blocks) at an offset."""
+    length = -(-len(data) // PROBE_BYTES) * PROBE_BYTES
+    length = min(length, target.size_bytes - offset)
+    buffer[: len(data)] = data
+    buffer[len(data) : length] = bytes(length - len(data))
+    with memoryview(buffer) as view, view[:length] as part:
+        if os.pwrite(target.descriptor, part, offset) != length:
+            raise OSError(errno.EIO, "the disk took less than was written")
+
+
+def _read_at(target: Target, buffer: mmap.mmap, offset: int) -> bytes:
+    length = min(len(buffer), target.size_bytes - offset)
+    with memoryview(buffer) as view, view[:length] as part:
+        if os.preadv(target.descriptor, [part], offset) != length:
+            raise OSError(errno.EIO, "the disk gave back less than was asked for")
+        return bytes(part)
+
+
+def _make_probe(nonce: bytes, offset: int) -> bytes:
+    """A block that could stand nowhere else, and was never on this disk before."""
+    return (nonce + struct.pack("<Q", offset)) * (PROBE_BYTES // 24) + bytes(PROBE_BYTES % 24)
+
+
+def _ask_number(descriptor: int, request: int) -> int:
+    value = ctypes.c_uint64()
+    fcntl.ioctl(descriptor, request, value)
+    return value.value
+
+
+@contextlib.contextmanager
+def _buffer(size: int) -> Iterator[mmap.mmap]:
+    """Memory aligned to a page, as O_DIRECT needs it."""
+    with mmap.mmap(-1, size) as buffer:
+        yield buffer
+
+
+def _replaced(path: str, state: str) -> RamosError:
+    return RamosError(
+        "cannot write", path, "it is not the disk that was chosen any more", state,
+        "The stick was pulled, or another took its name. Put it in again and start over.",
+    )  # fmt: skip
+
+
+def _failed(target: Target, error: OSError) -> RamosError:
+    if error.errno in (errno.ENODEV, errno.ENXIO):
+        return _replaced(target.path, HALF_WRITTEN)
+    reason = error.strerror or str(error)
+    return RamosError("cannot write", target.path, reason, HALF_WRITTEN, "Try another stick.")
+
+
+def _false_capacity(target: Target, offset: int) -> DamagedError:
+    return DamagedError(
+        "cannot trust", target.path,
+        f"it claims {target.size_bytes} bytes, but what was written at {offset} is gone",
+        "It was not provisioned", "It is a stick of false capacity: throw it away.",
+    )  # fmt: skip

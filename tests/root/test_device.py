@@ -1,0 +1,175 @@
+"""Writing to a disk, on real loop devices: pinned, read back, and whole or without a head."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ramos.disks import Disk, parse_disks
+from ramos.errors import DamagedError, RamosError
+from ramos.image import device
+
+SIZE = 24 << 20
+
+
+def attach(file: Path) -> str:
+    argv = ["losetup", "--find", "--show", "--direct-io=off", str(file)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def detach(path: str) -> None:
+    subprocess.run(["losetup", "--detach", path], check=False)
+
+
+def look_up(path: str) -> Disk:
+    argv = ["lsblk", "--json", "--bytes", "--output", device_columns(), path]
+    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    (disk,) = parse_disks(text)
+    return disk
+
+
+def device_columns() -> str:
+    from ramos.disks import LSBLK_COLUMNS
+
+    return LSBLK_COLUMNS
+
+
+@pytest.fixture
+def backing(tmp_path: Path) -> Path:
+    file = tmp_path / "stick"
+    file.write_bytes(os.urandom(SIZE))
+    return file
+
+
+@pytest.fixture
+def loop(backing: Path) -> Iterator[str]:
+    path = attach(backing)
+    yield path
+    detach(path)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    file = tmp_path / "image"
+    file.write_bytes(os.urandom(9 * (1 << 20) + 512))
+    return file
+
+
+def ignore(_done: int, _total: int) -> None:
+    """No progress wanted."""
+
+
+def test_an_image_arrives_whole_and_is_read_back(loop: str, image: Path, backing: Path) -> None:
+    seen: list[int] = []
+    with device.hold_target(look_up(loop)) as target:
+        device.check_capacity(target, ignore)
+        digest = device.write_image(target, image, lambda done, _total: seen.append(done))
+        device.read_back(target, image.stat().st_size, digest, ignore)
+    assert backing.read_bytes()[: image.stat().st_size] == image.read_bytes()
+    assert seen == sorted(seen)
+    assert seen[-1] == image.stat().st_size
+
+
+def test_bytes_that_changed_on_the_disk_are_noticed(loop: str, image: Path) -> None:
+    with device.hold_target(look_up(loop)) as target:
+        digest = device.write_image(target, image, ignore)
+        os.pwrite(os.open(loop, os.O_WRONLY | os.O_SYNC), b"!", 5 << 20)
+        with pytest.raises(DamagedError, match="other bytes"):
+            device.read_back(target, image.stat().st_size, digest, ignore)
+
+
+def test_a_disk_in_use_is_refused(loop: str) -> None:
+    disk = look_up(loop)
+    with (
+        device.hold_target(disk),
+        pytest.raises(RamosError, match="in use"),
+        device.hold_target(disk),
+    ):
+        pass
+
+
+def test_another_disk_under_the_same_name_stops_the_write(
+    loop: str, image: Path, tmp_path: Path
+) -> None:
+    """Between the question and the write, the loop device gets other content (a new stick)."""
+    before = (tmp_path / "stick").read_bytes()
+    other = tmp_path / "other"
+    other.write_bytes(bytes(SIZE))
+    disk = look_up(loop)
+    link = tmp_path / "name"
+    link.symlink_to(loop)
+    with device.hold_target(Disk(**{**vars(disk), "path": str(link)})) as target:
+        second = attach(other)
+        try:
+            link.unlink()
+            link.symlink_to(second)
+            with pytest.raises(RamosError, match="not the disk that was chosen"):
+                device.write_image(target, image, ignore)
+        finally:
+            detach(second)
+    assert (tmp_path / "stick").read_bytes() == before
+    assert other.read_bytes() == bytes(SIZE)
+
+
+def test_a_disk_that_was_exchanged_before_opening_is_refused(loop: str, tmp_path: Path) -> None:
+    disk = look_up(loop)
+    smaller = Disk(**{**vars(disk), "size_bytes": disk.size_bytes - 512})
+    with pytest.raises(RamosError, match="not the disk"), device.hold_target(smaller):
+        pass
+    plain = tmp_path / "plain"
+    plain.write_bytes(bytes(1 << 20))
+    with (
+        pytest.raises(RamosError, match="not a disk"),
+        device.hold_target(Disk(**{**vars(disk), "path": str(plain)})),
+    ):
+        pass
+
+
+def test_a_write_that_stops_leaves_no_partition_table(
+    loop: str, image: Path, backing: Path
+) -> None:
+    def stop(done: int, _total: int) -> None:
+        if done > 6 << 20:
+            raise KeyboardInterrupt
+
+    with device.hold_target(look_up(loop)) as target, pytest.raises(KeyboardInterrupt):
+        device.write_image(target, image, stop)
+    assert backing.read_bytes()[: 1 << 20] == bytes(1 << 20)
+
+
+def test_a_full_backing_store_is_an_error_that_says_what_is_left(
+    tmp_path: Path, image: Path
+) -> None:
+    """A disk that fails in mid-write: its backing file cannot grow (ENOSPC comes back as EIO)."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], check=True)
+    file = small / "stick"
+    with file.open("wb") as stream:
+        stream.truncate(SIZE)
+    path = attach(file)
+    try:
+        with device.hold_target(look_up(path)) as target:
+            with pytest.raises(RamosError, match=r"no usable system") as caught:
+                device.write_image(target, image, ignore)
+            assert path in str(caught.value)
+    finally:
+        detach(path)
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_an_image_that_is_too_large_touches_nothing(
+    loop: str, tmp_path: Path, backing: Path
+) -> None:
+    before = backing.read_bytes()
+    large = tmp_path / "large"
+    with large.open("wb") as stream:
+        stream.truncate(SIZE + 512)
+    with (
+        device.hold_target(look_up(loop)) as target,
+        pytest.raises(RamosError, match="Nothing was written"),
+    ):
+        device.write_image(target, large, ignore)
+    assert backing.read_bytes() == before
