@@ -73,7 +73,7 @@ def hold_target(disk: Disk) -> Iterator[Target]:
 def check_identity(target: Target, state: str = "Nothing was written") -> None:
     """The name must still lead to the disk that was opened, and the disk must still be there."""
     try:
-        status = os.stat(target.path)
+        status = Path(target.path).stat()
         same = stat.S_ISBLK(status.st_mode) and status.st_rdev == target.device
         size = _ask_number(target.descriptor, BLKGETSIZE64)
         same = same and size == target.size_bytes

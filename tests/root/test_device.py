@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.disks import Disk, parse_disks
+from ramos.disks import LSBLK_COLUMNS, Disk, parse_disks
 from ramos.errors import DamagedError, RamosError
 from ramos.image import device
 
@@ -24,16 +24,10 @@ def detach(path: str) -> None:
 
 
 def look_up(path: str) -> Disk:
-    argv = ["lsblk", "--json", "--bytes", "--output", device_columns(), path]
+    argv = ["lsblk", "--json", "--bytes", "--output", LSBLK_COLUMNS, path]
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     (disk,) = parse_disks(text)
     return disk
-
-
-def device_columns() -> str:
-    from ramos.disks import LSBLK_COLUMNS
-
-    return LSBLK_COLUMNS
 
 
 @pytest.fixture
