@@ -33,6 +33,7 @@ RANKS = {
     "ramos.store": 31,
     "ramos.upper": 31,
     "ramos.scan": 30,
+    "ramos.luks": 30,
     "ramos.swap": 30,
     "ramos.links": 30,
     "ramos.devices": 30,
