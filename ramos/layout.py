@@ -68,3 +68,9 @@ def sidecar_path(sha256: str) -> str:
 def generation_path(number: int) -> str:
     """Where a generation file lies, below persist."""
     return f"{GENERATIONS_DIR}/{number:0{GENERATION_DIGITS}d}"
+
+
+def find_data(name: str) -> Path:
+    """A folder of files that come with RAMOS: from the source tree, else from where it is installed."""
+    source = HERE.parent / name
+    return source if source.is_dir() else SHARE_DIR / name

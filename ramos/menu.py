@@ -1,0 +1,84 @@
+"""The boot menu: grub.cfg and GRUB's early configuration as text.
+
+Owns: what is filled into the templates of grub/, which GRUB modules an image needs, and the rules
+for words that may stand there. Refuses: files (template text in, text out). Invariants: the menu
+is written once; no value can break out of its place in GRUB's language.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramos import layout
+from ramos.errors import UsageError
+
+MENU_TEMPLATE = "grub.cfg"
+EARLY_TEMPLATE = "early.cfg"
+PREFIX = "/grub"
+SERIAL_CONSOLE = "ttyS0,115200"
+# `ramos vm` gives its machine this product name: the kernel's last console then is the serial one.
+SERIAL_PRODUCT = "ramos-vm-serial"
+
+WORDS = """
+    normal configfile part_gpt part_msdos fat search search_fs_uuid search_label regexp test true
+    echo loadenv hashsum gcry_sha256 linux boot serial terminal smbios sleep minicmd ls cat reboot
+    halt all_video
+"""
+COMMON_MODULES = tuple(WORDS.split())
+# GRUB's name of a platform -> the modules of its image
+MODULES = {"x86_64-efi": COMMON_MODULES, "i386-pc": (*COMMON_MODULES, "biosdisk")}
+
+WORD_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+~-]*")
+UUID_PATTERN = re.compile(r"[0-9A-Fa-f][0-9A-Fa-f-]{7,39}")
+FIELD_PATTERN = re.compile(r"@([A-Z_]+)@")
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What differs from stick to stick."""
+
+    persist: str
+    parameters: tuple[str, ...] = ("psi=1", "quiet")
+    console: tuple[str, ...] = (SERIAL_CONSOLE, "tty0")
+    timeout_seconds: int = 3
+
+
+def render_menu(template: str, menu: Menu) -> str:
+    """grub.cfg. `persist` is what ramos.persist= takes; the last console is /dev/console."""
+    words = [f"ramos.persist={menu.persist}", *menu.parameters]
+    return fill_template(
+        template,
+        {
+            "KERNELS": f"/{layout.KERNELS_DIR}",
+            "PARAMETERS": " ".join(_check_word(word) for word in words),
+            "CONSOLE": " ".join(f"console={_check_word(word)}" for word in menu.console),
+            "SERIAL": f"console=tty0 console={SERIAL_CONSOLE}",
+            "PRODUCT": SERIAL_PRODUCT,
+            "TIMEOUT": str(int(menu.timeout_seconds)),
+        },
+    )
+
+
+def render_early(template: str, esp_uuid: str) -> str:
+    """GRUB's embedded configuration: find the ESP that it was loaded from, by its UUID."""
+    if UUID_PATTERN.fullmatch(esp_uuid) is None:
+        raise _bad_word(esp_uuid, "it is not the UUID of a FAT file system")
+    return fill_template(template, {"ESP_UUID": esp_uuid, "PREFIX": PREFIX})
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Put values in place of @NAME@; each name of the template must have one."""
+    missing = sorted(set(FIELD_PATTERN.findall(template)) - set(values))
+    if missing:
+        raise _bad_word(missing[0], "the template names it, but nothing gives its value")
+    return FIELD_PATTERN.sub(lambda match: values[match[1]], template)
+
+
+def _check_word(word: str) -> str:
+    if WORD_PATTERN.fullmatch(word) is None:
+        raise _bad_word(repr(word), "a kernel parameter is one word without quotes or spaces")
+    return word
+
+
+def _bad_word(word: str, reason: str) -> UsageError:
+    return UsageError("cannot write the boot menu", word, reason, "Nothing was written")
