@@ -71,6 +71,6 @@ def generation_path(number: int) -> str:
 
 
 def find_data(name: str) -> Path:
-    """A folder of files that come with RAMOS: from the source tree, else from where it is installed."""
+    """A folder of files that come with RAMOS: of the source tree, else where it is installed."""
     source = HERE.parent / name
     return source if source.is_dir() else SHARE_DIR / name
