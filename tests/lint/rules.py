@@ -44,6 +44,7 @@ RANKS = {
     "ramos.commit": 42,
     "ramos.compact": 43,
     "ramos.packages": 44,
+    "ramos.grow": 40,
     "ramos.initramfs": 40,
     "ramos.image": 42,
     "ramos.vm": 40,
