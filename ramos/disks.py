@@ -26,6 +26,21 @@ MEMBER_NAMES = {
 
 
 @dataclass(frozen=True)
+class Mounted:
+    """The way from a mount point down to its disk."""
+
+    device: str
+    partition: str
+    disk: str
+    disk_bytes: int
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether something (LUKS) lies between the file system and the partition."""
+        return self.device != self.partition
+
+
+@dataclass(frozen=True)
 class Disk:
     """One whole disk, as the kernel sees it now."""
 
@@ -73,6 +88,26 @@ def find_disk(disks: Iterable[Disk], path: str, nodes_text: str) -> Disk:
     raise UsageError(
         "cannot use", path, "it is not a disk of this machine", "Nothing was written",
         "`ramos image disks` lists the disks that can be used.",
+    )  # fmt: skip
+
+
+def find_mounted(text: str, mount_point: str) -> Mounted:
+    """The disk under a mount point."""
+
+    def search(node: dict[str, Any], way: tuple[dict[str, Any], ...]) -> Mounted | None:
+        way = (*way, node)
+        if mount_point in (node.get("mountpoints") or []) and len(way) > 1:
+            paths = [_text(step, "path") for step in way]
+            return Mounted(paths[-1], paths[1], paths[0], int(way[0].get("size") or 0))
+        found = (search(child, way) for child in node.get("children") or [])
+        return next((mounted for mounted in found if mounted), None)
+
+    for disk in json.loads(text)["blockdevices"]:
+        if mounted := search(disk, ()):
+            return mounted
+    raise RamosError(
+        "cannot find the stick", mount_point, "no partition of a disk is mounted there",
+        "Nothing was changed", "This works on a system that was booted from a stick.",
     )  # fmt: skip
 
 

@@ -20,7 +20,10 @@ from ramos.errors import EXIT_ERROR, RamosError
 
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "grow": "ramos.cli.key:grow_command",
+    "key": "ramos.cli.key:key",
+}
 
 
 class LazyGroup(click.Group):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ramos.disks import Disk, describe, find_disk, list_refusals, parse_disks
+from ramos.disks import Disk, describe, find_disk, find_mounted, list_refusals, parse_disks
 from ramos.errors import RamosError, UsageError
 
 
@@ -80,3 +80,17 @@ def test_what_is_no_disk_is_refused() -> None:
         find_disk((), "/dev/null", listing())
     with pytest.raises(RamosError, match="not understood"):
         parse_disks("nonsense")
+
+
+def test_the_way_from_persist_to_its_disk() -> None:
+    plain = node("sdb2", "part", mountpoints=["/persist"])
+    found = find_mounted(listing(node("sda"), stick(children=[plain])), "/persist")
+    assert (found.device, found.partition, found.disk) == ("/dev/sdb2", "/dev/sdb2", "/dev/sdb")
+    assert not found.encrypted
+    crypt = node("mapper/persist", "crypt", mountpoints=["/persist"])
+    locked = stick(children=[node("sdb2", "part", children=[crypt])])
+    found = find_mounted(listing(locked), "/persist")
+    assert (found.device, found.partition) == ("/dev/mapper/persist", "/dev/sdb2")
+    assert found.encrypted
+    with pytest.raises(RamosError, match="no partition"):
+        find_mounted(listing(stick()), "/persist")

@@ -1,0 +1,192 @@
+"""`ramos key` and `ramos grow`: the encryption and the size of persist on a running stick.
+
+Owns: asking for passphrases and finding the device meant. Refuses: passphrases as arguments.
+"""
+
+from pathlib import Path
+
+import click
+
+from ramos import disks, grow, layout, luks
+from ramos.cli import print_json
+from ramos.errors import RamosError, UsageError
+from ramos.run import run
+
+DEVICE = click.option(
+    "--device", type=click.Path(path_type=Path), help="The LUKS partition or file; else this stick."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+PASSPHRASE_FILE = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help="A file with a passphrase that opens it now; else it is asked for.",
+)
+NEW_FILE = click.option(
+    "--new-passphrase-file",
+    type=click.Path(path_type=Path),
+    help="A file with the new passphrase; else it is asked for twice.",
+)
+MEMORY = click.option(
+    "--unlock-memory",
+    type=click.IntRange(1, 4096),
+    default=luks.DEFAULT_MEMORY_MIB,
+    show_default=True,
+    help="MiB that opening takes: the weakest machine must have them.",
+)
+
+
+@click.group()
+def key() -> None:
+    """The passphrases that open an encrypted stick."""
+
+
+@key.command("list")
+@DEVICE
+@JSON
+def list_keys(device: Path | None, as_json: bool) -> None:
+    """List the keys of the stick.
+
+    \b
+    Example:
+      ramos key list
+    """
+    slots = luks.list_keys(_find_device(device))
+    if as_json:
+        print_json([vars(slot) for slot in slots])
+        return
+    for slot in slots:
+        click.echo(f"key {slot.number}  {slot.derivation}  {slot.memory_kib >> 10} MiB")
+
+
+@key.command("add")
+@DEVICE
+@PASSPHRASE_FILE
+@NEW_FILE
+@MEMORY
+def add(
+    device: Path | None,
+    passphrase_file: Path | None,
+    new_passphrase_file: Path | None,
+    unlock_memory: int,
+) -> None:
+    """Let a second passphrase open the stick.
+
+    \b
+    Example:
+      ramos key add
+    """
+    target = _find_device(device)
+    current = _read_current(passphrase_file)
+    luks.add_key(target, current, _read_new(new_passphrase_file), unlock_memory)
+    click.echo(f"{target}: {len(luks.list_keys(target))} keys open it now")
+
+
+@key.command("change")
+@DEVICE
+@PASSPHRASE_FILE
+@NEW_FILE
+@MEMORY
+def change(
+    device: Path | None,
+    passphrase_file: Path | None,
+    new_passphrase_file: Path | None,
+    unlock_memory: int,
+) -> None:
+    """Replace a passphrase by another.
+
+    \b
+    Example:
+      ramos key change
+    """
+    target = _find_device(device)
+    current = _read_current(passphrase_file)
+    luks.change_key(target, current, _read_new(new_passphrase_file), unlock_memory)
+    click.echo(f"{target}: the passphrase was changed")
+
+
+@key.command("remove")
+@DEVICE
+@PASSPHRASE_FILE
+def remove(device: Path | None, passphrase_file: Path | None) -> None:
+    """Take a passphrase away (never the last one).
+
+    \b
+    Example:
+      ramos key remove
+    """
+    target = _find_device(device)
+    luks.remove_key(target, _read_current(passphrase_file, "Passphrase to remove"))
+    click.echo(f"{target}: the passphrase was removed, {len(luks.list_keys(target))} left")
+
+
+@key.command("backup")
+@DEVICE
+@click.argument("output", type=click.Path(path_type=Path))
+def backup(device: Path | None, output: Path) -> None:
+    """Keep a copy of the LUKS header: without a header nothing can be opened.
+
+    Keep the copy off the stick, and as safe as the stick: with a passphrase that was valid when
+    it was made, it opens the stick even after that passphrase was changed.
+
+    \b
+    Example:
+      ramos key backup /media/safe/stick-header
+    """
+    target = _find_device(device)
+    luks.backup_header(target, output)
+    click.echo(f"{target}: header kept in {output}")
+
+
+@click.command("grow")
+@click.option(
+    "--passphrase-file", type=click.Path(path_type=Path), help="For an encrypted stick: a file."
+)
+@JSON
+def grow_command(passphrase_file: Path | None, as_json: bool) -> None:
+    """Make persist as large as the stick it is on, while the system runs.
+
+    \b
+    Example:
+      ramos grow
+    """
+    mounted = disks.find_mounted(run(disks.LSBLK).text, str(layout.PERSIST_DIR))
+    size = grow.grow_running(
+        Path(mounted.device),
+        Path(mounted.disk),
+        mounted.disk_bytes,
+        lambda: _read_current(passphrase_file),
+    )
+    if as_json:
+        print_json({"device": mounted.device, "bytes": size})
+        return
+    click.echo(f"{mounted.device}: persist now has {disks.format_size(size)}")
+
+
+def ask_new_passphrase() -> bytes:
+    """A new passphrase, typed twice."""
+    first: str = click.prompt("New passphrase", hide_input=True, default="", show_default=False)
+    chosen = luks.check_passphrase(first.encode())
+    if click.prompt("Again", hide_input=True, default="", show_default=False) != first:
+        raise UsageError("cannot use passphrase", "passphrase", "the two differ", "Nothing changed")
+    return chosen
+
+
+def _read_new(file: Path | None) -> bytes:
+    return luks.read_passphrase_file(file) if file else ask_new_passphrase()
+
+
+def _read_current(file: Path | None, prompt: str = "Passphrase") -> bytes:
+    if file:
+        return luks.read_passphrase_file(file)
+    text: str = click.prompt(prompt, hide_input=True, default="", show_default=False)
+    return text.encode()
+
+
+def _find_device(device: Path | None) -> Path:
+    """The LUKS partition that is meant."""
+    if device is None:
+        mounted = disks.find_mounted(run(disks.LSBLK).text, str(layout.PERSIST_DIR))
+        device = Path(mounted.partition)
+    if not luks.is_encrypted(device):
+        raise RamosError("no keys", device, "it is not encrypted", "Nothing was changed")
+    return device
