@@ -1,11 +1,14 @@
 """LUKS2 in an image file, with the real cryptsetup: no device-mapper, no secret in sight."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from ramos import luks
+from ramos.cli.key import key
 from ramos.errors import RamosError, UsageError
 
 OLD = b"correct horse"
@@ -83,3 +86,34 @@ def test_a_passphrase_file_may_end_in_a_line_break(tmp_path: Path) -> None:
     assert luks.read_passphrase_file(file) == OLD
     with pytest.raises(UsageError, match="cannot read passphrase"):
         luks.read_passphrase_file(tmp_path / "absent")
+
+
+def call(*words: object, typed: str = "") -> Result:
+    return CliRunner().invoke(key, [str(word) for word in words], input=typed)
+
+
+def test_keys_from_the_command_line(device: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(OLD)
+    new.write_bytes(NEW + b"\n")
+    options = ("--device", device, "--passphrase-file", old)
+    assert "2 keys" in call("add", *options, "--new-passphrase-file", new).output
+    assert len(json.loads(call("list", "--device", device, "--json").output)) == 2
+    assert call("change", *options, typed="third\nthird\n").exit_code == 0
+    assert luks.opens(device, b"third")
+    assert not luks.opens(device, OLD)
+
+
+def test_a_mistyped_new_passphrase_changes_nothing(device: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(OLD)
+    for typed in ("one\ntwo\n", "\n\n"):
+        done = call("change", "--device", device, "--passphrase-file", old, typed=typed)
+        assert isinstance(done.exception, UsageError)
+    assert luks.opens(device, OLD)
+
+
+def test_what_is_not_encrypted_has_no_keys(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(bytes(4096))
+    assert "not encrypted" in str(call("list", "--device", plain).exception)
