@@ -38,6 +38,13 @@ RANKS = {
     "ramos.links": 30,
     "ramos.devices": 30,
     "ramos.formats": 30,
+    "ramos.formats.archive": 22,
+    "ramos.formats.sandbox": 23,
+    "ramos.formats.apk_version": 10,
+    "ramos.formats.apk_sign": 24,
+    "ramos.formats.apk_package": 25,
+    "ramos.formats.apk_pack": 26,
+    "ramos.formats.apk_index": 31,
     "ramos.esp": 32,
     # 4: the use cases
     "ramos.layer": 40,
