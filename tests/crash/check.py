@@ -1,0 +1,118 @@
+"""What a disk comes up as: repaired as the boot repairs it, mounted, and every hash compared.
+
+Owns: the verdict on one state. Refuses: leniency. A disk that does not mount, a generation that
+is listed but not whole, another default than the two that are allowed: each is `neither`.
+"""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import generation, layout
+from ramos.errors import RamosError
+from tests.crash import mounts
+from tests.crash.device import PERSIST_OPTIONS
+from tests.crash.log import WriteLog
+from tests.crash.states import State
+
+# The ladder of the initramfs: the mount replays the journal; then repair, gently and then not.
+LADDER: tuple[tuple[str, ...], ...] = ((), ("e2fsck", "-p"), ("e2fsck", "-f", "-y"))
+REPAIRED = (0, 1)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a store holds: the number that boots, and each file that any generation consists of."""
+
+    default: int
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a state came up: old, new or neither; by which rung of the ladder; and why not."""
+
+    outcome: str
+    rung: str
+    reason: str = ""
+    interrupted: bool = False
+
+
+def read_truth(persist: Path) -> Truth:
+    """Read and hash a store; raises RamosError or OSError where it is not whole."""
+    directory = persist / layout.GENERATIONS_DIR
+    files: dict[str, str] = {}
+    numbers = []
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if not entry.name.isdigit():
+            continue
+        data = Path(entry.path).read_bytes()
+        state = generation.parse(data, entry.name)
+        numbers.append(state.number)
+        files[layout.generation_path(state.number)] = hashlib.sha256(data).hexdigest()
+        for stored in state.files:
+            found = files.get(stored.path) or hash_plainly(persist / stored.path)
+            if found != stored.sha256:
+                raise RamosError("damaged", stored.path, f"named by generation {state.number}")
+            files[stored.path] = found
+    return Truth(max(numbers), files)
+
+
+def hash_plainly(path: Path) -> str:
+    """The sha256 of a file as a fresh mount reads it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_allowed(log: WriteLog, cut: int) -> tuple[int, int]:
+    """Which truths may be found at a cut: before and after the step under way (or twice one)."""
+    marks = [record.text for record in log.records[:cut] if record.kind == "mark"]
+    ended = sum(text.startswith("end") for text in marks)
+    begun = sum(text.startswith("begin") for text in marks)
+    return ended, begun
+
+
+def judge(log: WriteLog, state: State, disk: Path, truths: list[Truth], target: Path) -> Verdict:
+    """Bring the disk of a state up and compare it with what it may be."""
+    old, new = find_allowed(log, state.cut)
+    rung, found, reason = bring_up(disk, target)
+    interrupted = old != new
+    if found is None:
+        return Verdict("neither", rung, reason, interrupted)
+    problem = compare(found, truths[old], truths[new])
+    if problem:
+        return Verdict("neither", rung, problem, interrupted)
+    is_new = found.default == truths[new].default and new > 0
+    return Verdict("new" if is_new else "old", rung, "", interrupted)
+
+
+def compare(found: Truth, old: Truth, new: Truth) -> str:
+    """Why this is neither the old store nor the new one, or nothing."""
+    if found.default not in (old.default, new.default):
+        return f"generation {found.default} boots, {old.default} or {new.default} may"
+    if foreign := found.files.items() - (old.files.items() | new.files.items()):
+        return f"neither old nor new: {sorted(foreign)[0][0]}"
+    if missing := (old.files.items() & new.files.items()) - found.files.items():
+        return f"was there before and after, and is missing: {sorted(missing)[0][0]}"
+    return ""
+
+
+def bring_up(disk: Path, target: Path) -> tuple[str, Truth | None, str]:
+    """The rung that made it mount, and what was found; or why there is nothing."""
+    reason = ""
+    for command in LADDER:
+        if command and subprocess.run([*command, disk], capture_output=True).returncode > 1:
+            continue
+        rung = " ".join(command) or "mount"
+        try:
+            with mounts.mounted(disk, target, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME):
+                try:
+                    return rung, read_truth(target), ""
+                except (OSError, RamosError, ValueError) as error:
+                    return rung, None, str(error)
+        except OSError as error:
+            reason = f"does not mount: {error}"
+    return "none", None, reason
