@@ -23,6 +23,7 @@ EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 COMMANDS: dict[str, str] = {
     "grow": "ramos.cli.key:grow_command",
     "key": "ramos.cli.key:key",
+    "pkg": "ramos.cli.packages:pkg",
 }
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from ramos.errors import RamosError
-from ramos.formats.apk_pack import Change, pack, rewrite
+from ramos.formats.apk_pack import pack, rewrite
 from ramos.formats.apk_package import SCRIPTS, Package, compute_identity, describe, make_package
 from ramos.formats.apk_sign import Signature, parse_signature, untrusted, verify
 from ramos.formats.archive import CHUNK_BYTES, read_gzip_member, read_tar, refuse
 from ramos.formats.sandbox import Limits, unpack_members
+from ramos.formats.selection import Change
 
 __all__ = [
     "Change",

@@ -12,11 +12,10 @@ import hashlib
 import io
 import os
 import shutil
-import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -39,36 +38,24 @@ from ramos.formats.archive import (
     XATTR_PREFIX,
     Member,
 )
+from ramos.formats.selection import (
+    Change,
+    Entry,
+    list_parents,
+    select_members,
+    walk_tree,
+)
 from ramos.fs import TEMPORARY_SUFFIX, publish
 
 SPOOL_BYTES = 1 << 20
 MAX_OWNER = 0o7777777
 MAX_FILE_BYTES = 0o77777777777
-# ACLs and labels of the machine we build on are no part of a package.
-UNPACKED_XATTRS = ("system.", "security.selinux")
 TYPES = {
     FILE: tarfile.REGTYPE,
     DIRECTORY: tarfile.DIRTYPE,
     SYMLINK: tarfile.SYMTYPE,
     HARDLINK: tarfile.LNKTYPE,
 }
-Entry = tuple[Member, IO[bytes] | None]
-
-
-def _keep_all(_name: str) -> bool:
-    return True
-
-
-@dataclass(frozen=True)
-class Change:
-    """What `rewrite` does to a package: which names stay, and which fields and scripts change.
-
-    A value of None drops the field or script. Dropping the `trigger` script drops `triggers` too.
-    """
-
-    keep: Callable[[str], bool] = _keep_all
-    fields: Mapping[str, str | None] = field(default_factory=dict)
-    scripts: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 def pack(
@@ -79,7 +66,7 @@ def pack(
     Everything belongs to root, except where files below `directory` have another owner and we are
     root; with `mtime` every file gets that time.
     """
-    return _write(package, _walk(directory, mtime), output, key)
+    return _write(package, _add_checksums(walk_tree(directory, mtime)), output, key)
 
 
 def rewrite(package: Package, output: Path, key: Path, change: Change) -> Package:
@@ -91,85 +78,14 @@ def rewrite(package: Package, output: Path, key: Path, change: Change) -> Packag
     info = change_info(package.info, fields)
     kept = {name: script for name, script in scripts.items() if script is not None}
     changed = replace(describe(info, kept, package.label), path=package.path)
-    return _write(changed, _select(package, change.keep), output, key)
+    entries = select_members(package.label, package.read_members(), change.keep)
+    return _write(changed, entries, output, key)
 
 
-def _select(package: Package, keep: Callable[[str], bool]) -> Iterator[Entry]:
-    """The members that stay, each behind the directories that it needs."""
-    directories: dict[str, Member] = {}
-    written: set[str] = set()
-    for member, content in package.read_members():
-        if member.kind == DIRECTORY:
-            directories[member.name] = member
-        if not keep(member.name):
-            continue
-        if member.kind == HARDLINK and member.link not in written:
-            reason = f"the hard link {member.name!r} stays, but not {member.link!r}"
-            raise RamosError("cannot pack", package.label, reason, "Nothing was written")
-        for parent in _list_parents(member.name):
-            if parent not in written:
-                written.add(parent)
-                yield directories.get(parent, Member(parent, DIRECTORY, 0o755)), None
-        if member.name not in written:
-            written.add(member.name)
-            yield member, content
-
-
-def _list_parents(name: str) -> list[str]:
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def _walk(directory: Path, mtime: int | None) -> Iterator[Entry]:
-    """Everything below a directory, sorted; the second name of a file is a hard link."""
-    seen: dict[tuple[int, int], str] = {}
-    for path in sorted(_list_below(directory), key=lambda path: os.fsencode(path)):
-        name = str(path.relative_to(directory))
-        state = path.lstat()
-        member = _describe_file(path, name, state, mtime)
-        if member.kind == FILE and state.st_nlink > 1:
-            first = seen.setdefault((state.st_dev, state.st_ino), name)
-            if first != name:
-                member = replace(member, kind=HARDLINK, link=first, size=0, xattrs={})
-        if member.kind == FILE:
-            with path.open("rb") as content:
-                yield replace(member, checksum=hash_content(content)), content
-        else:
-            yield member, None
-
-
-def _list_below(directory: Path) -> Iterator[Path]:
-    for folder, directories, files in os.walk(directory):
-        yield from (Path(folder, name) for name in directories + files)
-
-
-def _describe_file(path: Path, name: str, state: os.stat_result, mtime: int | None) -> Member:
-    kinds = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
-    kind = kinds.get(stat.S_IFMT(state.st_mode))
-    if kind is None:
-        raise RamosError("cannot pack", path, "a package holds files, directories and links only")
-    owned = os.geteuid() == 0
-    return Member(
-        name=name,
-        kind=kind,
-        mode=0o777 if kind == SYMLINK else stat.S_IMODE(state.st_mode),
-        uid=state.st_uid if owned else 0,
-        gid=state.st_gid if owned else 0,
-        uname="root" if not owned or state.st_uid == 0 else "",
-        gname="root" if not owned or state.st_gid == 0 else "",
-        size=state.st_size if kind == FILE else 0,
-        mtime=max(0, int(state.st_mtime)) if mtime is None else mtime,
-        link=_read_link(path) if kind == SYMLINK else "",
-        xattrs={
-            key: os.getxattr(path, key, follow_symlinks=False)
-            for key in sorted(os.listxattr(path, follow_symlinks=False))
-            if not key.startswith(UNPACKED_XATTRS)
-        },
-    )
-
-
-def _read_link(path: Path) -> str:
-    return os.readlink(path)  # noqa: PTH115  # a Path would tidy up the target
+def _add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
+    for member, content in entries:
+        checksum = hash_content(content) if content else None
+        yield replace(member, checksum=checksum), content
 
 
 def _write(package: Package, entries: Iterator[Entry], output: Path, key: Path) -> Package:
@@ -275,7 +191,7 @@ def _write_data(label: str, entries: Iterable[Entry], output: IO[bytes]) -> tupl
         ) as tar,
     ):
         for member, content in entries:
-            if any(parent not in written for parent in _list_parents(member.name)):
+            if any(parent not in written for parent in list_parents(member.name)):
                 raise _impossible(label, member, "its directory does not stand before it")
             written.add(member.name)
             _add_entry(label, tar, member, content)

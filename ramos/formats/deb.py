@@ -24,7 +24,15 @@ from typing import IO, cast
 
 from ramos.errors import RamosError
 from ramos.formats.ar import ArMember, Range, list_members
-from ramos.formats.archive import CHUNK_BYTES, GzipMember, Member, Stream, read_tar, refuse
+from ramos.formats.archive import (
+    CHUNK_BYTES,
+    HARDLINK,
+    GzipMember,
+    Member,
+    Stream,
+    read_tar,
+    refuse,
+)
 from ramos.formats.deb_package import SCRIPTS, Package, describe, parse_fields
 from ramos.formats.sandbox import Limits, clean_name, unpack_members
 from ramos.fs import hash_file
@@ -138,8 +146,11 @@ def read_members(package: Package) -> Iterator[tuple[Member, IO[bytes] | None]]:
     with package.path.open("rb") as file, _open_member(file, package.data, package.label) as data:
         for member, content in read_tar(data, package.label):
             name = clean_name(package.label, member.name)
+            link = member.link
+            if member.kind == HARDLINK:
+                link = clean_name(package.label, link)
             if name:
-                yield replace(member, name=name), content
+                yield replace(member, name=name, link=link), content
 
 
 def unpack(

@@ -9,12 +9,10 @@ is there; the same input gives the same bytes.
 import gzip
 import hashlib
 import io
-import os
-import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +21,7 @@ from ramos.formats.ar import write_members
 from ramos.formats.archive import CHUNK_BYTES, DIRECTORY, FILE, HARDLINK, SYMLINK, Member
 from ramos.formats.deb import read_members, read_package
 from ramos.formats.deb_package import Package, change_fields, describe, render_fields
+from ramos.formats.selection import Change, Entry, select_members, walk_tree
 from ramos.fs import TEMPORARY_SUFFIX, publish
 
 TYPES = {
@@ -32,23 +31,6 @@ TYPES = {
     HARDLINK: tarfile.LNKTYPE,
 }
 GZIP_LEVEL = 6
-Entry = tuple[Member, IO[bytes] | None]
-
-
-def _keep_all(_name: str) -> bool:
-    return True
-
-
-@dataclass(frozen=True)
-class Change:
-    """What `rewrite` does to a package: which names stay, and which fields and scripts change.
-
-    A value of None drops the field or script.
-    """
-
-    keep: Callable[[str], bool] = _keep_all
-    fields: Mapping[str, str | None] = field(default_factory=dict)
-    scripts: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,66 +47,13 @@ def rewrite(package: Package, output: Path, change: Change) -> Package:
     kept = {name: script for name, script in scripts.items() if script is not None}
     fields = change_fields(package.fields, change.fields)
     changed = describe(fields, kept, package.extras, package.label)
-    return _write(changed, _select(package, change.keep), output)
+    entries = select_members(package.label, read_members(package), change.keep)
+    return _write(changed, entries, output)
 
 
 def pack(package: Package, directory: Path, output: Path, *, mtime: int | None = None) -> Package:
     """Pack a directory under a package's name, fields and scripts; all of it belongs to root."""
-    return _write(package, _walk(directory, mtime), output)
-
-
-def _select(package: Package, keep: Callable[[str], bool]) -> Iterator[Entry]:
-    """The members that stay, each behind the directories that it needs."""
-    directories: dict[str, Member] = {}
-    written: set[str] = set()
-    for member, content in read_members(package):
-        if member.kind == DIRECTORY:
-            directories[member.name] = member
-        if not keep(member.name) or member.name in written:
-            continue
-        if member.kind == HARDLINK:
-            member = replace(member, link=member.link.removeprefix("./"))
-            if member.link not in written:
-                reason = f"the hard link {member.name!r} stays, but not {member.link!r}"
-                raise RamosError("cannot pack", package.label, reason, "Nothing was written")
-        for parent in _list_parents(member.name):
-            if parent not in written:
-                written.add(parent)
-                yield directories.get(parent, Member(parent, DIRECTORY, 0o755)), None
-        written.add(member.name)
-        yield member, content
-
-
-def _list_parents(name: str) -> list[str]:
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def _walk(directory: Path, mtime: int | None) -> Iterator[Entry]:
-    """Everything below a directory, sorted; the second name of a file is a hard link."""
-    seen: dict[tuple[int, int], str] = {}
-    for path in sorted(directory.rglob("*"), key=os.fsencode):
-        name = str(path.relative_to(directory))
-        state = path.lstat()
-        kinds = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
-        kind = kinds.get(stat.S_IFMT(state.st_mode), "")
-        if not kind:
-            reason = "a package holds files, directories and links only"
-            raise RamosError("cannot pack", path, reason)
-        first = seen.setdefault((state.st_dev, state.st_ino), name) if kind == FILE else name
-        member = Member(
-            name=name,
-            kind=kind if first == name else HARDLINK,
-            mode=0o777 if kind == SYMLINK else stat.S_IMODE(state.st_mode),
-            size=state.st_size if kind == FILE and first == name else 0,
-            mtime=max(0, int(state.st_mtime)) if mtime is None else mtime,
-            link=str(path.readlink()) if kind == SYMLINK else ("" if first == name else first),
-        )
-        if member.kind == FILE:
-            with path.open("rb") as content:
-                yield member, content
-        else:
-            yield member, None
+    return _write(package, walk_tree(directory, mtime), output)
 
 
 def _write(package: Package, entries: Iterator[Entry], output: Path) -> Package:

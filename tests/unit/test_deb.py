@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from ramos.errors import RamosError
 from ramos.formats import deb
 from ramos.formats.ar import write_members
-from ramos.formats.deb_pack import Change, pack, rewrite
+from ramos.formats.deb_pack import pack, rewrite
 from ramos.formats.deb_package import describe
+from ramos.formats.selection import Change
 
 CONTROL = b"""Package: sample
 Version: 1:2.0-1
