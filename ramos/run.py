@@ -88,11 +88,16 @@ def failure(argv: Sequence[Arg], result: Result) -> RamosError:
     return RamosError("command failed", name, f"{how}: {result.complaint or 'it printed nothing'}")
 
 
-def run_watched(argv: Sequence[Arg], on_line: Callable[[str], None], **kwargs: object) -> Result:
+def run_watched(
+    argv: Sequence[Arg],
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    **kwargs: object,
+) -> Result:
     """Run a command and hand over each line (or carriage-returned part) that it prints."""
     words = [os.fsdecode(word) for word in argv]
     tail: list[str] = []
-    with started(words, **kwargs) as process:
+    with started(words, env, **kwargs) as process:
         assert process.stdout is not None
         for line in _split_lines(process.stdout.fileno()):
             tail = [*tail[-TAIL_LINES:], line]
@@ -105,15 +110,17 @@ def run_watched(argv: Sequence[Arg], on_line: Callable[[str], None], **kwargs: o
 
 
 @contextlib.contextmanager
-def started(argv: Sequence[Arg], **kwargs: object) -> Iterator["subprocess.Popen[bytes]"]:
+def started(
+    argv: Sequence[Arg], env: Mapping[str, str] | None = None, **kwargs: object
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a command with its output on one pipe; it is ended with the block, whatever happens."""
     words = [os.fsdecode(word) for word in argv]
     options: dict[str, object] = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
-        "env": _environment(None),
         **kwargs,
+        "env": _environment(env),
     }
     try:
         process: subprocess.Popen[bytes] = subprocess.Popen(words, **options)  # type: ignore[call-overload]

@@ -1,0 +1,112 @@
+"""What lies on a fresh stick: the files of the ESP and of persist.
+
+Owns: the names and the first content of both partitions. Refuses: partition tables and the making
+of the parts themselves. Invariant: generation 1 names the base images and no layer, so a stick
+whose first save fails, or is undone, is the stick as it was made.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import bootenv, fs, generation, layout, menu, verity
+from ramos.image import disk, grub
+from ramos.image.plan import Plan
+from ramos.image.settings import USER_ID
+
+FIRST_GENERATION = 1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that goes onto a stick, as files of the cache."""
+
+    kernel: str
+    vmlinuz: Path
+    initramfs: Path
+    rootfs: Path
+    modules: Path
+    firmware: Path
+
+    @property
+    def base_images(self) -> tuple[tuple[generation.Kind, str, Path], ...]:
+        """Kind, name on persist and file of each base image."""
+        return (
+            ("rootfs", layout.ROOTFS_IMAGE, self.rootfs),
+            ("modules", layout.modules_image(self.kernel), self.modules),
+            ("firmware", layout.FIRMWARE_IMAGE, self.firmware),
+        )
+
+
+def describe_base(parts: Parts) -> tuple[generation.StoredFile, ...]:
+    """The base images as a generation names them."""
+    files = []
+    for kind, name, path in parts.base_images:
+        digests = verity.digest_file(path)
+        files.append(
+            generation.StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity)
+        )
+    return tuple(files)
+
+
+def fill_persist(
+    plan: Plan,
+    parts: Parts,
+    files: tuple[generation.StoredFile, ...],
+    identity: disk.Identity,
+    directory: Path,
+    epoch: int,
+) -> None:
+    """Lay out persist as a directory; the images are hard links into the cache."""
+    for name in (layout.LAYERS_DIR, layout.GENERATIONS_DIR, layout.PINS_DIR):
+        (directory / name).mkdir(parents=True)
+    for name in (layout.USER_DIR, layout.LOG_DIR, layout.PACKAGES_DIR):
+        (directory / name).mkdir()
+    os.chown(directory / layout.USER_DIR, USER_ID, USER_ID)
+    for _, name, path in parts.base_images:
+        (directory / name).hardlink_to(path)
+    first = generation.Generation(
+        FIRST_GENERATION, 0, epoch, parts.kernel, "build", f"{plan.base} {plan.profile}", files
+    )
+    place = directory / layout.generation_path(FIRST_GENERATION)
+    place.write_text(generation.render(first), encoding="ascii")
+    if plan.swap_bytes:
+        disk.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
+
+
+def fill_esp(
+    plan: Plan, parts: Parts, identity: disk.Identity, work: Path
+) -> tuple[dict[str, Path], grub.BiosGrub]:
+    """The files of the ESP (name -> source), and GRUB for BIOS, which has no file there."""
+    early = work / "early.cfg"
+    early.write_text(
+        menu.render_early(grub.read_template(menu.EARLY_TEMPLATE), identity.esp_uuid),
+        encoding="ascii",
+    )
+    efi = work / "grub.efi"
+    grub.make_efi(efi, early)
+    config = work / "grub.cfg"
+    config.write_text(
+        menu.render_menu(
+            grub.read_template(menu.MENU_TEMPLATE),
+            menu.Menu(f"UUID={identity.persist}", console=plan.consoles),
+        ),
+        encoding="ascii",
+    )
+    env = work / "grubenv"
+    env.write_bytes(bootenv.render(bootenv.initial(parts.kernel, FIRST_GENERATION)))
+    folder = f"{layout.KERNELS_DIR}/{parts.kernel}"
+    sums, complete = work / "sha256", work / "complete"
+    lines = (("vmlinuz", parts.vmlinuz), ("initramfs", parts.initramfs))
+    sums.write_text("".join(f"{fs.hash_file(path)}  {name}\n" for name, path in lines))
+    complete.touch()
+    names = {
+        grub.EFI_NAME: efi,
+        layout.GRUB_CFG: config,
+        layout.GRUBENV: env,
+        f"{folder}/vmlinuz": parts.vmlinuz,
+        f"{folder}/initramfs": parts.initramfs,
+        f"{folder}/sha256": sums,
+        f"{folder}/complete": complete,
+    }
+    return names, grub.make_bios(work, early, disk.BIOS_START_BYTES)

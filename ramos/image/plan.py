@@ -1,0 +1,221 @@
+"""What an image is to be: every choice of the builder, checked before anything is fetched.
+
+Owns: the `Plan`, its defaults, the words that users may give, and the lists of packages. Refuses:
+doing any of it. Invariant: a `Plan` that `check_plan` passes can be carried out as far as words
+and numbers go; what only the machine or the mirror can know is found out by the steps themselves.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ramos.errors import UsageError
+
+HERE = Path(__file__).resolve().parent
+MIB = 1 << 20
+ALIGNMENT_BYTES = 8 * MIB
+ESP_BYTES = 272 * MIB
+PERSIST_MINIMUM_BYTES = 64 * MIB
+PROFILES = ("rescue", "minimal")
+FIRMWARE_CHOICES = ("none", "common", "all")
+INITS = ("systemd", "openrc")
+KERNELS = ("lts", "virt")
+NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+HOST_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+TIMEZONE_PATTERN = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
+KEYMAP_PATTERN = re.compile(r"[a-z][a-z0-9-]{1,30}")
+PACKAGE_PATTERN = re.compile(r"[a-z0-9][a-z0-9+._-]*")
+CONSOLE_PATTERN = re.compile(r"tty[A-Za-z]*[0-9]+(,[0-9]{3,7}[noe]?[78]?)?")
+RELEASE_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
+SIZE_PATTERN = re.compile(r"([0-9]+)([KMGT]?)(i?B)?", re.IGNORECASE)
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+# Names that a Linux system uses itself: a user of that name could not be told apart.
+TAKEN_NAMES = frozenset(
+    [
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www-data",
+        "backup",
+        "list",
+        "irc",
+        "nobody",
+        "adm",
+        "tty",
+        "disk",
+        "kmem",
+        "dialout",
+        "sudo",
+        "wheel",
+        "audio",
+        "video",
+        "users",
+        "shadow",
+        "input",
+        "kvm",
+        "render",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what is in an image, and where it goes."""
+
+    base: str
+    output: Path
+    cache: Path
+    release: str = ""
+    profile: str = "rescue"
+    init: str = "systemd"
+    kernel: str = "lts"
+    packages: tuple[str, ...] = ()
+    firmware: str = ""
+    mirror: str = ""
+    keys: Path | None = None
+    user: str = "user"
+    password_hash: str = ""
+    hostname: str = "ramos"
+    timezone: str = "UTC"
+    keymap: str = "us"
+    consoles: tuple[str, ...] = ("tty0", "ttyS0,115200")
+    size_bytes: int = 0
+    swap_bytes: int = 64 * MIB
+    compression_level: int = 3
+    epoch: int | None = None
+
+    @property
+    def firmware_choice(self) -> str:
+        """Which firmware goes in: what was asked for, else what suits the profile."""
+        return self.firmware or ("common" if self.profile == "rescue" else "none")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a base comes from, as its mirror stands now.
+
+    `config` is all that decides what would be fetched besides the plan; `state` changes whenever
+    the mirror's indexes do, and is empty when the mirror does not answer.
+    """
+
+    release: str
+    mirror: str
+    config: str
+    state: str
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size as people write it: 512M, 4G, 2GiB."""
+    match = SIZE_PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            "not a size", text, "it is a number with K, M, G or T", hint="For example: 4G."
+        )
+    return int(match[1]) * UNITS[match[2].upper()]
+
+
+def format_size(size_bytes: int) -> str:
+    """A size for people."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def align(size_bytes: int, to_bytes: int = ALIGNMENT_BYTES) -> int:
+    """The next multiple of the alignment."""
+    return -(-size_bytes // to_bytes) * to_bytes
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse what can never work, naming the option and what it takes."""
+    _check_word("--user", plan.user, NAME_PATTERN, "small letters, digits, - and _, up to 32")
+    if plan.user in TAKEN_NAMES:
+        raise UsageError("bad user name", plan.user, "the system uses it", hint="Take another.")
+    _check_word("--hostname", plan.hostname, HOST_PATTERN, "letters, digits and -, up to 64")
+    _check_word("--timezone", plan.timezone, TIMEZONE_PATTERN, "a name such as Europe/Berlin")
+    _check_word("--keymap", plan.keymap, KEYMAP_PATTERN, "a layout such as us, de or fr")
+    for package in plan.packages:
+        _check_word("--packages", package, PACKAGE_PATTERN, "package names, separated by commas")
+    for console in plan.consoles:
+        _check_word("--console", console, CONSOLE_PATTERN, "a device such as ttyS0,115200")
+    if plan.release:
+        _check_word(
+            "--release", plan.release, RELEASE_PATTERN, "a release such as bookworm or 3.23"
+        )
+    if plan.size_bytes and plan.size_bytes < (smallest := minimum_size(plan, 0)):
+        raise too_small(plan, smallest)
+
+
+def _check_word(option: str, word: str, pattern: re.Pattern[str], takes: str) -> None:
+    if pattern.fullmatch(word) is None:
+        raise UsageError(f"bad {option}", repr(word), f"it takes {takes}", hint="Nothing was done.")
+
+
+def minimum_size(plan: Plan, content_bytes: int) -> int:
+    """The smallest image that takes this much content and can still be saved to."""
+    # An ext4 of this kind needs some 3 % for its own tables, and the journal up to 64 MiB.
+    persist = content_bytes + content_bytes // 32 + plan.swap_bytes + 2 * PERSIST_MINIMUM_BYTES
+    return align(2 * ALIGNMENT_BYTES + ESP_BYTES + align(persist))
+
+
+def choose_size(plan: Plan, content_bytes: int) -> int:
+    """The size of the image: as asked for, else what is needed and room for as much again."""
+    smallest = minimum_size(plan, content_bytes)
+    if not plan.size_bytes:
+        return align(smallest + max(content_bytes, 512 * MIB), 256 * MIB)
+    if plan.size_bytes < smallest:
+        raise too_small(plan, smallest)
+    return plan.size_bytes // ALIGNMENT_BYTES * ALIGNMENT_BYTES
+
+
+def too_small(plan: Plan, smallest: int) -> UsageError:
+    """The error for a size that cannot hold the image."""
+    needed = f"{-(-smallest // MIB)}M"
+    return UsageError(
+        "cannot build",
+        plan.output,
+        f"{format_size(plan.size_bytes)} is too small, it needs {needed}",
+        "No image was written",
+        f"Give --size {needed} or more, or leave --size out.",
+    )
+
+
+def read_package_list(base: str, sections: tuple[str, ...]) -> tuple[str, ...]:
+    """The packages under the given headings of a base's list, without repetition."""
+    return select_packages((HERE / f"{base}.packages").read_text(encoding="ascii"), sections)
+
+
+def select_packages(text: str, sections: tuple[str, ...]) -> tuple[str, ...]:
+    """Names below `[section]` headings; a # starts a comment."""
+    chosen: dict[str, None] = {}
+    section = ""
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if len(words) == 1 and words[0].startswith("["):
+            section = words[0].strip("[]")
+        elif section in sections:
+            chosen.update(dict.fromkeys(words))
+    return tuple(chosen)
+
+
+def make_key(parts: Mapping[str, object]) -> str:
+    """A short name for a set of inputs: equal inputs, equal name."""
+    text = "".join(f"{name}={value!r}\n" for name, value in sorted(parts.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def describe_plan(plan: Plan) -> dict[str, object]:
+    """The plan for machines; the password's hash is nobody's business."""
+    return {**asdict(plan), "password_hash": bool(plan.password_hash)}
