@@ -22,6 +22,7 @@ EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
 COMMANDS: dict[str, str] = {
     "grow": "ramos.cli.key:grow_command",
+    "image": "ramos.cli.image:image",
     "key": "ramos.cli.key:key",
     "pkg": "ramos.cli.packages:pkg",
 }

@@ -13,22 +13,24 @@ The cache:
 """
 
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ramos import fs, initramfs, run
+from ramos import fs, run
 from ramos.errors import LockedError, RamosError
 from ramos.generation import StoredFile
 from ramos.image import contents, debian, disk, grub, payload, settings, squash
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
 
+# In the order in which `auto` prefers them.
 BASES: dict[str, ModuleType] = {"debian": debian}
 KEPT_IMAGES = 16
 KEPT_TREES = 6
@@ -90,6 +92,26 @@ class Progress:
     def note(self, text: str) -> None:
         """Something the user should know."""
         self.listener(Event("note", text))
+
+
+def choose_base(plan: Plan) -> tuple[Plan, str]:
+    """Settle `auto`: the first base whose mirror answers; and say why."""
+    if plan.base != "auto":
+        return plan, f"base: {plan.base}"
+    reasons: list[str] = []
+    for name, base in BASES.items():
+        reason = base.probe(replace(plan, base=name))
+        if not reason:
+            because = "; ".join(reasons) or "its mirror answers"
+            return replace(plan, base=name), f"base: {name} ({because})"
+        reasons.append(f"{name}: {reason}")
+    raise RamosError(
+        "cannot choose a base",
+        "auto",
+        "; ".join(reasons),
+        "Nothing was built",
+        "Check the network, or name a mirror with --mirror.",
+    )
 
 
 def build_image(plan: Plan, listener: Listener) -> Built:
@@ -277,7 +299,9 @@ def make_parts(
     if "initramfs" in missing:
         with progress.step("initramfs"):
             output = work / "initramfs"
-            initramfs.build_initramfs(root, kernel.version, output, source_date_epoch=plan.epoch)
+            importlib.import_module("ramos.initramfs").build_initramfs(
+                root, kernel.version, output, source_date_epoch=plan.epoch
+            )
             output.rename(missing["initramfs"])
     squash.split_tree(root, work / "modules", work / "firmware", kernel)
     for name in ("rootfs", "modules", "firmware"):

@@ -79,17 +79,23 @@ def list_packages(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *plan.packages)))
 
 
+def probe(plan: Plan) -> str:
+    """Why this base cannot be had now; empty when it can."""
+    source = resolve(plan)
+    return "" if source.state else f"{source.mirror} does not answer"
+
+
 def resolve(plan: Plan) -> Source:
     """Find the release on the mirror, and how the mirror stands now."""
     lines = aptsources.choose_sources(plan)
-    states = [_read_state(line, plan) for line in lines]
+    states = [_read_state(line) for line in lines]
     state = hashlib.sha256(b"".join(states)).hexdigest() if all(states) else ""
     release = lines[0].suite
     config = "\n".join(line.text for line in lines)
     return Source(release, lines[0].uri, config, state)
 
 
-def _read_state(line: aptsources.SourceLine, plan: Plan) -> bytes:
+def _read_state(line: aptsources.SourceLine) -> bytes:
     """The signed index of one suite; empty when the mirror does not answer. apt checks it later."""
     url = f"{line.uri.rstrip('/')}/dists/{line.suite}/InRelease"
     try:
@@ -177,8 +183,6 @@ def configure(plan: Plan, tree: Path) -> None:
     write_file(tree / "etc/default/locale", "LANG=C.UTF-8\n")
     if plan.init == "systemd":
         _configure_systemd(plan, tree)
-    else:
-        _configure_openrc(plan, tree)
 
 
 def render_dpkg_config(plan: Plan) -> str:

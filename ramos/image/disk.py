@@ -26,7 +26,11 @@ TYPE_ESP = "ef00"
 TYPE_LINUX = "8300"
 TYPE_BIOS = "ef02"
 SWAP_PAGE_BYTES = 4096
-EXT4_FEATURES = "verity,^resize_inode,^metadata_csum_seed,^orphan_file"
+# Named in full: what mke2fs would choose by itself differs from machine to machine.
+EXT4_FEATURES = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
+    "large_file,huge_file,dir_nlink,extra_isize,metadata_csum,verity"
+)
 EXT4_OPTIONS = "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0"
 TOOLS = ("sgdisk", "mkfs.vfat", "mmd", "mcopy", "mke2fs", "debugfs", "mkswap")
 
@@ -71,9 +75,15 @@ class Identity:
 def make_identity(seed: str) -> Identity:
     """Identifiers from a seed: the same seed gives the same stick; an empty one a new stick."""
     space = uuid.uuid5(uuid.NAMESPACE_URL, seed) if seed else uuid.uuid4()
-    names = ("disk", "esp-part", "persist-part", "bios-part", "persist", "hash-seed")
-    ids = [uuid.uuid5(space, name) for name in names]
-    return Identity(*ids, esp_serial=uuid.uuid5(space, "esp").int & 0xFFFFFFFF or 1)
+    return Identity(
+        disk=uuid.uuid5(space, "disk"),
+        esp_part=uuid.uuid5(space, "esp-part"),
+        persist_part=uuid.uuid5(space, "persist-part"),
+        bios_part=uuid.uuid5(space, "bios-part"),
+        persist=uuid.uuid5(space, "persist"),
+        hash_seed=uuid.uuid5(space, "hash-seed"),
+        esp_serial=uuid.uuid5(space, "esp").int & 0xFFFFFFFF or 1,
+    )
 
 
 def make_esp(

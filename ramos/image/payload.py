@@ -84,7 +84,7 @@ def install_payload(plan: Plan, tree: Path) -> None:
 
 def compile_python(tree: Path) -> None:
     """Byte code by the image's own Python: a stick has no time to compile at each start."""
-    argv = ["chroot", tree, "/usr/bin/python3", "-I", "-m", "compileall", "-q"]
+    argv = ["chroot", str(tree), "/usr/bin/python3", "-I", "-m", "compileall", "-q"]
     argv += ["--invalidation-mode", "unchecked-hash", f"/{LIBRARY_DIR}"]
     run.run(argv, env={"PYTHONHASHSEED": "0"})
 

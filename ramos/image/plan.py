@@ -32,41 +32,11 @@ RELEASE_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 SIZE_PATTERN = re.compile(r"([0-9]+)([KMGT]?)(i?B)?", re.IGNORECASE)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # Names that a Linux system uses itself: a user of that name could not be told apart.
-TAKEN_NAMES = frozenset(
-    [
-        "root",
-        "daemon",
-        "bin",
-        "sys",
-        "sync",
-        "games",
-        "man",
-        "lp",
-        "mail",
-        "news",
-        "uucp",
-        "proxy",
-        "www-data",
-        "backup",
-        "list",
-        "irc",
-        "nobody",
-        "adm",
-        "tty",
-        "disk",
-        "kmem",
-        "dialout",
-        "sudo",
-        "wheel",
-        "audio",
-        "video",
-        "users",
-        "shadow",
-        "input",
-        "kvm",
-        "render",
-    ]
-)
+TAKEN = """
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody
+    adm tty disk kmem dialout sudo wheel audio video users shadow input kvm render
+"""
+TAKEN_NAMES = frozenset(TAKEN.split())
 
 
 @dataclass(frozen=True)
