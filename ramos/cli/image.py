@@ -18,8 +18,9 @@ from ramos import run
 from ramos.cli import print_json, root
 from ramos.errors import UsageError
 from ramos.image import build, plan
-from ramos.image.build import Built, Event
+from ramos.image.build import Built
 from ramos.image.plan import Plan, format_size
+from ramos.image.progress import Event
 
 PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%")
 BAR_WIDTH = 24

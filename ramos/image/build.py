@@ -3,54 +3,27 @@
 Owns: the order, what the cache keeps under which name, and clean-up. Refuses: doing a step itself.
 Invariants: the output has its name only when it is whole; whatever happens, nothing is left behind
 but the cache, and what is there under a cache name is whole.
-
-The cache:
-    lock                      one build at a time
-    <base>/                   downloaded packages
-    trees/<inputs>/tree       a root tree as its package manager left it; `state`: of which mirror
-    images/<kind>-<inputs>    squashfs images and initramfs
-    work-*                    the build that is running
 """
 
-import contextlib
 import importlib
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from ramos import fs, run
-from ramos.errors import LockedError, RamosError
+from ramos.errors import RamosError
 from ramos.generation import StoredFile
-from ramos.image import contents, debian, disk, grub, payload, settings, squash
+from ramos.image import cache, contents, debian, disk, grub, payload, settings, squash
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
+from ramos.image.progress import Listener, Progress
 
 # In the order in which `auto` prefers them.
 BASES: dict[str, ModuleType] = {"debian": debian}
-KEPT_IMAGES = 16
-KEPT_TREES = 6
-WAIT_SECONDS = 3600
 USER_SETTINGS = ("user", "password_hash", "hostname", "timezone", "keymap", "consoles", "init")
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a build tells whoever watches it.
-
-    `kind` is step (one begins), reused, done (it ended, after `seconds`), line or note.
-    """
-
-    kind: str
-    text: str
-    seconds: float = 0
-
-
-Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -65,33 +38,6 @@ class Built:
     mirror: str
     reused: tuple[str, ...]
     seconds: dict[str, float]
-
-
-class Progress:
-    """Times the steps and tells the listener."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.seconds: dict[str, float] = {}
-        self.reused: list[str] = []
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """One named step; what it yields takes lines of output."""
-        self.listener(Event("step", name))
-        start = time.monotonic()
-        yield lambda line: self.listener(Event("line", line))
-        self.seconds[name] = round(time.monotonic() - start, 2)
-        self.listener(Event("done", name, self.seconds[name]))
-
-    def reuse(self, name: str) -> None:
-        """A step that need not be done again."""
-        self.reused.append(name)
-        self.listener(Event("reused", name))
-
-    def note(self, text: str) -> None:
-        """Something the user should know."""
-        self.listener(Event("note", text))
 
 
 def choose_base(plan: Plan) -> tuple[Plan, str]:
@@ -121,7 +67,7 @@ def build_image(plan: Plan, listener: Listener) -> Built:
     check_tools(plan)
     progress = Progress(listener)
     try:
-        with lock_cache(plan.cache, progress) as work:
+        with cache.lock_cache(plan.cache, progress) as work:
             return _build(plan, work, progress)
     except OSError as error:
         name = error.filename or plan.output
@@ -134,9 +80,9 @@ def _build(plan: Plan, work: Path, progress: Progress) -> Built:
     base = BASES[plan.base]
     with progress.step("find the release"):
         source: Source = base.resolve(plan)
-    tree, tree_id = provide_tree(plan, source, base, work, progress)
+    tree, tree_id = cache.provide_tree(plan, source, base, work, progress)
     parts = provide_parts(plan, tree, tree_id, base, work, progress)
-    prune_cache(plan.cache)
+    cache.prune_cache(plan.cache)
     size_bytes = write_image(plan, parts, work, progress)
     return Built(
         plan.output,
@@ -179,69 +125,6 @@ def check_tools(plan: Plan) -> None:
             "Nothing was done",
             "On Debian, ./build-image.sh installs what is missing when it runs as root.",
         )
-
-
-@contextlib.contextmanager
-def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
-    """Hold the cache; yields an empty directory for this build, which goes away with it."""
-    cache.mkdir(parents=True, exist_ok=True)
-    lock, purpose = cache / "lock", "building an image"
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(fs.hold_lock(lock, purpose))
-        except LockedError:
-            progress.note(f"another build uses {cache}: waiting for it to end")
-            stack.enter_context(fs.hold_lock(lock, purpose, WAIT_SECONDS))
-        for stale in cache.glob("work-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
-        stack.callback(shutil.rmtree, work, ignore_errors=True)
-        yield work
-
-
-def provide_tree(
-    plan: Plan, source: Source, base: ModuleType, work: Path, progress: Progress
-) -> tuple[Path, str]:
-    """The root tree of the base: from the cache while the mirror has nothing newer."""
-    inputs = make_key(
-        {
-            "base": plan.base,
-            "recipe": base.RECIPE_VERSION,
-            "packages": base.list_packages(plan),
-            "profile": plan.profile,
-            "kernel": plan.kernel,
-            "config": source.config,
-        }
-    )
-    place = plan.cache / "trees" / inputs
-    state_file = place / "state"
-    old_state = state_file.read_text(encoding="ascii") if state_file.exists() else ""
-    if old_state and not source.state:
-        progress.note(f"{source.mirror} does not answer: using the root tree made before")
-    if old_state and source.state in ("", old_state):
-        progress.reuse("root tree")
-        os.utime(place)
-        return place / "tree", make_key({"inputs": inputs, "state": old_state})
-    if not source.state:
-        raise RamosError(
-            "mirror does not answer",
-            source.mirror,
-            f"its index of {source.release} could not be read",
-            "Nothing was built",
-            "Check the network, or name another mirror with --mirror.",
-        )
-    downloads = plan.cache / plan.base
-    downloads.mkdir(exist_ok=True)
-    fresh = work / "place"
-    fresh.mkdir()
-    with progress.step("root tree") as on_line:
-        base.bootstrap(plan, source, fresh / "tree", downloads, on_line)
-    (fresh / "state").write_text(source.state, encoding="ascii")
-    place.parent.mkdir(exist_ok=True)
-    if place.exists():
-        place.rename(work / "old")
-    fresh.rename(place)
-    return place / "tree", make_key({"inputs": inputs, "state": source.state})
 
 
 def provide_parts(
@@ -340,14 +223,3 @@ def write_image(plan: Plan, parts: Parts, work: Path, progress: Progress) -> int
 def _make_seed(plan: Plan, files: Iterable[StoredFile]) -> str:
     """What identifies a stick that is to be the same each time it is built."""
     return make_key({"epoch": plan.epoch, "size": plan.size_bytes, "files": tuple(files)})
-
-
-def prune_cache(cache: Path) -> None:
-    """Forget what was not used for the longest time."""
-    for folder, kept in (("trees", KEPT_TREES), ("images", KEPT_IMAGES)):
-        entries = sorted((cache / folder).iterdir(), key=lambda path: path.stat().st_mtime)
-        for path in entries[:-kept]:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()

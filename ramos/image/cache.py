@@ -1,0 +1,111 @@
+"""What is kept between builds.
+
+Owns: the folder of the cache, its lock, the root trees in it, and forgetting. Refuses: knowing
+what a tree is made of. Invariants: one build at a time; what has its name in the cache is whole.
+
+    lock                      one build at a time
+    <base>/                   downloaded packages
+    trees/<inputs>/tree       a root tree as its package manager left it; `state`: of which mirror
+    images/<kind>-<inputs>    squashfs images and initramfs
+    work-*                    the build that is running
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from ramos import fs
+from ramos.errors import LockedError, RamosError
+from ramos.image.plan import Plan, Source, make_key
+from ramos.image.progress import Progress
+
+KEPT_IMAGES = 16
+KEPT_TREES = 6
+WAIT_SECONDS = 3600
+
+
+@contextlib.contextmanager
+def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
+    """Hold the cache; yields an empty directory for this build, which goes away with it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    lock, purpose = cache / "lock", "building an image"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(fs.hold_lock(lock, purpose))
+        except LockedError:
+            progress.note(f"another build uses {cache}: waiting for it to end")
+            stack.enter_context(fs.hold_lock(lock, purpose, WAIT_SECONDS))
+        for stale in cache.glob("work-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        yield work
+
+
+def provide_tree(
+    plan: Plan, source: Source, base: ModuleType, work: Path, progress: Progress
+) -> tuple[Path, str]:
+    """The root tree of the base: from the cache while the mirror has nothing newer."""
+    inputs = _name_inputs(plan, source, base)
+    place = plan.cache / "trees" / inputs
+    state_file = place / "state"
+    old_state = state_file.read_text(encoding="ascii") if state_file.exists() else ""
+    if old_state and not source.state:
+        progress.note(f"{source.mirror} does not answer: using the root tree made before")
+    if old_state and source.state in ("", old_state):
+        progress.reuse("root tree")
+        os.utime(place)
+        return place / "tree", make_key({"inputs": inputs, "state": old_state})
+    if not source.state:
+        raise _no_answer(source)
+    downloads = plan.cache / plan.base
+    downloads.mkdir(exist_ok=True)
+    fresh = work / "place"
+    fresh.mkdir()
+    with progress.step("root tree") as on_line:
+        base.bootstrap(plan, source, fresh / "tree", downloads, on_line)
+    (fresh / "state").write_text(source.state, encoding="ascii")
+    place.parent.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(work / "old")
+    fresh.rename(place)
+    return place / "tree", make_key({"inputs": inputs, "state": source.state})
+
+
+def _name_inputs(plan: Plan, source: Source, base: ModuleType) -> str:
+    """A name for all that decides what is in a tree, but for the state of the mirror."""
+    return make_key(
+        {
+            "base": plan.base,
+            "recipe": base.RECIPE_VERSION,
+            "packages": base.list_packages(plan),
+            "profile": plan.profile,
+            "kernel": plan.kernel,
+            "config": source.config,
+        }
+    )
+
+
+def _no_answer(source: Source) -> RamosError:
+    return RamosError(
+        "mirror does not answer",
+        source.mirror,
+        f"its index of {source.release} could not be read",
+        "Nothing was built",
+        "Check the network, or name another mirror with --mirror.",
+    )
+
+
+def prune_cache(cache: Path) -> None:
+    """Forget what was not used for the longest time."""
+    for folder, kept in (("trees", KEPT_TREES), ("images", KEPT_IMAGES)):
+        entries = sorted((cache / folder).iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in entries[:-kept]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
