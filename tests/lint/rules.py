@@ -22,7 +22,9 @@ RANKS = {
     "ramos.pressure": 10,
     "ramos.recipe": 10,
     # 2, effects: the only processes; durable files, mounts, freezing, verity
+    "ramos.cpio": 10,
     "ramos.run": 20,
+    "ramos.elf": 20,
     "ramos.fs": 21,
     "ramos.mounts": 22,
     "ramos.verity": 22,
@@ -59,6 +61,7 @@ RANKS = {
     "ramos.compact": 43,
     "ramos.packages": 44,
     "ramos.grow": 40,
+    "ramos.kmod": 30,
     "ramos.initramfs": 40,
     "ramos.image": 40,
     "ramos.image.plan": 40,

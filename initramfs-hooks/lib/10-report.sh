@@ -1,0 +1,123 @@
+# Telling what happens: the boot log, the console, what the user is greeted with at login, and the
+# shell of last resort. Values that a verb hands back stand in globals: a $(...) costs a fork.
+# shellcheck shell=dash disable=SC2034
+
+PROC=/proc
+SYS=/sys
+DEV=/dev
+NEWROOT=/newroot
+STEP=start
+WHY=""
+DONE=""
+SKIPPED=""
+WARNINGS=""
+NOW_CS=0
+ROUND_SECONDS=1
+
+# read_clock: NOW_CS = the uptime in hundredths of a second
+read_clock() {
+    local up rest
+    read -r up rest <"$PROC/uptime"
+    NOW_CS=${up%.*}${up#*.}
+    while [ "$NOW_CS" != "${NOW_CS#0}" ] && [ ${#NOW_CS} -gt 1 ]; do
+        NOW_CS=${NOW_CS#0}
+    done
+}
+
+# note STEP TEXT: one line of the boot log
+note() {
+    local up rest
+    read -r up rest <"$PROC/uptime"
+    printf '%s %s %s\n' "$up" "$1" "$2" >>"$RAMOS_BOOT_LOG"
+}
+
+# say TEXT: tell it on the console and in the log
+say() {
+    echo "RAMOS: $1"
+    note "$STEP" "$1"
+}
+
+# warn TEXT: say it, and keep it for the login greeting
+warn() {
+    say "$1"
+    WARNINGS="$WARNINGS$1
+"
+}
+
+# skip_generation NUMBER REASON: it is not what boots; say so and keep it for /run/ramos/boot
+skip_generation() {
+    local number
+    number=$1
+    while [ ${#number} -lt 6 ]; do
+        number=0$number
+    done
+    case $SKIPPED in
+    *"$number "*) return 0 ;;
+    esac
+    say "generation $number is skipped: $2"
+    SKIPPED="$SKIPPED$number $2
+"
+}
+
+# run_step NAME VERB: do one step; one that fails opens a shell that says why, then is tried again
+run_step() {
+    STEP=$1
+    DONE=""
+    WHY=""
+    [ "$BREAK" != "$1" ] || open_shell "ramos.break=$1 was given"
+    until "$2"; do
+        open_shell "${WHY:-$1 failed}"
+        DONE=""
+        WHY=""
+    done
+    note "$1" "${DONE:-done}"
+}
+
+# open_shell REASON: on the console; leaving it goes on with the boot
+open_shell() {
+    note "$STEP" "shell: $1"
+    load_keyboards
+    busybox --install -s 2>/dev/null
+    {
+        echo
+        echo "RAMOS stopped at step '$STEP': $1"
+        echo
+        tell_way_out
+    } | tell_consoles
+    setsid cttyhack sh -l
+    sleep "$ROUND_SECONDS"
+}
+
+tell_way_out() {
+    echo "The boot so far: cat $RAMOS_BOOT_LOG"
+    echo "exit          tries this step again"
+    echo "reboot -f     starts over (a menu entry below RAMOS may work)"
+    echo "poweroff -f   switches off"
+}
+
+# tell_consoles: standard input to every console there is, not only to the last one named
+tell_consoles() {
+    local text names name
+    text=$(cat)
+    names=console
+    read -r names <"$SYS/class/tty/console/active"
+    for name in $names; do
+        printf '%s\n' "$text" >"$DEV/$name"
+    done
+} 2>/dev/null
+
+# write_greeting: what /etc/profile.d/ramos.sh shows at login, only when there is something to say
+write_greeting() {
+    local number reason
+    [ -n "$SKIPPED$WARNINGS" ] || return 0
+    {
+        printf '%s' "$SKIPPED" | while read -r number reason; do
+            echo "RAMOS skipped generation $number: $reason"
+        done
+        printf '%s' "$WARNINGS" | sed 's/^/RAMOS: /'
+        case $MODE in
+        clean) echo "RAMOS runs clean: nothing that was saved is loaded, and nothing will be saved." ;;
+        *) echo "RAMOS runs generation $GEN_NUMBER. See: ramos status, ramos log" ;;
+        esac
+    } >"$RAMOS_RUN_DIR/motd"
+}

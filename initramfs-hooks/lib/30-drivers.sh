@@ -1,0 +1,68 @@
+# The kernel's own file systems, and its drivers: only those that this machine has hardware for.
+# Loading modules is most of the time spent in here, so they go in few modprobe calls.
+# shellcheck shell=dash disable=SC2034
+
+SEEN_ALIASES=" "
+UPPER_LOADER=""
+KEYBOARDS_LOADED=0
+
+mount_kernel_filesystems() {
+    umask 022
+    mount -t proc -o nosuid,nodev,noexec proc "$PROC"
+    mount -t sysfs -o nosuid,nodev,noexec sysfs "$SYS"
+    mount -t devtmpfs -o nosuid,mode=755 devtmpfs "$DEV"
+    mount -t tmpfs -o nosuid,nodev,mode=755 run /run
+    mkdir -p "$RAMOS_RUN_DIR" "$RAMOS_PERSIST_DIR" "$NEWROOT"
+    note start "init"
+}
+
+# load_drivers: host controllers first, since the stick needs time to answer; meanwhile btrfs (its
+# RAID6 benchmark takes 0.5 s on any machine) in the background, then what every boot needs
+load_drivers() {
+    load_new_hardware pci virtio
+    if [ "$UPPER_KIND" = zram ]; then
+        load_list upper &
+        UPPER_LOADER=$!
+    fi
+    load_list base
+    load_new_hardware usb scsi mmc virtio
+}
+
+# load_list NAME: the modules of a list that the builder wrote
+load_list() {
+    local names
+    names=""
+    read -r names <"$LIB/modules.$1"
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$names" ] || modprobe -a -q $names 2>/dev/null
+}
+
+# load_new_hardware BUS...: the drivers for devices that were not there the last time
+load_new_hardware() {
+    local bus file alias new
+    new=""
+    for bus in "$@"; do
+        for file in "$SYS/bus/$bus"/devices/*/modalias; do
+            alias=""
+            read -r alias <"$file" || continue
+            case $SEEN_ALIASES in
+            *" $alias "*) continue ;;
+            esac
+            SEEN_ALIASES="$SEEN_ALIASES$alias "
+            new="$new $alias"
+        done 2>/dev/null
+    done
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$new" ] || modprobe -a -q $new 2>/dev/null
+    return 0
+}
+
+# load_keyboards: only where somebody has to type something
+load_keyboards() {
+    [ "$KEYBOARDS_LOADED" = 0 ] || return 0
+    KEYBOARDS_LOADED=1
+    load_new_hardware pci usb
+    load_list keyboard
+    [ ! -s "$LIB/keymap.bmap" ] || loadkmap <"$LIB/keymap.bmap" 2>/dev/null
+    return 0
+}

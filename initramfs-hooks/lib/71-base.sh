@@ -1,0 +1,124 @@
+# The base images: rootfs, modules of this kernel, firmware. There are no others to step back to,
+# so a wrong digest is told loudly and the image is used all the same, as long as it mounts.
+# shellcheck shell=dash disable=SC2034
+
+KERNEL=""
+BASE_LOWER=""
+BASE_ROOT=""
+
+# provide_base: BASE_LOWER = modules:firmware:rootfs, those that there are
+provide_base() {
+    read -r KERNEL <"$PROC/sys/kernel/osrelease"
+    BASE_LOWER=""
+    [ "$TORAM" = 0 ] || check_toram
+    provide_image rootfs "$RAMOS_ROOTFS_IMAGE" || return 1
+    BASE_ROOT=$RAMOS_RUN_DIR/rootfs
+    provide_image firmware "$RAMOS_FIRMWARE_IMAGE" || tell_missing firmware
+    provide_image modules "$RAMOS_MODULES_PREFIX$KERNEL.squashfs" ||
+        warn "no modules for kernel $KERNEL: $WHY. Only the drivers that were needed to boot work"
+    BASE_LOWER=${BASE_LOWER%:}
+    DONE=$BASE_LOWER
+}
+
+# tell_missing KIND: firmware is optional, unless the generation was made with it
+tell_missing() {
+    case $GEN_FILES in
+    *"$1 "*) warn "no $1: $WHY" ;;
+    esac
+}
+
+# provide_image KIND NAME: mounted at /run/ramos/KIND, from RAM with ramos.toram
+provide_image() {
+    local path place
+    path=$RAMOS_PERSIST_DIR/$2
+    place=$RAMOS_RUN_DIR/$1
+    if [ ! -f "$path" ]; then
+        WHY="$2 is missing on $PERSIST_NODE"
+        return 1
+    fi
+    check_image "$2" "$path"
+    if [ "$TORAM" = 1 ]; then
+        copy_to_ram "$path" "$2" && path=$RAMOS_RUN_DIR/ram/$2
+    fi
+    if ! mount_image "$path" "$place"; then
+        WHY="$2 cannot be mounted"
+        return 1
+    fi
+    BASE_LOWER="$place:$BASE_LOWER"
+}
+
+# check_image NAME PATH: against the generation that is about to boot, if it names it
+check_image() {
+    local kind size verity digest name
+    while read -r kind size verity digest name; do
+        [ "$name" = "$1" ] || continue
+        verify_file "$2" "$size" "$verity" "$digest" unsealed-is-fine ||
+            warn "$WHY; it is used, since there is no other"
+    done <<END
+$GEN_FILES
+END
+}
+
+# mount_image PATH PLACE: a squashfs; a failed read is tried again
+mount_image() {
+    local try
+    mkdir -p "$2"
+    try=1
+    until mount -t squashfs -o ro,loop "$1" "$2" 2>>"$RAMOS_RUN_DIR/mount.log"; do
+        [ "$try" -lt "$READ_TRIES" ] || return 1
+        drop_caches
+        try=$((try + 1))
+    done
+}
+
+# check_toram: only if at least half of the memory that is free now stays free
+check_toram() {
+    local path bytes size
+    bytes=0
+    for path in "$RAMOS_ROOTFS_IMAGE" "$RAMOS_FIRMWARE_IMAGE" "$RAMOS_MODULES_PREFIX$KERNEL.squashfs"; do
+        size=$(stat -c %s "$RAMOS_PERSIST_DIR/$path" 2>/dev/null) && bytes=$((bytes + size))
+    done
+    read_memory
+    if [ $((bytes / 1024)) -gt $((FREE_KIB / 2)) ]; then
+        warn "ramos.toram: $((bytes >> 20)) MiB do not fit into RAM with $((FREE_KIB >> 10)) MiB free; the stick must stay"
+        TORAM=0
+    fi
+}
+
+# copy_to_ram PATH NAME: a copy in /run/ramos/ram; what does not succeed leaves nothing behind
+copy_to_ram() {
+    local ram try
+    ram=$RAMOS_RUN_DIR/ram
+    mount_ram "$ram"
+    try=1
+    while [ "$try" -le "$READ_TRIES" ]; do
+        cp "$1" "$ram/$2" 2>>"$RAMOS_RUN_DIR/mount.log" && return 0
+        note "$STEP" "$2 could not be read, trying again"
+        rm -f "$ram/$2"
+        drop_caches
+        try=$((try + 1))
+    done
+    WHY="$2 cannot be read"
+    return 1
+}
+
+# mount_ram DIRECTORY: what may be copied is decided before, so it may be as large as the RAM
+mount_ram() {
+    [ ! -d "$1" ] || return 0
+    mkdir -p "$1"
+    mount -t tmpfs -o mode=700,size=90% ram "$1"
+}
+
+# read_memory: TOTAL_KIB and FREE_KIB of the machine
+read_memory() {
+    local key value
+    while read -r key value rest; do
+        case $key in
+        MemTotal:) TOTAL_KIB=$value ;;
+        MemAvailable:)
+            FREE_KIB=$value
+            break
+            ;;
+        esac
+    done <"$PROC/meminfo"
+}

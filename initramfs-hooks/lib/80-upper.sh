@@ -1,0 +1,62 @@
+# The upper: the RAM file system that takes every write. btrfs on zram, since a snapshot of it is a
+# point in time; tmpfs where that cannot be had, which is said loudly.
+# shellcheck shell=dash disable=SC2034
+
+UPPER_MADE=""
+UPPER_BYTES=0
+UPPER_OPTIONS=noatime,discard=async
+
+# make_upper: once; unpacking layers may have needed it before its turn
+make_upper() {
+    DONE="$UPPER_MADE $UPPER_BYTES bytes"
+    [ -z "$UPPER_MADE" ] || return 0
+    compute_upper_size
+    mkdir -p "$RAMOS_UPPER_DIR"
+    if [ "$UPPER_KIND" = zram ] && make_zram_upper; then
+        UPPER_MADE=zram
+    elif make_tmpfs_upper; then
+        [ "$UPPER_KIND" = tmpfs ] ||
+            warn "zram or btrfs does not work here: changes are kept uncompressed in a tmpfs"
+        UPPER_MADE=tmpfs
+    else
+        WHY="neither a zram nor a tmpfs could be made for the changes of the running system"
+        return 1
+    fi
+    DONE="$UPPER_MADE $UPPER_BYTES bytes"
+}
+
+# compute_upper_size: as asked for, but never more than the RAM could hold uncompressed with an
+# eighth of it left over: a zram that runs out of memory loses what was written, without an error
+compute_upper_size() {
+    local number limit
+    read_memory
+    number=${UPPER_SIZE%?}
+    strip_zeros "$number"
+    case $UPPER_SIZE in
+    *%) UPPER_KIB=$((TOTAL_KIB / 100 * STRIPPED)) ;;
+    *G) UPPER_KIB=$((STRIPPED * 1048576)) ;;
+    *) UPPER_KIB=$((STRIPPED * 1024)) ;;
+    esac
+    limit=$((FREE_KIB - TOTAL_KIB / 8))
+    if [ "$UPPER_KIB" -gt "$limit" ]; then
+        note upper "$UPPER_KIB KiB is more than the RAM can hold, $limit KiB it is"
+        UPPER_KIB=$limit
+    fi
+    UPPER_BYTES=$((UPPER_KIB * 1024))
+}
+
+make_zram_upper() {
+    [ -z "$UPPER_LOADER" ] || wait "$UPPER_LOADER"
+    [ -e "$SYS/block/zram0" ] || return 1
+    # What a try before this one has left would be refused as busy.
+    echo 1 >"$SYS/block/zram0/reset"
+    echo lz4 >"$SYS/block/zram0/comp_algorithm" || note upper "zram without lz4"
+    echo "$UPPER_BYTES" >"$SYS/block/zram0/disksize" || return 1
+    mkfs.btrfs -q -f -K -d single -m single -L ramos-upper "$DEV/zram0" || return 1
+    mount -t btrfs -o "$UPPER_OPTIONS" "$DEV/zram0" "$RAMOS_UPPER_DIR" || return 1
+    mkdir -p "$RAMOS_UPPER_DIR/snapshots"
+} 2>>"$RAMOS_RUN_DIR/mount.log" >&2
+
+make_tmpfs_upper() {
+    mount -t tmpfs -o "mode=755,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"
+} 2>>"$RAMOS_RUN_DIR/mount.log"

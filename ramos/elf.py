@@ -1,0 +1,134 @@
+"""Which libraries a program of a root tree needs, without running anything of that tree.
+
+Owns: reading the dynamic section of 64-bit little-endian ELF files and finding the libraries they
+name below the root tree. Refuses: the host's own libraries, and the tree's ld.so.cache (it may be
+absent or stale). Invariant: a library that cannot be found is an error, never left out.
+"""
+
+import posixpath
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.errors import RamosError
+
+PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 0, 1, 5, 15, 29
+LIBRARY_FOLDERS = (
+    "/lib",
+    "/usr/lib",
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/usr/local/lib",
+)
+MAX_LINKS = 20
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """What an ELF file says about its libraries."""
+
+    interpreter: str
+    needed: tuple[str, ...]
+    search: tuple[str, ...]
+
+
+def resolve(root: Path, path: str) -> Path | None:
+    """The file that `path` leads to with `root` as `/`, or None; links never leave the tree."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    done: list[str] = []
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            done = done[:-1]
+            continue
+        here = root.joinpath(*done, part)
+        if here.is_symlink():
+            links += 1
+            if links > MAX_LINKS:
+                return None
+            target = str(here.readlink())
+            done = [] if target.startswith("/") else done
+            parts = [p for p in target.split("/") if p not in ("", ".")] + parts
+            continue
+        if not here.exists():
+            return None
+        done.append(part)
+    return root.joinpath(*done)
+
+
+def read_dynamic(path: Path) -> Dynamic | None:
+    """The dynamic section of an ELF file; None for a script or any other file."""
+    data = path.read_bytes()
+    if data[:6] != b"\x7fELF\x02\x01":
+        return None
+    try:
+        return _parse_dynamic(data)
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        raise RamosError("cannot read program", path, f"damaged ELF file ({error})") from None
+
+
+def _parse_dynamic(data: bytes) -> Dynamic:
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    headers = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
+    loads = [(h[3], h[2], h[5]) for h in headers if h[0] == PT_LOAD]
+    interpreter = next((_text(data, h[2]) for h in headers if h[0] == PT_INTERP), "")
+    pairs: list[tuple[int, int]] = []
+    for header in headers:
+        if header[0] == PT_DYNAMIC:
+            section = data[header[2] : header[2] + header[5] // 16 * 16]
+            pairs = list(struct.iter_unpack("<QQ", section))
+    values = [pair for pair in pairs if pair[0] != DT_NULL]
+    address = next((value for tag, value in values if tag == DT_STRTAB), 0)
+    start = next((off + address - at for at, off, n in loads if at <= address < at + n), 0)
+    needed = tuple(_text(data, start + value) for tag, value in values if tag == DT_NEEDED)
+    paths = [_text(data, start + value) for tag, value in values if tag in (DT_RPATH, DT_RUNPATH)]
+    return Dynamic(interpreter, needed, tuple(p for path in paths for p in path.split(":") if p))
+
+
+def _text(data: bytes, start: int) -> str:
+    return data[start : data.index(b"\0", start)].decode()
+
+
+def find_libraries(root: Path, programs: list[str]) -> dict[str, Path]:
+    """Everything `programs` (paths in the tree) need to run: path in the tree -> file.
+
+    Libraries are named by folder and soname; the program interpreter by its own path.
+    """
+    found: dict[str, Path] = {}
+    queue = list(programs)
+    while queue:
+        path = queue.pop()
+        file = resolve(root, path)
+        dynamic = read_dynamic(file) if file else None
+        if dynamic is None:
+            continue
+        wanted = [_find_library(root, name, path, dynamic.search) for name in dynamic.needed]
+        if dynamic.interpreter:
+            wanted.append((dynamic.interpreter, _must(root, dynamic.interpreter, path)))
+        for library, target in wanted:
+            if library not in found:
+                found[library] = target
+                queue.append(library)
+    return found
+
+
+def _find_library(root: Path, name: str, user: str, search: tuple[str, ...]) -> tuple[str, Path]:
+    own = [p.replace("${ORIGIN}", "$ORIGIN") for p in search]
+    own = [posixpath.normpath(p.replace("$ORIGIN", posixpath.dirname(user))) for p in own]
+    for folder in (*own, *LIBRARY_FOLDERS):
+        file = resolve(root, f"{folder}/{name}")
+        if file is not None and file.is_file():
+            return f"{folder}/{name}", file
+    raise RamosError("library not found", name, f"{user} needs it, and {root} does not have it")
+
+
+def _must(root: Path, path: str, user: str) -> Path:
+    file = resolve(root, path)
+    if file is None:
+        raise RamosError("library not found", path, f"{user} needs it, and {root} does not have it")
+    return file
