@@ -1,6 +1,6 @@
 # Telling what happens: the boot log, the console, what the user is greeted with at login, and the
 # shell of last resort. Values that a verb hands back stand in globals: a $(...) costs a fork.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 PROC=/proc
 SYS=/sys

@@ -1,6 +1,6 @@
 # Kernel parameters: an allow-list. What is not listed is ignored, a value that makes no sense is
 # told and ignored, and nothing is ever evaluated. ramos-boot(7) has the same list; a test compares.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 MODE=default
 ASKED_GENERATION=""

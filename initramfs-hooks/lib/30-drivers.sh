@@ -1,6 +1,6 @@
 # The kernel's own file systems, and its drivers: only those that this machine has hardware for.
 # Loading modules is most of the time spent in here, so they go in few modprobe calls.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 SEEN_ALIASES=" "
 UPPER_LOADER=""

@@ -1,5 +1,5 @@
 # Finding persist: the block device whose superblock carries the wanted UUID or label.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 WAIT_SECONDS=30
 POLL_SECONDS=0.05

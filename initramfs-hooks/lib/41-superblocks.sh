@@ -1,6 +1,6 @@
 # What a block device says it is: the superblocks of ext4, LUKS and FAT32, read byte by byte.
 # Every verb leaves FOUND_TYPE (ext4, luks, none), FOUND_UUID and FOUND_LABEL, both in hex.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 FOUND_TYPE=none
 FOUND_UUID=""

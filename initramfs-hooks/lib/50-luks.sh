@@ -1,6 +1,6 @@
 # Opening a persist that is encrypted: the passphrase is asked for on every console at once, three
 # times, and then there is a shell instead of a dead end.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 LUKS=0
 LUKS_NAME=ramos-persist

@@ -1,6 +1,6 @@
 # Mounting persist, with the repair ladder: the journal's own replay, `e2fsck -p`, `e2fsck -fy` (a
 # torn superblock needs it), and at the very last read-only without the journal.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 PERSIST_OPTIONS=noatime,commit=30,errors=remount-ro
 PERSIST_READONLY=0

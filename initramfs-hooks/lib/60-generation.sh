@@ -1,6 +1,6 @@
 # Which generation boots: the files are read as strictly as ramos/generation.py reads them (which
 # documents the format), and one that fails any check does not exist.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 MAX_FILE_BYTES=65536
 NUMBERS=""
@@ -45,12 +45,16 @@ list_generations() {
     NUMBERS=""
     for path in "$RAMOS_PERSIST_DIR/$RAMOS_GENERATIONS_DIR"/*; do
         name=${path##*/}
-        is_number "$name" && [ ${#name} -ge 6 ] || continue
+        is_generation_name "$name" || continue
         strip_zeros "$name"
         NUMBERS="$NUMBERS$STRIPPED
 "
     done
     NUMBERS=$(printf '%s' "$NUMBERS" | sort -rn)
+}
+
+is_generation_name() {
+    is_number "$1" && [ ${#1} -ge 6 ]
 }
 
 # pick_asked: ramos.generation=N, or what is below it

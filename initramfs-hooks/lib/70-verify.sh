@@ -1,7 +1,7 @@
 # Whether the bytes on the stick are the bytes that were saved. fs-verity answers without reading
 # the file (from then on the kernel checks every block that is read); where a file is not sealed,
 # and with ramos.verify=full, its sha256 is computed.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 READ_TRIES=3
 MEASURED=""

@@ -1,6 +1,6 @@
 # The base images: rootfs, modules of this kernel, firmware. There are no others to step back to,
 # so a wrong digest is told loudly and the image is used all the same, as long as it mounts.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 KERNEL=""
 BASE_LOWER=""

@@ -1,5 +1,5 @@
 # The saved layers, put below the upper in one of three ways; and the way down when one is damaged.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 LAYER_LOWER=""
 LAYER_TOP=""

@@ -1,6 +1,6 @@
 # The upper: the RAM file system that takes every write. btrfs on zram, since a snapshot of it is a
 # point in time; tmpfs where that cannot be had, which is said loudly.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 UPPER_MADE=""
 UPPER_BYTES=0
@@ -33,7 +33,7 @@ compute_upper_size() {
     number=${UPPER_SIZE%?}
     strip_zeros "$number"
     case $UPPER_SIZE in
-    *%) UPPER_KIB=$((TOTAL_KIB / 100 * STRIPPED)) ;;
+    *%) UPPER_KIB=$((TOTAL_KIB * STRIPPED / 100)) ;;
     *G) UPPER_KIB=$((STRIPPED * 1048576)) ;;
     *) UPPER_KIB=$((STRIPPED * 1024)) ;;
     esac

@@ -1,5 +1,5 @@
 # The overlay, what the running system wants to know about its boot, and the handover.
-# shellcheck shell=dash disable=SC2034
+# shellcheck shell=dash disable=SC2034,SC2153
 
 OVERLAY_OPTIONS=redirect_dir=nofollow,metacopy=off,index=off,volatile
 
