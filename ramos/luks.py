@@ -52,14 +52,17 @@ def read_passphrase_file(path: Path) -> bytes:
     return check_passphrase(data.removesuffix(b"\n").removesuffix(b"\r"))
 
 
-def encrypt_file(path: Path, passphrase: bytes, memory_mib: int = DEFAULT_MEMORY_MIB) -> None:
+def encrypt_file(
+    path: Path, passphrase: bytes, memory_mib: int = DEFAULT_MEMORY_MIB, uuid: str = ""
+) -> None:
     """Turn a file system in a file into LUKS2, in place.
 
     The file system must end HEADER_BYTES before the end of the file: that room holds the header.
     """
     argv = ["cryptsetup", "reencrypt", "--encrypt", "--type", "luks2"]
     argv += ["--reduce-device-size", f"{HEADER_BYTES >> 20}M", "--key-file", "-", "--batch-mode"]
-    _cryptsetup([*argv, *_derivation(memory_mib), str(path)], path, check_passphrase(passphrase))
+    argv += [*_derivation(memory_mib), *(["--uuid", uuid] if uuid else []), str(path)]
+    _cryptsetup(argv, path, check_passphrase(passphrase))
 
 
 def is_encrypted(path: Path) -> bool:

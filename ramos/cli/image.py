@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from ramos import run
+from ramos import luks, run
 from ramos.cli import print_json, root
+from ramos.cli.key import ask_new_passphrase
 from ramos.errors import UsageError
 from ramos.image import build, plan
 from ramos.image.build import Built
@@ -90,6 +91,17 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="The zstd level of the images: 19 takes minutes and saves a seventh.",
     ),
+    click.option("--encrypt", is_flag=True, help="Keep persist inside LUKS2."),
+    click.option(
+        "--passphrase-file", type=PATH, help="For --encrypt: a file; else it is asked for twice."
+    ),
+    click.option(
+        "--unlock-memory",
+        type=click.IntRange(1, 4096),
+        default=Plan.unlock_memory_mib,
+        show_default=True,
+        help="For --encrypt: MiB that unlocking takes; the weakest machine must have them.",
+    ),
     click.option("--batch", is_flag=True, help="Ask nothing: options and defaults decide."),
     click.option("--try", "try_it", is_flag=True, help="Boot the image in this terminal."),
     click.option("--verbose", is_flag=True, help="Show what the programs print."),
@@ -159,6 +171,9 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
         keymap=options["keymap"],
         consoles=tuple(options["consoles"]) or Plan.consoles,
         size_bytes=plan.parse_size(options["size"]) if options["size"] else 0,
+        encrypt=options["encrypt"],
+        passphrase=choose_passphrase(options),
+        unlock_memory_mib=options["unlock_memory"],
         swap_bytes=plan.align(plan.parse_size(options["swap"]), plan.MIB),
         compression_level=options["level"],
         epoch=epoch,
@@ -166,6 +181,23 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
     chosen, why = build.choose_base(chosen)
     screen.show(Event("note", why))
     return chosen
+
+
+def choose_passphrase(options: dict[str, Any]) -> bytes:
+    """The passphrase of an encrypted stick: from a file, else typed twice."""
+    file: Path | None = options["passphrase_file"]
+    if not options["encrypt"]:
+        if file:
+            raise UsageError("cannot use", "--passphrase-file", "there is no --encrypt")
+        return b""
+    if file:
+        return luks.read_passphrase_file(file)
+    if options["batch"] or not sys.stdin.isatty():
+        raise UsageError(
+            "cannot encrypt", "--encrypt", "nobody can be asked for a passphrase",
+            "Nothing was built", "Give --passphrase-file FILE.",
+        )  # fmt: skip
+    return ask_new_passphrase()
 
 
 def default_cache() -> Path:

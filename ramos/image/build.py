@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ramos import fs, run
+from ramos import fs, luks, run
 from ramos.errors import RamosError
 from ramos.generation import StoredFile
 from ramos.image import cache, contents, debian, disk, grub, payload, settings, squash
@@ -116,6 +116,7 @@ def check_tools(plan: Plan) -> None:
     """Name every program that is missing, before anything is fetched."""
     base = BASES[plan.base]
     missing = run.find_missing((*base.TOOLS, *disk.TOOLS, *squash.TOOLS, *grub.TOOLS))
+    missing += run.find_missing(["cryptsetup"]) if plan.encrypt else []
     missing += grub.list_missing_platforms()
     if missing:
         raise RamosError(
@@ -209,7 +210,11 @@ def write_image(plan: Plan, parts: Parts, work: Path, progress: Progress) -> int
         disk.make_esp(esp, table.esp_bytes, names, identity.esp_serial, epoch)
     with progress.step("persist"):
         contents.fill_persist(plan, parts, files, identity, content, epoch)
-        disk.make_persist(persist, table.persist_bytes, content, identity, epoch, plan.swap_bytes)
+        room = table.persist_bytes - (luks.HEADER_BYTES if plan.encrypt else 0)
+        disk.make_persist(persist, room, content, identity, epoch, plan.swap_bytes)
+    if plan.encrypt:
+        with progress.step("encryption"):
+            disk.encrypt_persist(persist, plan.passphrase, plan.unlock_memory_mib, identity)
     temporary = plan.output.with_name(f"{plan.output.name}.part")
     with progress.step("image"):
         try:

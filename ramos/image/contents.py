@@ -74,6 +74,13 @@ def fill_persist(
         disk.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
 
 
+def make_menu(plan: Plan, identity: disk.Identity) -> menu.Menu:
+    """What the boot menu tells the kernel of this stick."""
+    unlock = (f"ramos.luks=UUID={identity.luks}",) if plan.encrypt else ()
+    parameters = (*menu.Menu.parameters, *unlock)
+    return menu.Menu(f"UUID={identity.persist}", parameters, plan.consoles)
+
+
 def fill_esp(
     plan: Plan, parts: Parts, identity: disk.Identity, work: Path
 ) -> tuple[dict[str, Path], grub.BiosGrub]:
@@ -89,7 +96,7 @@ def fill_esp(
     config.write_text(
         menu.render_menu(
             grub.read_template(menu.MENU_TEMPLATE),
-            menu.Menu(f"UUID={identity.persist}", console=plan.consoles),
+            make_menu(plan, identity),
         ),
         encoding="ascii",
     )

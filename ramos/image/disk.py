@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import fs, layout, run
+from ramos import fs, layout, luks, run
 from ramos.image.grub import BiosGrub
 from ramos.image.plan import ALIGNMENT_BYTES, ESP_BYTES, MIB
 
@@ -63,6 +63,7 @@ class Identity:
     persist_part: uuid.UUID
     bios_part: uuid.UUID
     persist: uuid.UUID
+    luks: uuid.UUID
     hash_seed: uuid.UUID
     esp_serial: int
 
@@ -81,6 +82,7 @@ def make_identity(seed: str) -> Identity:
         persist_part=uuid.uuid5(space, "persist-part"),
         bios_part=uuid.uuid5(space, "bios-part"),
         persist=uuid.uuid5(space, "persist"),
+        luks=uuid.uuid5(space, "luks"),
         hash_seed=uuid.uuid5(space, "hash-seed"),
         esp_serial=uuid.uuid5(space, "esp").int & 0xFFFFFFFF or 1,
     )
@@ -132,6 +134,13 @@ def make_persist(
         last_block = swap_bytes // SWAP_PAGE_BYTES - 1
         commands.append(f"fallocate /{layout.SWAPFILE} 0 {last_block}")
     _debugfs(path, commands, env)
+
+
+def encrypt_persist(path: Path, passphrase: bytes, memory_mib: int, identity: Identity) -> None:
+    """Put LUKS2 around a file system in a file, which grows by the header."""
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + luks.HEADER_BYTES)
+    luks.encrypt_file(path, passphrase, memory_mib, str(identity.luks))
 
 
 def _debugfs(path: Path, commands: list[str], env: Mapping[str, str]) -> None:

@@ -8,10 +8,11 @@ and numbers go; what only the machine or the mirror can know is found out by the
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ramos.errors import UsageError
+from ramos.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
@@ -62,6 +63,9 @@ class Plan:
     consoles: tuple[str, ...] = ("tty0", "ttyS0,115200")
     size_bytes: int = 0
     swap_bytes: int = 64 * MIB
+    encrypt: bool = False
+    passphrase: bytes = field(default=b"", repr=False)
+    unlock_memory_mib: int = DEFAULT_MEMORY_MIB
     compression_level: int = 3
     epoch: int | None = None
 
@@ -137,7 +141,8 @@ def minimum_size(plan: Plan, content_bytes: int) -> int:
     """The smallest image that takes this much content and can still be saved to."""
     # An ext4 of this kind needs some 3 % for its own tables, and the journal up to 64 MiB.
     persist = content_bytes + content_bytes // 32 + plan.swap_bytes + 2 * PERSIST_MINIMUM_BYTES
-    return align(2 * ALIGNMENT_BYTES + ESP_BYTES + align(persist))
+    header = HEADER_BYTES if plan.encrypt else 0
+    return align(2 * ALIGNMENT_BYTES + ESP_BYTES + align(persist) + header)
 
 
 def choose_size(plan: Plan, content_bytes: int) -> int:
@@ -187,5 +192,6 @@ def make_key(parts: Mapping[str, object]) -> str:
 
 
 def describe_plan(plan: Plan) -> dict[str, object]:
-    """The plan for machines; the password's hash is nobody's business."""
-    return {**asdict(plan), "password_hash": bool(plan.password_hash)}
+    """The plan for machines; secrets are nobody's business."""
+    hidden = {"password_hash": bool(plan.password_hash), "passphrase": bool(plan.passphrase)}
+    return {**asdict(plan), **hidden}
