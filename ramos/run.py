@@ -16,6 +16,7 @@ from pathlib import Path
 from ramos.errors import RamosError
 
 TAIL_LINES = 6
+PIPE = subprocess.PIPE
 Arg = str | bytes | Path
 
 

@@ -1,0 +1,60 @@
+"""Adopting a stick that was laid out by hand in the older way.
+
+Owns: turning `upperfs.squashfs` and `upperfs-backup.squashfs` at the root of persist into
+generations 2 and 1. Refuses: a store that has generations already. Invariants: the old files keep
+their names until both generations are durable, so a power cut leaves a stick that boots as before;
+each step can be done again.
+"""
+
+import os
+import time
+from dataclasses import replace
+
+from ramos import layout
+from ramos.base import find_base_images
+from ramos.fs import crash_point, sync_directory, sync_file
+from ramos.generation import Generation, StoredFile
+from ramos.places import Places
+from ramos.stick import Boot
+from ramos.store import list_numbers, make_tree, publish_generation
+from ramos.verity import digest_file
+
+BACKUP_NUMBER, DEFAULT_NUMBER = 1, 2
+
+
+def adopt_old_layout(places: Places, boot: Boot) -> Boot:
+    """Make generations of an old layout; the boot then runs on one of them."""
+    persist = places.persist
+    old = {
+        BACKUP_NUMBER: persist / layout.OLD_BACKUP,
+        DEFAULT_NUMBER: persist / layout.OLD_DEFAULT,
+    }
+    present = {number: path for number, path in old.items() if path.exists()}
+    taken = set(list_numbers(persist))
+    if not present or not taken <= {BACKUP_NUMBER} or (taken and len(present) < 2):
+        return boot
+    make_tree(persist)
+    base = find_base_images(persist, None)
+    for number, path in present.items():
+        digests = digest_file(path)
+        layer = persist / layout.layer_path(digests.sha256)
+        sync_file(path)
+        if not layer.exists():
+            os.link(path, layer)
+            sync_directory(layer.parent)
+        stored = StoredFile(
+            "layer", layout.layer_path(digests.sha256), digests.size_bytes, digests.sha256
+        )
+        parent = BACKUP_NUMBER if number == DEFAULT_NUMBER and BACKUP_NUMBER in present else 0
+        publish_generation(persist, _describe(number, parent, boot, (*base, stored)))
+        crash_point("adopted")
+    for path in present.values():
+        path.unlink()
+    sync_directory(persist)
+    number = {"default": DEFAULT_NUMBER, "backup": BACKUP_NUMBER}.get(boot.mode, 0)
+    return replace(boot, generation=number if number in present else 0)
+
+
+def _describe(number: int, parent: int, boot: Boot, files: tuple[StoredFile, ...]) -> Generation:
+    message = "adopted from the older layout"
+    return Generation(number, parent, int(time.time()), boot.kernel, "adopt", message, files)

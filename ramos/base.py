@@ -1,0 +1,91 @@
+"""What a new generation stands on: the base images on persist, and the layers below the new one.
+
+Owns: choosing them. Refuses: writing. Invariant: the chain chosen plus the whole upper (or plus
+what changed in it since the chain's last layer was made) is what the running system shows.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout
+from ramos.errors import RamosError
+from ramos.generation import Generation, Kind, StoredFile
+from ramos.places import Places
+from ramos.session import Session, read_session
+from ramos.stick import Boot
+from ramos.store import find_absent, read_default, read_generation
+from ramos.verity import digest_file, measure_verity
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a commit starts from; with `is_delta` it adds to what this boot saved before."""
+
+    parent: int
+    below: tuple[StoredFile, ...]
+    is_delta: bool
+    session: Session | None
+
+
+def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) -> Ground:
+    """Go on from this boot's last commit, or put everything of this boot into one layer."""
+    session = _read_usable_session(places, boot)
+    booted = _read_booted(places, boot)
+    if session is not None and session.tip:
+        tip = read_generation(places.persist, session.tip)
+        if not full and len(tip.layers) < max_layers:
+            return Ground(tip.number, tip.saved, True, session)
+        if booted is None and boot.mode != "clean":
+            return Ground(tip.number, tip.saved, not full, session)
+    if booted is not None:
+        parent = session.tip if session else booted.number
+        return Ground(parent, booted.saved, False, session)
+    default = read_default(places.persist)
+    parent = session.tip if session else (default.number if default else 0)
+    return Ground(parent, (), False, session)
+
+
+def _read_usable_session(places: Places, boot: Boot) -> Session | None:
+    """This boot's session, if what it saved is still there."""
+    session = read_session(places)
+    if session is None or session.booted != boot.generation:
+        return None
+    try:
+        tip = read_generation(places.persist, session.tip)
+    except RamosError:
+        return None
+    return None if find_absent(places.persist, tip) else session
+
+
+def _read_booted(places: Places, boot: Boot) -> Generation | None:
+    """The generation whose layers are under the running system; none in clean mode."""
+    if boot.mode == "clean" or boot.generation == 0:
+        return None
+    return read_generation(places.persist, boot.generation)
+
+
+def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFile, ...]:
+    """The base images on persist; those that are not known by path and size are read and hashed."""
+    before = {file.path: file for file in known.base} if known else {}
+    found: list[StoredFile] = []
+    patterns: tuple[tuple[Kind, str], ...] = (
+        ("rootfs", layout.ROOTFS_IMAGE),
+        ("modules", layout.modules_image("*")),
+        ("firmware", layout.FIRMWARE_IMAGE),
+    )
+    for kind, pattern in patterns:
+        for path in sorted(persist.glob(pattern)):
+            found.append(_describe_image(path, kind, before.get(path.name)))
+    return tuple(found)
+
+
+def _describe_image(path: Path, kind: Kind, before: StoredFile | None) -> StoredFile:
+    sealed = measure_verity(path)
+    if (
+        before is not None
+        and before.size_bytes == path.stat().st_size
+        and sealed in ("", before.verity)
+    ):
+        return before
+    digests = digest_file(path)
+    return StoredFile(kind, path.name, digests.size_bytes, digests.sha256, digests.verity)

@@ -1,0 +1,303 @@
+"""Saving: make a new generation from what changed in the upper.
+
+Owns: the order of the steps and the clean-up after a failed one. Refuses: clean mode (unless told),
+a stick that is not the one we booted from, and a stick without room. Invariants: the rename of the
+generation file is the commit, and everything that file names is durable and was read back before;
+whatever fails, the default is what it was, and the next commit sweeps what this one left.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ramos import layout
+from ramos.adopt import adopt_old_layout
+from ramos.base import Ground, choose_ground, find_base_images
+from ramos.config import SaveConfig
+from ramos.errors import RamosError, UsageError
+from ramos.fs import crash_point, hold_lock
+from ramos.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
+from ramos.guard import guarded
+from ramos.layer import DEFAULT_STAYS, build_layer, new_layer, publish_layer, publish_sidecar
+from ramos.places import Places
+from ramos.scan import Delta
+from ramos.session import Session, open_index, record_session
+from ramos.source import Source, open_source
+from ramos.stick import Boot, check_stick, read_boot, read_written_bytes
+from ramos.store import (
+    PruneReport,
+    make_tree,
+    next_number,
+    prune,
+    publish_generation,
+    read_default,
+    set_pin,
+    sweep,
+)
+from ramos.upper import clean_leftovers
+
+MIB = 1 << 20
+LEAST_ROOM_BYTES = MIB
+# Every named step at which a test can kill a commit, in the order in which they come.
+CRASH_POINTS = (
+    "commit-started",
+    "snapshot-taken",
+    "source-ready",
+    "layer-before-build",
+    "layer-built",
+    "layer-synced",
+    "layer-read-back",
+    "layer-compared",
+    "layer-renamed",
+    "layer-published",
+    "layer-sealed",
+    "acl-renamed",
+    "acl-published",
+    "acl-sealed",
+    "generation-before-write",
+    "generation-written",
+    "generation-renamed",
+    "generation-published",
+    "session-kept",
+    "prune-generation",
+    "prune-layer",
+    "commit-done",
+)
+Progress = Callable[[str, int, int], None]
+
+
+def quiet(step: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class CommitRequest:
+    """What is asked of a commit."""
+
+    message: str = ""
+    reason: str = "user"
+    pin: bool = False
+    full: bool = False
+    dry_run: bool = False
+    shutdown: bool = False
+    from_clean: bool = False
+    wait_seconds: float = 0
+    base_files: tuple[StoredFile, ...] | None = None
+    config: SaveConfig = field(default_factory=SaveConfig)
+
+
+@dataclass(frozen=True)
+class CommitReport:
+    """What a commit did; `generation` is 0 if there was nothing to save."""
+
+    generation: int
+    parent: int
+    method: str
+    files: int
+    directories: int
+    whiteouts: int
+    changed_bytes: int
+    layer_bytes: int
+    written_bytes: int
+    seconds: float
+    pause_seconds: float
+    sockets_skipped: int
+    times_clamped: int
+    acls: int
+    layers: int
+    pruned: PruneReport
+    notes: tuple[str, ...] = ()
+
+
+def commit(places: Places, request: CommitRequest, on_progress: Progress = quiet) -> CommitReport:
+    """Save what changed; the report says what that took."""
+    with hold_lock(places.lock_file, "commit", request.wait_seconds), _plain_errors(places):
+        return _commit(places, request, on_progress)
+
+
+@contextlib.contextmanager
+def _plain_errors(places: Places) -> Iterator[None]:
+    """An operating system's error that no step foresaw still says what state things are in."""
+    try:
+        yield
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else places.persist
+        reason = error.strerror or str(error)
+        raise RamosError("cannot save", where, reason, DEFAULT_STAYS) from error
+    finally:
+        with contextlib.suppress(OSError, RamosError):
+            sweep(places.persist)
+
+
+def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> CommitReport:
+    started = time.monotonic()
+    boot = read_boot(places)
+    refuse_mode(boot, request)
+    device = check_stick(places, boot).device
+    written = read_written_bytes(device)
+    crash_point("commit-started")
+    clean_leftovers(places)
+    if not request.dry_run:
+        make_tree(places.persist)
+        sweep(places.persist)
+        boot = adopt_old_layout(places, boot)
+    config = request.config
+    ground = choose_ground(places, boot, full=request.full, max_layers=config.max_layers)
+    room_bytes = check_room(places, config)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(guarded(lambda _notes: _clean_up(places)))
+        recorder = stack.enter_context(record_session(places))
+        saved = stack.enter_context(open_index(places)) if ground.is_delta else None
+        on_progress("scan", 0, 0)
+        source = stack.enter_context(
+            open_source(places, config, saved, recorder, shutdown=request.shutdown)
+        )
+        work = _Work(places, request, boot, ground, source, room_bytes)
+        made = None if request.dry_run else work.store(on_progress)
+        if made is not None:
+            session = Session(boot.generation, made.number)
+            recorder.keep(session)
+            crash_point("session-kept")
+    pruned = PruneReport((), (), 0)
+    if made is not None:
+        places.rollback_file.unlink(missing_ok=True)
+        pruned = _prune_after(places, boot, config, made)
+    crash_point("commit-done")
+    now = read_written_bytes(device)
+    total = 0 if written is None or now is None else now - written
+    return work.report(made, pruned, total, time.monotonic() - started)
+
+
+def refuse_mode(boot: Boot, request: CommitRequest) -> None:
+    """In clean mode nothing is saved by accident."""
+    if boot.mode == "clean" and not request.from_clean:
+        raise UsageError(
+            "cannot save",
+            "a system in clean mode",
+            "it runs without what was saved, and a save would become the default",
+            "Nothing was written",
+            "If that is what you want: ramos commit --from-clean.",
+        )
+    if len(request.message) > MAX_MESSAGE_CHARS:
+        reason = f"it has more than {MAX_MESSAGE_CHARS} characters"
+        raise UsageError("cannot save with", "this message", reason, "Nothing was written")
+
+
+def check_room(places: Places, config: SaveConfig) -> int:
+    """How many bytes a layer may have: what is free, less the reserve."""
+    status = os.statvfs(places.persist)
+    free = status.f_bavail * status.f_frsize
+    room = free - config.reserve_mib * MIB
+    if room < LEAST_ROOM_BYTES:
+        raise RamosError(
+            "cannot save to",
+            places.persist,
+            f"{free // MIB} MiB are free, and {config.reserve_mib} MiB are kept in reserve",
+            "Nothing was written",
+            "'ramos prune' deletes old generations; 'ramos compact' merges layers.",
+        )
+    return room
+
+
+def _clean_up(places: Places) -> None:
+    """What the guard does for a committer that was killed."""
+    with contextlib.suppress(OSError, RamosError):
+        clean_leftovers(places)
+    with contextlib.suppress(OSError, RamosError):
+        sweep(places.persist)
+
+
+def _prune_after(places: Places, boot: Boot, config: SaveConfig, made: Generation) -> PruneReport:
+    """Delete what is too old; never what was booted, for nothing newer was read by a boot yet."""
+    if boot.generation == 0:
+        return PruneReport((), (), 0)
+    return prune(places.persist, config.keep, (boot.generation, made.number, made.parent))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One commit, once it is clear what it starts from and what changed."""
+
+    places: Places
+    request: CommitRequest
+    boot: Boot
+    ground: Ground
+    source: Source
+    room_bytes: int
+
+    def store(self, on_progress: Progress) -> Generation | None:
+        """Layer, sidecar, generation file; None if there is nothing to save."""
+        persist = self.places.persist
+        default = read_default(persist)
+        base = self.request.base_files
+        if base is None:
+            base = find_base_images(persist, default)
+        new = tuple(self._store_layer(on_progress))
+        files = (*base, *self.ground.below, *new)
+        if default is not None and files == default.files:
+            return None
+        if default is None and not new:
+            return None
+        made = self._describe(next_number(persist), files)
+        on_progress("publish", 0, 0)
+        publish_generation(persist, made)
+        if self.request.pin:
+            set_pin(persist, made.number)
+        return made
+
+    def _store_layer(self, on_progress: Progress) -> Iterator[StoredFile]:
+        delta, persist = self.source.delta, self.places.persist
+        if delta.is_empty:
+            return
+        with new_layer(persist) as path:
+            built = build_layer(
+                self.source.folder, path, self.request.config, self.room_bytes, on_progress
+            )
+            yield publish_layer(persist, built)
+        if self.source.acls:
+            yield publish_sidecar(persist, self.source.acls)
+
+    def _describe(self, number: int, files: tuple[StoredFile, ...]) -> Generation:
+        return Generation(
+            number=number,
+            parent=self.ground.parent,
+            created=int(time.time()),
+            kernel=self.boot.kernel or os.uname().release,
+            reason=self.request.reason,
+            message=self.request.message,
+            files=files,
+        )
+
+    def report(
+        self, made: Generation | None, pruned: PruneReport, written_bytes: int, seconds: float
+    ) -> CommitReport:
+        """What was done, in numbers."""
+        delta: Delta = self.source.delta
+        layers = made.layers if made is not None else ()
+        is_new = bool(layers) and not delta.is_empty
+        return CommitReport(
+            generation=made.number if made else 0,
+            parent=self.ground.parent,
+            method=self.source.method,
+            files=delta.files,
+            directories=delta.directories,
+            whiteouts=delta.whiteouts,
+            changed_bytes=delta.size_bytes,
+            layer_bytes=layers[-1].size_bytes if is_new else 0,
+            written_bytes=written_bytes,
+            seconds=seconds,
+            pause_seconds=self.source.pause_seconds,
+            sockets_skipped=len(delta.sockets),
+            times_clamped=len(delta.clamped),
+            acls=len(delta.acls),
+            layers=len(layers),
+            pruned=pruned,
+        )
+
+
+def default_places() -> Places:
+    """The places of the running system."""
+    return Places(Path(layout.PERSIST_DIR))

@@ -1,0 +1,211 @@
+"""One layer: a squashfs of a directory, written to the stick, read back, compared, published.
+
+Owns: calling mksquashfs within limits, the read-back and the comparison. Refuses: believing a tool
+that complained, or a stick that gives back other bytes. Invariant: a file with a content name in
+upperfs/layers was durable, was read back from the device and held exactly its source.
+"""
+
+import contextlib
+import ctypes
+import itertools
+import os
+import re
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout, run
+from ramos.compare import find_differences
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.fs import (
+    TEMPORARY_SUFFIX,
+    crash_point,
+    hash_file,
+    sync_directory,
+    sync_file,
+)
+from ramos.generation import Kind, StoredFile
+from ramos.mounts import mount_image
+from ramos.store import find_damage, read_direct, write_synced
+from ramos.verity import FileDigests, digest_file, enable_verity, measure_verity
+
+PR_SET_PDEATHSIG = 1
+KERNEL_HAS_VERITY = Path("/sys/fs/ext4/features/verity")
+# Squashfs cannot hold POSIX ACLs; they are in the sidecar, so this is no loss.
+HARMLESS = re.compile(r"Unrecognised xattr prefix system\.posix_acl_(access|default)")
+DEFAULT_STAYS = "The default is what it was"
+SHOWN_DIFFERENCES = 3
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A layer under its temporary name, complete and checked."""
+
+    path: Path
+    digests: FileDigests
+
+
+@contextlib.contextmanager
+def new_layer(persist: Path) -> Iterator[Path]:
+    """A temporary name in the store; what still has it at the end of the block is deleted."""
+    path = persist / layout.LAYERS_DIR / f"new-{os.getpid()}.squashfs{TEMPORARY_SUFFIX}"
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def build_layer(
+    source: Path, target: Path, config: SaveConfig, max_bytes: int, on_progress: Progress
+) -> Built:
+    """Make, flush, read back and compare a layer; anything odd is an error and nothing counts."""
+    crash_point("layer-before-build")
+    on_progress("compress", 0, 0)
+    make_squashfs(source, target, config, max_bytes)
+    crash_point("layer-built")
+    on_progress("verify", 0, 0)
+    digests = read_back(target)
+    with mount_image(target) as found:
+        compare_layer(source, found)
+    crash_point("layer-compared")
+    return Built(target, digests)
+
+
+def make_squashfs(source: Path, target: Path, config: SaveConfig, max_bytes: int) -> None:
+    """Run mksquashfs; any complaint of it is a failure (it stores what it cannot read as empty)."""
+    argv: list[str | Path] = [
+        "mksquashfs",
+        source,
+        target,
+        "-noappend",
+        "-no-progress",
+        "-quiet",
+        "-no-recovery",
+    ]
+    argv += ["-comp", "zstd", "-Xcompression-level", str(config.compression_level)]
+    argv += ["-mem", f"{config.memory_mib}M", "-processors", str(min(2, os.cpu_count() or 1))]
+    run_squashfs(argv, target, max_bytes)
+
+
+def run_squashfs(
+    argv: list[str | Path],
+    target: Path,
+    max_bytes: int,
+    feed: Callable[[int], None] | None = None,
+) -> None:
+    """Run a squashfs tool under a limit for its output; with `feed`, its input is written by us."""
+    complaints: list[str] = []
+    options: dict[str, object] = {"preexec_fn": _limits(max_bytes)}
+    if feed is not None:
+        options["stdin"] = run.PIPE
+    with run.started(argv, **options) as process:
+        if feed is not None:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                feed(process.stdin.fileno())
+            process.stdin.close()
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.decode("utf-8", "replace").strip()
+            if line and not HARMLESS.fullmatch(line):
+                complaints.append(line)
+        code = process.wait()
+    if code == 0 and not complaints:
+        return
+    if code == -signal.SIGXFSZ or any("File too large" in line for line in complaints):
+        reason = f"the layer would be larger than the {max_bytes} bytes that may be used"
+        hint = "'ramos prune' frees space; save.reserve_mib is never used."
+        raise RamosError("cannot write", target.parent, reason, DEFAULT_STAYS, hint)
+    said = " | ".join(complaints[:SHOWN_DIFFERENCES]) or f"it ended with status {code}"
+    raise RamosError("cannot build a layer with", os.fsdecode(argv[0]), said, DEFAULT_STAYS)
+
+
+def _limits(max_bytes: int) -> Callable[[], None]:
+    """What the tool gets from us: an end when we end, and a largest size of its output."""
+
+    def prepare() -> None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+
+    return prepare
+
+
+def read_back(path: Path) -> FileDigests:
+    """Flush a file, drop it from the page cache, and see that the device has the same bytes."""
+    expected = hash_file(path)
+    try:
+        sync_file(path)
+        crash_point("layer-synced")
+        if KERNEL_HAS_VERITY.exists():
+            digests = digest_file(path, direct=True)
+        else:
+            sha256 = hash_file(path, direct=True)
+            digests = FileDigests(path.stat().st_size, sha256, "")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RamosError("cannot write", path, reason, DEFAULT_STAYS) from error
+    if digests.sha256 != expected:
+        reason = "the stick gave back other bytes than were written"
+        hint = "The stick is failing or a counterfeit: save elsewhere, and replace it."
+        raise RamosError("cannot trust the stick with", path, reason, DEFAULT_STAYS, hint)
+    crash_point("layer-read-back")
+    return digests
+
+
+def compare_layer(expected: Path, found: Path) -> None:
+    """Everything that should be in a mounted layer is, and nothing else."""
+    shown = list(itertools.islice(find_differences(expected, found), SHOWN_DIFFERENCES))
+    if shown:
+        reason = f"it does not hold what was to be saved: {'; '.join(shown)}"
+        raise RamosError("cannot use", "the new layer", reason, DEFAULT_STAYS)
+
+
+def publish_layer(persist: Path, built: Built) -> StoredFile:
+    """Give a checked layer the name of its content, durably, and seal it where that can be had."""
+    relative = layout.layer_path(built.digests.sha256)
+    return _publish(persist, "layer", relative, built)
+
+
+def publish_sidecar(persist: Path, data: bytes) -> StoredFile:
+    """Store an ACL sidecar like a layer: durable, read back, named by its content."""
+    temporary = persist / layout.LAYERS_DIR / f"new-{os.getpid()}.acl{TEMPORARY_SUFFIX}"
+    try:
+        write_synced(temporary, data)
+        if read_direct(temporary) != data:
+            reason = "the stick gave back other bytes than were written"
+            raise RamosError("cannot trust the stick with", temporary, reason, DEFAULT_STAYS)
+        built = Built(temporary, digest_file(temporary))
+        return _publish(persist, "acl", layout.sidecar_path(built.digests.sha256), built)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _publish(persist: Path, kind: Kind, relative: str, built: Built) -> StoredFile:
+    final, digests = persist / relative, built.digests
+    stored = StoredFile(kind, relative, digests.size_bytes, digests.sha256)
+    if not final.exists() or find_damage(persist, stored) is not None:
+        built.path.rename(final)
+        crash_point(f"{kind}-renamed")
+        sync_directory(final.parent)
+        crash_point(f"{kind}-published")
+    verity = _seal(final, digests)
+    crash_point(f"{kind}-sealed")
+    return StoredFile(kind, relative, digests.size_bytes, digests.sha256, verity)
+
+
+def _seal(path: Path, digests: FileDigests) -> str:
+    """Turn on fs-verity; its digest, or nothing where kernel or file system have none."""
+    if not KERNEL_HAS_VERITY.exists() or not enable_verity(path):
+        return ""
+    measured = measure_verity(path)
+    if digests.verity and measured != digests.verity:
+        path.unlink()
+        reason = f"its fs-verity digest is {measured} instead of {digests.verity}"
+        raise RamosError("cannot trust the stick with", path, reason, DEFAULT_STAYS)
+    return measured

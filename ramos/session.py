@@ -1,0 +1,87 @@
+"""What was saved earlier in this boot: one file in /run/ramos.
+
+Owns: that file: a header (which boot, which generation came of it), then the index of the upper as
+it was saved. Refuses: guessing. Invariant: the index and the generation it belongs to change
+together, by one rename; a header that cannot be read counts as `nothing saved yet`, which costs
+bytes but never changes.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ramos.places import Places
+from ramos.scan import Saved, read_index
+
+HEADER_BYTES = 256
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Session:
+    """Which generation holds the upper as it was saved last, on which one, and how that went."""
+
+    booted: int
+    tip: int
+    bytes_per_second: int = 0
+    ratio_percent: int = 0
+
+
+class Recorder:
+    """A new session file in the making; the index goes right behind the header's room."""
+
+    def __init__(self, path: Path) -> None:
+        self._final = path
+        self.temporary = path.with_name(f"{path.name}.new")
+        self.index = self.temporary.open("wb")
+        self.index.write(bytes(HEADER_BYTES))
+
+    def keep(self, session: Session) -> None:
+        """Put the new session in place of the old one."""
+        self.index.seek(0)
+        self.index.write(json.dumps(asdict(session)).encode("ascii").ljust(HEADER_BYTES))
+        self.index.flush()
+        self.temporary.rename(self._final)
+
+
+@contextlib.contextmanager
+def record_session(places: Places) -> Iterator[Recorder]:
+    """Collect the index of a scan; it only counts once it is kept."""
+    places.run.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(places.saved_file)
+    try:
+        yield recorder
+    finally:
+        recorder.index.close()
+        recorder.temporary.unlink(missing_ok=True)
+
+
+def read_session(places: Places) -> Session | None:
+    """What was saved in this boot; None if nothing was, or nobody can tell."""
+    try:
+        with places.saved_file.open("rb") as file:
+            return Session(**json.loads(file.read(HEADER_BYTES)))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def open_index(places: Places) -> Iterator[Iterator[Saved]]:
+    """The index of what was saved, entry by entry."""
+    with places.saved_file.open("rb") as file:
+        file.seek(HEADER_BYTES)
+        yield read_index(file)
+
+
+def replace_tip(places: Places, tip: int) -> None:
+    """The saved state is in another generation now (compaction); the index stays right."""
+    session = read_session(places)
+    if session is None:
+        return
+    with places.saved_file.open("rb") as old, record_session(places) as recorder:
+        old.seek(HEADER_BYTES)
+        while data := old.read(COPY_BYTES):
+            recorder.index.write(data)
+        recorder.keep(replace(session, tip=tip))

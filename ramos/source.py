@@ -1,0 +1,114 @@
+"""What a commit reads: one directory that holds exactly what is to be saved, and does not change.
+
+Owns: the choice between a snapshot (btrfs), hard links (a tmpfs at shutdown, when nothing else
+runs) and a frozen copy (a live tmpfs). Refuses: reading a tree that others may change meanwhile.
+Invariant: when the block ends, however it ends, no snapshot and no stage is left.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.acls import collect_acls
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.freeze import freeze_others
+from ramos.fs import crash_point
+from ramos.places import Places
+from ramos.scan import Delta, IndexWriter, Saved, Scanner
+from ramos.session import Recorder
+from ramos.stage import Placer, edit_snapshot, fill_stage, move_entry
+from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be saved: where it stands, what it is, and what taking it cost."""
+
+    folder: Path
+    delta: Delta
+    acls: bytes
+    pause_seconds: float
+    method: str
+
+
+@contextlib.contextmanager
+def open_source(
+    places: Places,
+    config: SaveConfig,
+    saved: Iterable[Saved] | None,
+    recorder: Recorder,
+    *,
+    shutdown: bool,
+) -> Iterator[Source]:
+    """The changes since `saved` (everything, without it) as they are at one moment."""
+    if has_snapshots(places):
+        with _open_snapshot(places, config, saved, recorder) as source:
+            yield source
+        return
+    try:
+        yield _fill_tmpfs_stage(places, config, saved, recorder, shutdown=shutdown)
+    finally:
+        shutil.rmtree(os.fsencode(places.stage_dir), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _open_snapshot(
+    places: Places, config: SaveConfig, saved: Iterable[Saved] | None, recorder: Recorder
+) -> Iterator[Source]:
+    with take_snapshot(places) as moment:
+        top = os.fsencode(moment.tree)
+        writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
+        delta = Scanner(top, config.exclude, saved, writer).run()
+        acls = collect_acls(top, delta.acls)
+        folder = moment.tree
+        if not delta.is_empty:
+            edit_snapshot(top, os.fsencode(moment.folder / "aside"), delta)
+            if saved is not None:
+                folder = moment.folder / "stage"
+                fill_stage(top, os.fsencode(folder), delta, move_entry)
+        crash_point("source-ready")
+        yield Source(folder, delta, acls, moment.pause_seconds, "snapshot")
+
+
+def _fill_tmpfs_stage(
+    places: Places,
+    config: SaveConfig,
+    saved: Iterable[Saved] | None,
+    recorder: Recorder,
+    *,
+    shutdown: bool,
+) -> Source:
+    top, stage = os.fsencode(places.upper_dir), os.fsencode(places.stage_dir)
+    started = time.monotonic()
+    with contextlib.nullcontext() if shutdown else freeze_others():
+        before_ns = time.clock_gettime_ns(COARSE_CLOCK)
+        writer = IndexWriter(recorder.index, before_ns, time.time_ns())
+        delta = Scanner(top, config.exclude, saved, writer).run()
+        acls = collect_acls(top, delta.acls)
+        if not shutdown:
+            _check_room(places, delta)
+        placer = Placer(top, stage, delta, link=shutdown)
+        if saved is not None:
+            fill_stage(top, stage, delta, placer.place)
+        else:
+            os.mkdir(stage)
+            placer.place(top, stage, os.lstat(top))
+    pause = 0.0 if shutdown else time.monotonic() - started
+    crash_point("source-ready")
+    method = "links" if shutdown else "freeze"
+    return Source(places.stage_dir, delta, acls, pause, method)
+
+
+def _check_room(places: Places, delta: Delta) -> None:
+    """A live tmpfs needs room for a second copy of what changed."""
+    free = os.statvfs(places.upper).f_bavail * os.statvfs(places.upper).f_frsize
+    if delta.size_bytes <= free:
+        return
+    reason = f"a copy of {delta.size_bytes} changed bytes does not fit into the {free} free ones"
+    hint = "A save at shutdown needs no copy; so does an upper on zram (ramos.upper=zram)."
+    raise RamosError("cannot save from", places.upper, reason, "Nothing was saved", hint)

@@ -1,0 +1,148 @@
+"""The stick we booted from: what init says of it, and whether it is still there and usable.
+
+Owns: reading /run/ramos/boot, and the checks before anything is written. Refuses: repairing or
+mounting. Invariant: `check_stick` passes only for a writable persist on the very device that the
+system was started from.
+"""
+
+import os
+import struct
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.errors import RamosError
+from ramos.mounts import MountPoint, find_mount
+from ramos.places import Places
+
+NOTHING_LOST = "Nothing was written; what is not saved is still in RAM"
+EXT4_UUID_OFFSET = 1024 + 0x68
+SECTOR_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How this system was started."""
+
+    mode: str = "default"
+    generation: int = 0
+    kernel: str = ""
+    persist: str = ""
+    persist_uuid: str = ""
+    esp_uuid: str = ""
+    luks: bool = False
+    upper: str = ""
+    upper_bytes: int = 0
+    restore: str = "none"
+    toram: bool = False
+    trial: bool = False
+    skipped: tuple[str, ...] = ()
+
+
+def parse_boot(text: str) -> Boot:
+    """Read KEY=value lines; what is missing or is no number gets its default."""
+    pairs = [line.partition("=") for line in text.splitlines()]
+    values = {key: value for key, _, value in pairs if key != "skipped"}
+    words = {
+        key: values.get(key, "")
+        for key in ("kernel", "persist", "persist_uuid", "esp_uuid", "upper")
+    }
+    return Boot(
+        mode=values.get("mode", "default"),
+        generation=_number(values.get("generation", "")),
+        luks=values.get("luks") == "1",
+        upper_bytes=_number(values.get("upper_bytes", "")),
+        restore=values.get("restore", "none"),
+        toram=values.get("toram") == "1",
+        trial=values.get("trial") == "1",
+        skipped=tuple(value for key, _, value in pairs if key == "skipped"),
+        **words,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def read_boot(places: Places) -> Boot:
+    """What init left for this boot."""
+    try:
+        return parse_boot(places.boot_file.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        reason = "init of RAMOS left no such file"
+        hint = "Saving works on a system that RAMOS started; 'ramos vm run' starts one."
+        raise RamosError(
+            "cannot tell how this system started", places.boot_file, reason, hint=hint
+        ) from None
+
+
+def check_stick(places: Places, boot: Boot) -> MountPoint:
+    """Refuse what must not be written to: no stick, another stick, a read-only one."""
+    mount = find_mount(places.persist)
+    if mount is None:
+        raise _refuse(places, "it is not mounted", "Put the stick back in.")
+    if not is_device_there(mount.device):
+        raise _refuse(places, "the stick was pulled out", "Put the same stick back in.")
+    if boot.persist_uuid and (found := read_ext4_uuid(Path(mount.source))):
+        if found != boot.persist_uuid.lower():
+            raise _refuse(
+                places,
+                f"it is another stick: {found} instead of {boot.persist_uuid}",
+                "Put the stick back in that this system was started from.",
+            )
+    elif boot.persist and not _same_device(boot.persist, places.persist):
+        raise _refuse(places, f"it is not on {boot.persist}, where this system was started from")
+    if "ro" in mount.options or os.statvfs(places.persist).f_flag & os.ST_RDONLY:
+        raise _refuse(
+            places,
+            "it is mounted read-only",
+            "After an error the kernel does this by itself: see dmesg; 'mount -o remount,rw "
+            f"{places.persist}' after a check of the stick.",
+        )
+    return mount
+
+
+def _refuse(places: Places, reason: str, hint: str = "") -> RamosError:
+    return RamosError("cannot save to", places.persist, reason, NOTHING_LOST, hint)
+
+
+def _same_device(node: str, persist: Path) -> bool:
+    try:
+        return Path(node).stat().st_rdev == persist.stat().st_dev
+    except OSError:
+        return False
+
+
+def is_device_there(device: str) -> bool:
+    """Whether a block device (major:minor), or every device below it, is still plugged in."""
+    entry = Path("/sys/dev/block") / device
+    if not entry.exists():
+        return device.startswith("0:")  # not a block device at all (a test on tmpfs)
+    state = entry / "device" / "state"
+    if state.exists() and state.read_text().strip() in ("offline", "deleted"):
+        return False
+    slaves = entry / "slaves"
+    names = list(slaves.iterdir()) if slaves.is_dir() else []
+    return all((slave / "dev").exists() for slave in names)
+
+
+def read_ext4_uuid(node: Path) -> str:
+    """The UUID in an ext superblock; empty if it cannot be read or is none."""
+    try:
+        with node.open("rb") as file:
+            file.seek(1024)
+            block = file.read(1024)
+    except OSError:
+        return ""
+    if len(block) < 1024 or struct.unpack_from("<H", block, 0x38)[0] != 0xEF53:
+        return ""
+    return str(uuid.UUID(bytes=block[0x68 : 0x68 + 16]))
+
+
+def read_written_bytes(device: str) -> int | None:
+    """How many bytes the kernel has written to a block device; None where nobody counts."""
+    try:
+        fields = (Path("/sys/dev/block") / device / "stat").read_text().split()
+    except OSError:
+        return None
+    return int(fields[6]) * SECTOR_BYTES

@@ -1,0 +1,291 @@
+"""The store of generations on persist: list, read, publish, pin and prune.
+
+    /persist/
+      rootfs.squashfs  firmware.squashfs  modules-<kver>.squashfs    base images
+      upperfs/
+        layers/
+          <sha256>.squashfs      one commit's changes, named by content, never changed
+          <sha256>.acl           its ACLs, which squashfs cannot hold
+          NAME.tmp               being written; swept at the start of the next commit
+        generations/
+          000041  000042         one small text file a generation (ramos/generation.py)
+        pins/
+          000041                 an empty file: never pruned
+
+Owns: this tree. Refuses: making layers, and a pointer to the current generation: default is the
+valid generation with the highest number, backup is its parent. Invariants: a generation file gets
+its name after everything that it names is durable; a layer that any generation file mentions, even
+a damaged one, is never deleted; a number is never used twice.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout
+from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.fs import (
+    TEMPORARY_SUFFIX,
+    crash_point,
+    hash_file,
+    read_chunks_direct,
+    sync_directory,
+)
+from ramos.generation import MAX_FILE_BYTES, Generation, StoredFile, parse, render
+
+NAME_PATTERN = re.compile(r"[0-9]{6}")
+LAYER_NAME_PATTERN = re.compile(rb"[0-9a-f]{64}\.(?:squashfs|acl)")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of the store that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What a pruning deleted, and how many bytes that freed."""
+
+    generations: tuple[int, ...]
+    files: tuple[str, ...]
+    freed_bytes: int
+
+
+def make_tree(persist: Path) -> None:
+    """The directories of the store, durably."""
+    for name in (layout.LAYERS_DIR, layout.GENERATIONS_DIR, layout.PINS_DIR):
+        folder = persist / name
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync_directory(folder.parent)
+            sync_directory(folder.parent.parent)
+
+
+def list_numbers(persist: Path) -> list[int]:
+    """The numbers that are taken, by valid and damaged generation files alike."""
+    try:
+        names = os.listdir(persist / layout.GENERATIONS_DIR)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if NAME_PATTERN.fullmatch(name))
+
+
+def read_generation(persist: Path, number: int) -> Generation:
+    """One generation; a damaged or absent one is an error that says so."""
+    path = persist / layout.generation_path(number)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        hint = "'ramos log' lists the generations there are."
+        raise UsageError("no such generation", number, f"{path} is absent", "", hint) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DamagedError("cannot read generation", path.name, reason) from error
+    return parse(data, path.name)
+
+
+def read_all(persist: Path) -> tuple[list[Generation], list[Damage]]:
+    """Every readable generation in order, and what is wrong with the others."""
+    good, bad = [], []
+    for number in list_numbers(persist):
+        try:
+            good.append(read_generation(persist, number))
+        except RamosError as error:
+            bad.append(Damage(layout.generation_path(number), error.reason))
+    return good, bad
+
+
+def list_generations(persist: Path) -> list[Generation]:
+    """The generations that could be booted, lowest number first."""
+    return [g for g in read_all(persist)[0] if not find_absent(persist, g)]
+
+
+def find_absent(persist: Path, generation: Generation) -> list[Damage]:
+    """Layers and sidecars that are not there, or not of the size they had: no content is read."""
+    found = []
+    for file in generation.saved:
+        try:
+            size = (persist / file.path).stat().st_size
+        except OSError as error:
+            found.append(Damage(file.path, error.strerror or str(error)))
+            continue
+        if size != file.size_bytes:
+            found.append(Damage(file.path, f"{size} bytes instead of {file.size_bytes}"))
+    return found
+
+
+def read_default(persist: Path) -> Generation | None:
+    """The valid generation with the highest number."""
+    for number in reversed(list_numbers(persist)):
+        with contextlib.suppress(RamosError):
+            generation = read_generation(persist, number)
+            if not find_absent(persist, generation):
+                return generation
+    return None
+
+
+def read_backup(persist: Path) -> Generation | None:
+    """The parent of default, if it is valid."""
+    default = read_default(persist)
+    if default is None or not default.parent:
+        return None
+    with contextlib.suppress(RamosError):
+        generation = read_generation(persist, default.parent)
+        return None if find_absent(persist, generation) else generation
+    return None
+
+
+def next_number(persist: Path) -> int:
+    """A number above every other, damaged ones included: order is the number."""
+    return max(list_numbers(persist), default=0) + 1
+
+
+def sweep(persist: Path) -> None:
+    """Remove what an interrupted commit left: temporary files, and layers that nothing names."""
+    for name in (layout.LAYERS_DIR, layout.GENERATIONS_DIR, layout.PINS_DIR):
+        folder = persist / name
+        for entry in folder.glob(f"*{TEMPORARY_SUFFIX}") if folder.is_dir() else ():
+            entry.unlink(missing_ok=True)
+    if (persist / layout.GENERATIONS_DIR).is_dir():
+        _delete_unnamed(persist)
+
+
+def publish_generation(persist: Path, generation: Generation) -> None:
+    """Write the file, read it back from the device, and give it its name: this is the commit."""
+    final = persist / layout.generation_path(generation.number)
+    temporary = final.with_name(final.name + TEMPORARY_SUFFIX)
+    data = render(generation).encode("ascii")
+    crash_point("generation-before-write")
+    try:
+        write_synced(temporary, data)
+        crash_point("generation-written")
+        if read_direct(temporary) != data:
+            raise RamosError("cannot write", final, "the stick gave back other bytes than written")
+        temporary.rename(final)
+        crash_point("generation-renamed")
+        sync_directory(final.parent)
+    except (OSError, RamosError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, RamosError):
+            raise
+        raise RamosError("cannot write", final, error.strerror or error) from error
+    crash_point("generation-published")
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """A new small file, durable and out of the page cache, so that reading asks the device."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_direct(path: Path) -> bytes:
+    """A small file as the device gives it back."""
+    data = bytearray()
+    for chunk in read_chunks_direct(path):
+        data += chunk
+        chunk.release()
+    return bytes(data)
+
+
+def list_pins(persist: Path) -> set[int]:
+    """The generations that must never be pruned."""
+    folder = persist / layout.PINS_DIR
+    names = os.listdir(folder) if folder.is_dir() else []
+    return {int(name) for name in names if NAME_PATTERN.fullmatch(name)}
+
+
+def _pin_path(persist: Path, number: int) -> Path:
+    return persist / layout.PINS_DIR / Path(layout.generation_path(number)).name
+
+
+def set_pin(persist: Path, number: int) -> None:
+    """Keep a generation for good."""
+    read_generation(persist, number)
+    path = _pin_path(persist, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    sync_directory(path.parent)
+
+
+def clear_pin(persist: Path, number: int) -> None:
+    """Let a generation go when its time comes."""
+    path = _pin_path(persist, number)
+    if not path.exists():
+        hint = "'ramos log' marks those that are."
+        raise UsageError("cannot unpin", f"generation {number}", "it is not pinned", "", hint)
+    path.unlink()
+    sync_directory(path.parent)
+
+
+def plan_prune(
+    generations: Sequence[Generation], pins: Iterable[int], keep: int, protected: Iterable[int]
+) -> list[int]:
+    """The numbers to delete: all but default, its parent, pins, protected and the newest `keep`."""
+    if not generations:
+        return []
+    default = generations[-1]
+    kept = {default.number, default.parent, *pins, *protected}
+    kept.update(generation.number for generation in generations[-keep:])
+    return [generation.number for generation in generations if generation.number not in kept]
+
+
+def prune(persist: Path, keep: int, protected: Iterable[int]) -> PruneReport:
+    """Delete old generations, then layers that nothing names."""
+    numbers = plan_prune(list_generations(persist), list_pins(persist), keep, protected)
+    for number in numbers:
+        crash_point("prune-generation")
+        (persist / layout.generation_path(number)).unlink(missing_ok=True)
+    if numbers:
+        sync_directory(persist / layout.GENERATIONS_DIR)
+    files, freed = _delete_unnamed(persist)
+    return PruneReport(tuple(numbers), tuple(files), freed)
+
+
+def _delete_unnamed(persist: Path) -> tuple[list[str], int]:
+    """Delete the layers and sidecars that no generation file mentions, readable or not."""
+    folder = persist / layout.LAYERS_DIR
+    if not folder.is_dir():
+        return [], 0
+    named = list_named(persist)
+    files, freed = [], 0
+    for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda e: e.name):
+        if LAYER_NAME_PATTERN.fullmatch(entry.name) and entry.name not in named:
+            crash_point("prune-layer")
+            freed += entry.stat().st_blocks * 512
+            os.unlink(entry.path)
+            files.append(entry.name.decode("ascii"))
+    if files:
+        sync_directory(folder)
+    return files, freed
+
+
+def list_named(persist: Path) -> set[bytes]:
+    """The names of layers that stand in any generation file, even one that is damaged or newer."""
+    named: set[bytes] = set()
+    for entry in (persist / layout.GENERATIONS_DIR).iterdir():
+        named.update(LAYER_NAME_PATTERN.findall(entry.read_bytes()[:MAX_FILE_BYTES]))
+    return named
+
+
+def find_damage(persist: Path, file: StoredFile) -> Damage | None:
+    """Read a file from the device as a whole and compare it with what was saved."""
+    path = persist / file.path
+    try:
+        size = path.stat().st_size
+        if size != file.size_bytes:
+            return Damage(file.path, f"{size} bytes instead of {file.size_bytes}")
+        found = hash_file(path, direct=True)
+    except OSError as error:
+        return Damage(file.path, error.strerror or str(error))
+    return None if found == file.sha256 else Damage(file.path, f"its sha256 is {found}")
