@@ -100,10 +100,8 @@ def run_squashfs(
 ) -> None:
     """Run a squashfs tool under a limit for its output; with `feed`, its input is written by us."""
     complaints: list[str] = []
-    options: dict[str, object] = {"preexec_fn": _limits(max_bytes)}
-    if feed is not None:
-        options["stdin"] = run.PIPE
-    with run.started(argv, **options) as process:
+    stdin = run.DEVNULL if feed is None else run.PIPE
+    with run.started(argv, stdin=stdin, preexec_fn=_limits(max_bytes)) as process:
         if feed is not None:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ramos.errors import RamosError
 
 TAIL_LINES = 6
-PIPE = subprocess.PIPE
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 Arg = str | bytes | Path
 
 
