@@ -12,12 +12,14 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from ramos.errors import RamosError
 
 TAIL_LINES = 6
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 Arg = str | bytes | Path
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def run_watched(
 @contextlib.contextmanager
 def started(
     argv: Sequence[Arg], env: Mapping[str, str] | None = None, **kwargs: object
-) -> Iterator["subprocess.Popen[bytes]"]:
+) -> Iterator[Process]:
     """Start a command with its output on one pipe; it is ended with the block, whatever happens."""
     words = [os.fsdecode(word) for word in argv]
     options: dict[str, object] = {
@@ -124,7 +126,7 @@ def started(
         "env": _environment(env),
     }
     try:
-        process: subprocess.Popen[bytes] = subprocess.Popen(words, **options)  # type: ignore[call-overload]
+        process: Process = subprocess.Popen(words, **options)  # type: ignore[call-overload]
     except FileNotFoundError:
         raise _missing(words[0]) from None
     try:

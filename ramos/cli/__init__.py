@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "image": "ramos.cli.image:image",
     "key": "ramos.cli.key:key",
     "pkg": "ramos.cli.packages:pkg",
+    "vm": "ramos.cli.vm:vm_group",
 }
 
 

@@ -85,7 +85,11 @@ RANKS = {
     "ramos.image.payload": 42,
     "ramos.image.disk": 42,
     "ramos.image.contents": 43,
-    "ramos.vm": 40,
+    "ramos.vm_qmp": 30,
+    "ramos.vm_serial": 30,
+    "ramos.vm_boot": 40,
+    "ramos.vm": 41,
+    "ramos.vm_machine": 42,
     # 5: pipelines, and one event loop
     "ramos.image.build": 50,
     "ramos.daemon": 50,

@@ -1,0 +1,217 @@
+"""A running virtual machine: what a person could do to a real one, from a program.
+
+Owns: the QEMU process, its scratch files, and the talk over the serial line. Refuses: touching an
+image that the plan did not name. Invariants: the machine ends with its `with` block or with the
+process that started it; `snapshot` leaves the image as it was.
+"""
+
+import base64
+import contextlib
+import itertools
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ramos import run, vm, vm_boot
+from ramos.errors import RamosError
+from ramos.vm_qmp import Qmp
+from ramos.vm_serial import Serial
+
+SOCKET_SECONDS = 20.0
+BOOT_SECONDS = 240.0
+COMMAND_SECONDS = 120.0
+# A terminal in line mode takes 4095 bytes; longer commands travel in pieces.
+LINE_BYTES = 3000
+PIECE_BYTES = 2000
+HOTKEYS = {"default": "1", "backup": "2", "clean": "3", "kernels": "4"}
+SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
+
+
+class Machine:
+    """A machine that runs; made by `start_machine`."""
+
+    def __init__(self, plan: vm.VmPlan, process: run.Process, sockets: Path) -> None:
+        self.plan = plan
+        self.process = process
+        self._numbers = itertools.count(1)
+        self.serial = Serial(_await_socket(vm.serial_socket(sockets), process))
+        self.qmp = Qmp(_await_socket(vm.qmp_socket(sockets), process))
+
+    def close(self) -> None:
+        """Let go of the lines."""
+        self.serial.close()
+        self.qmp.close()
+
+    def expect(self, pattern: str, timeout_seconds: float = BOOT_SECONDS) -> re.Match[str]:
+        """Wait for text on the serial line."""
+        return self.serial.expect(pattern, timeout_seconds)
+
+    def pick_entry(self, entry: str) -> None:
+        """Choose from GRUB's menu (default, backup, clean, kernels) once it is shown."""
+        self.expect(r"RAMOS \(clean\)")
+        time.sleep(0.5)
+        self.serial.send(HOTKEYS[entry])
+        if entry != "kernels":
+            self.expect("Loading Linux")
+
+    def login(self, user: str, password: str = "") -> None:
+        """Wait for the login prompt and become root in a plain shell."""
+        self.expect(r"\S+ login: ")
+        self.serial.send(f"{user}\n")
+        if password:
+            self.expect("Password: ")
+            self.serial.send(f"{password}\n")
+        self.open_shell("exec sudo -n sh" if user != "root" else "exec sh")
+
+    def open_shell(self, command: str = "exec sh") -> None:
+        """From any prompt to a shell that neither echoes nor prompts."""
+        self.expect(r"[#$] ?\Z", COMMAND_SECONDS)
+        self.serial.send(f"{command}\n")
+        self.expect(r"[#$] ?\Z", COMMAND_SECONDS)
+        self.serial.send(f"{SHELL_SETUP}; echo REA''DY\n")
+        self.expect(r"^READY$", COMMAND_SECONDS)
+
+    def shell(self, command: str, timeout_seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
+        """Run a command of any length in the guest's shell: its status and what it printed."""
+        if len(command) > LINE_BYTES or "\n" in command:
+            return self._run_script(command, timeout_seconds)
+        number = next(self._numbers)
+        self.serial.send(f"echo @BE''GIN{number}@; {command}\necho @E''ND{number}:$?@\n")
+        self.expect(f"@BEGIN{number}@\n", timeout_seconds)
+        match = self.expect(rf"(?s)(.*?)@END{number}:(\d+)@\n", timeout_seconds)
+        return int(match[2]), match[1].rstrip("\n")
+
+    def check_shell(self, command: str, timeout_seconds: float = COMMAND_SECONDS) -> str:
+        """Run a command that must succeed, and give back what it printed."""
+        status, output = self.shell(command, timeout_seconds)
+        if status != 0:
+            raise RamosError("command failed in the guest", command, f"status {status}: {output}")
+        return output
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Put a file into the guest over the serial line: for small ones."""
+        text = base64.b64encode(data).decode()
+        self.check_shell(f": >'{path}.b64'")
+        for start in range(0, len(text), PIECE_BYTES):
+            self.check_shell(f"printf %s {text[start : start + PIECE_BYTES]} >>'{path}.b64'")
+        self.check_shell(f"base64 -d '{path}.b64' >'{path}' && rm '{path}.b64'")
+
+    def unplug(self) -> None:
+        """Pull the stick out."""
+        self.qmp.execute("device_del", id=vm.STICK)
+        while self.qmp.wait_event("DEVICE_DELETED")["data"].get("device") != vm.STICK:
+            pass
+
+    def replug(self) -> None:
+        """Put the same stick back."""
+        self.qmp.execute("device_add", **vm.stick_device(self.plan.bus))
+
+    def take_screenshot(self, path: Path) -> None:
+        """Save what the screen shows as a PNG."""
+        self.qmp.execute("screendump", filename=str(path.absolute()), format="png")
+
+    def save_state(self, name: str) -> None:
+        """Keep the whole machine inside its qcow2 image."""
+        self._run_monitor(f"savevm {name}")
+
+    def load_state(self, name: str) -> None:
+        """Go back to a kept state."""
+        self._run_monitor(f"loadvm {name}")
+
+    def power_cut(self) -> None:
+        """Stop at once. What the guest wrote is in the host's page cache: see tests/crash."""
+        self.process.kill()
+        self.process.wait()
+
+    def await_end(self, timeout_seconds: float = BOOT_SECONDS) -> None:
+        """Wait until the guest has switched the machine off."""
+        deadline = time.monotonic() + timeout_seconds
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                state = f"The last lines were:\n{self.serial.tail}"
+                reason = f"it runs on after {timeout_seconds:.0f} s"
+                raise RamosError("the machine does not end", self.plan.image, reason, state)
+            time.sleep(0.05)
+
+    def power_off(self, timeout_seconds: float = BOOT_SECONDS) -> None:
+        """Shut down from the guest's shell and wait for the end."""
+        self.serial.send("poweroff\n")
+        self.await_end(timeout_seconds)
+
+    def _run_script(self, script: str, timeout_seconds: float) -> tuple[int, str]:
+        path = f"/run/vm-script-{next(self._numbers)}"
+        self.write_file(path, script.encode())
+        return self.shell(f"sh {path}", timeout_seconds)
+
+    def _run_monitor(self, line: str) -> None:
+        complaint = self.qmp.run_monitor(line)
+        if complaint:
+            raise RamosError("QEMU refuses", line, complaint)
+
+
+@contextlib.contextmanager
+def start_machine(
+    plan: vm.VmPlan, *, snapshot: bool = True, kvm: bool = False
+) -> Iterator[Machine]:
+    """A machine driven by a program; with `snapshot`, what it writes is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
+        scratch = Path(name)
+        plan, host = prepare(plan, scratch, snapshot=snapshot, kvm=kvm)
+        argv = vm.render_argv(plan, replace(host, sockets=scratch))
+        with (scratch / "qemu.log").open("wb") as log, run.started(argv, stdout=log) as process:
+            machine = Machine(plan, process, scratch)
+            try:
+                yield machine
+            finally:
+                machine.close()
+
+
+def prepare(
+    plan: vm.VmPlan, scratch: Path, *, snapshot: bool, kvm: bool
+) -> tuple[vm.VmPlan, vm.VmHost]:
+    """Put together what the machine needs from the host, in a folder that lives as long as it."""
+    host = vm.VmHost(kvm=kvm)
+    if plan.firmware == "uefi":
+        code, variables = vm_boot.find_firmware()
+        fresh = vm_boot.copy_firmware_variables(variables, scratch)
+        host = replace(host, firmware_code=code, firmware_variables=fresh)
+    elif plan.firmware == "direct":
+        host = replace(host, direct=vm_boot.read_direct_kernel(find_base(plan), scratch))
+    if snapshot:
+        overlay = make_overlay(plan.image, plan.image_format, scratch / "overlay.qcow2")
+        plan = replace(plan, image=overlay, image_format="qcow2", flush=False)
+    return plan, host
+
+
+def make_overlay(image: Path, image_format: str, overlay: Path) -> Path:
+    """A file that takes the writes to an image which itself stays as it is."""
+    base = str(image.absolute())
+    run.run(["qemu-img", "create", "-qf", "qcow2", "-F", image_format, "-b", base, overlay])
+    return overlay
+
+
+def find_base(plan: vm.VmPlan) -> Path:
+    """The raw image below a chain of overlays: the kernel is read from there."""
+    image = plan.image
+    while image.open("rb").read(4) == b"QFI\xfb":
+        info = run.run(["qemu-img", "info", "--force-share", "--output=json", image]).text
+        found = re.search(r'"full-backing-filename": "([^"]+)"', info)
+        if found is None:
+            reason = "it is a qcow2 image without a raw one below it"
+            raise RamosError("cannot boot the image directly", plan.image, reason)
+        image = Path(found[1])
+    return image
+
+
+def _await_socket(path: Path, process: run.Process) -> Path:
+    """The socket of a QEMU that has just been started."""
+    deadline = time.monotonic() + SOCKET_SECONDS
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = path.with_name("qemu.log").read_text(errors="replace").strip()
+            raise RamosError("cannot start the virtual machine", "QEMU", log or "it said nothing")
+        time.sleep(0.01)
+    return path
