@@ -20,7 +20,7 @@ from tests.crash.states import State
 
 # The ladder of the initramfs: the mount replays the journal; then repair, gently and then not.
 LADDER: tuple[tuple[str, ...], ...] = ((), ("e2fsck", "-p"), ("e2fsck", "-f", "-y"))
-REPAIRED = (0, 1)
+REPAIRED = 3
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def bring_up(disk: Path, target: Path) -> tuple[str, Truth | None, str]:
     """The rung that made it mount, and what was found; or why there is nothing."""
     reason = ""
     for command in LADDER:
-        if command and subprocess.run([*command, disk], capture_output=True).returncode > 1:
+        if command and subprocess.run([*command, disk], capture_output=True).returncode > REPAIRED:
             continue
         rung = " ".join(command) or "mount"
         try:

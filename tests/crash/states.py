@@ -18,6 +18,8 @@ SECTOR_BYTES = 512
 TORN_SHARE = 0.4
 REORDERED_SHARE = 0.5
 MAX_DULL_TRIES = 200
+# With fewer states than the systematic ones alone would take, some still go to the random ones.
+SYSTEMATIC_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ def states(log: WriteLog, seed: int, count: int) -> Iterator[State]:
     seen: dict[object, State] = {}
     for state in list_systematic(log):
         seen.setdefault(identity(log, state), state)
-    if len(seen) > count:
-        chosen = set(chance.sample(range(len(seen)), count))
-        seen = {name: s for n, (name, s) in enumerate(seen.items()) if n in chosen}
+    systematic = round(count * SYSTEMATIC_SHARE)
+    if len(seen) > systematic:
+        seen = _choose(seen, systematic, chance)
     yield from list(seen.values())
     dull = 0
     while len(seen) < count and dull < MAX_DULL_TRIES:
@@ -56,6 +58,15 @@ def states(log: WriteLog, seed: int, count: int) -> Iterator[State]:
         if name not in seen:
             seen[name] = state
             yield state
+
+
+def _choose(seen: dict[object, State], count: int, chance: random.Random) -> dict[object, State]:
+    """So many of the systematic states: the prefixes first, since they are every flush boundary."""
+    names = list(seen)
+    chance.shuffle(names)
+    names.sort(key=lambda name: seen[name].how != "prefix")
+    chosen = set(names[:count])
+    return {name: state for name, state in seen.items() if name in chosen}
 
 
 def volatile(log: WriteLog, cut: int) -> tuple[int, list[int]]:

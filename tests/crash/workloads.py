@@ -4,35 +4,41 @@ Owns: building a store on a fresh image and running the steps on it. A step is a
 takes the mounted persist; `sequence` uses nothing but `ramos.fs`, as a unit under the engine.
 """
 
+import contextlib
+import functools
 import hashlib
 import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramos.commit import CommitRequest, commit
+
 from ramos import fs, generation, layout
+from ramos.config import SaveConfig
 from ramos.generation import Generation, StoredFile
 from tests.crash import mounts
 from tests.crash.check import Truth, read_truth
 from tests.crash.device import persist_mounted, plugged
 from tests.crash.log import WriteLog
+from tests.crash.machine import Machine, change_tree, install_store, make_tree, read_newest
 
 # Two block groups: the second holds the spare superblock that e2fsck repairs a torn one from.
 IMAGE_BYTES = 192 << 20
 MKE2FS = ("mke2fs", "-t", "ext4", "-q", "-F", "-b", "4096", "-O", "verity")
 MKE2FS_EXTENDED = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
 
-Step = Callable[[Path], None]
+Step = tuple[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A store to begin with, and the steps that change it."""
+    """A store to begin with, and the steps that change it, each made ready when its turn comes."""
 
     name: str
-    build: Step
-    steps: tuple[tuple[str, Step], ...]
+    build: Callable[[Path], None]
+    steps: Callable[[Machine], Iterator[Step]]
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,23 @@ def record(workload: Workload, directory: Path) -> Recording:
         workload.build(target)
         truths = [read_truth(target)]
     with plugged(base, directory) as stick:
-        with persist_mounted(stick, target) as persist:
-            for name, step in workload.steps:
+        with persist_mounted(stick, target) as persist, started(directory) as machine:
+            for name, step in workload.steps(machine):
                 stick.mark(f"begin {name}")
-                step(persist)
+                step()
                 stick.mark(f"end {name}")
                 truths.append(read_truth(persist))
         return Recording(stick.read_log(), truths)
+
+
+@contextlib.contextmanager
+def started(home: Path) -> Iterator[Machine]:
+    """A machine that is shut down with the block; the steps boot it."""
+    machine = Machine(home)
+    try:
+        yield machine
+    finally:
+        machine.shut_down()
 
 
 def make_sequence(seed: int = 1) -> Workload:
@@ -81,6 +97,10 @@ def make_sequence(seed: int = 1) -> Workload:
             "rootfs", layout.ROOTFS_IMAGE, len(data), hashlib.sha256(data).hexdigest()
         )
         write_generation(persist, Generation(1, 0, 0, "6.1", "build", "", (base,)))
+
+    def steps(machine: Machine) -> Iterator[Step]:
+        for name, step in (("save", save), ("save", save), ("merge", merge), ("roll", roll_back)):
+            yield name, functools.partial(step, machine.places.persist)
 
     def save(persist: Path) -> None:
         last = read_newest(persist)
@@ -101,19 +121,12 @@ def make_sequence(seed: int = 1) -> Workload:
         last = read_newest(persist)
         write_generation(persist, follow(last, last.base))
 
-    steps = (("save", save), ("save", save), ("merge", merge), ("roll back", roll_back))
     return Workload("sequence", build, steps)
 
 
 def follow(last: Generation, files: tuple[StoredFile, ...]) -> Generation:
     """The generation after this one, with these files."""
     return Generation(last.number + 1, last.number, 0, last.kernel, "user", "", files)
-
-
-def read_newest(persist: Path) -> Generation:
-    """The generation with the highest number."""
-    name = max(path.name for path in (persist / layout.GENERATIONS_DIR).iterdir())
-    return generation.parse((persist / layout.GENERATIONS_DIR / name).read_bytes(), name)
 
 
 def write_generation(persist: Path, state: Generation) -> None:
@@ -130,4 +143,37 @@ def write_layer(persist: Path, data: bytes) -> StoredFile:
     return StoredFile("layer", layout.layer_path(digest), len(data), digest)
 
 
-WORKLOADS: dict[str, Callable[[], Workload]] = {"sequence": make_sequence}
+def build_system(persist: Path) -> None:
+    """A stick as the image builder leaves it."""
+    tree = persist.with_name("tree")
+    tree.mkdir()
+    make_tree(tree, random.Random(0))
+    install_store(persist, tree)
+
+
+def make_commits(upper_type: str, seed: int = 1) -> Workload:
+    """Saves of a running system, with a reboot and with pruning."""
+    config = SaveConfig(keep=2)
+    chance = random.Random(seed)
+    shutdown = upper_type == "tmpfs"
+
+    def steps(machine: Machine) -> Iterator[Step]:
+        machine.upper_type = upper_type
+        request = CommitRequest(config=config, shutdown=shutdown)
+        for _ in range(2):
+            machine.boot()
+            for _ in range(2):
+                change_tree(machine.root, chance)
+                yield "commit", functools.partial(commit, machine.places, request)
+            machine.shut_down()
+
+    return Workload("commit", build_system, steps)
+
+
+# "shutdown" reads a tmpfs by hard links, as a save at shutdown does; a live save of a tmpfs stops
+# every process of the machine, this lab included, so it is left to the tests in a virtual machine.
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "commit": functools.partial(make_commits, "btrfs"),
+    "sequence": make_sequence,
+    "shutdown": functools.partial(make_commits, "tmpfs"),
+}
