@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from ramos.commit import CommitRequest, commit
-
 from ramos.errors import RamosError
 from tests.crash.machine import Machine
 

@@ -12,10 +12,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.places import Places
-
 from ramos import generation, layout
 from ramos.generation import Generation, StoredFile
+from ramos.places import Places
 from tests.crash import mounts
 from tests.crash.zram import zram_device
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.commit import CommitRequest, commit
-
 from ramos import fs, generation, layout
+from ramos.commit import CommitRequest, commit
 from ramos.config import SaveConfig
 from ramos.generation import Generation, StoredFile
 from tests.crash import mounts
