@@ -5,7 +5,6 @@ Invariants: the output has its name only when it is whole; whatever happens, not
 but the cache, and what is there under a cache name is whole.
 """
 
-import importlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ramos import fs, luks, run
+from ramos import fs, initramfs, luks, run
 from ramos.errors import RamosError
 from ramos.generation import StoredFile
 from ramos.image import cache, contents, debian, disk, grub, payload, settings, squash
@@ -183,9 +182,7 @@ def make_parts(
     if "initramfs" in missing:
         with progress.step("initramfs"):
             output = work / "initramfs"
-            importlib.import_module("ramos.initramfs").build_initramfs(
-                root, kernel.version, output, source_date_epoch=plan.epoch
-            )
+            initramfs.build_initramfs(root, kernel.version, output, source_date_epoch=plan.epoch)
             output.rename(missing["initramfs"])
     squash.split_tree(root, work / "modules", work / "firmware", kernel)
     for name in ("rootfs", "modules", "firmware"):
