@@ -35,6 +35,9 @@ class SaveConfig:
     shutdown_wait_seconds: int = _key(
         60, "How long a failed save at shutdown waits for an answer on the console.", 0, 3600
     )
+    shutdown_stall_seconds: int = _key(
+        300, "How long a save at shutdown may show no progress before it counts as failed.", 5, 3600
+    )
     reserve_mib: int = _key(64, "Space on persist that a save never uses.", 0, 1 << 20)
     max_layers: int = _key(8, "The longest chain of layers before they are compacted.", 1, 60)
     wasted_percent: int = _key(

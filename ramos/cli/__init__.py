@@ -21,9 +21,12 @@ from ramos.errors import EXIT_ERROR, RamosError
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
 COMMANDS: dict[str, str] = {
+    "boot": "ramos.cli.runtime:boot",
+    "boot-acls": "ramos.cli.runtime:boot_acls",
     "grow": "ramos.cli.key:grow_command",
     "image": "ramos.cli.image:image",
     "key": "ramos.cli.key:key",
+    "shutdown-save": "ramos.cli.runtime:shutdown_save",
     "pkg": "ramos.cli.packages:pkg",
     "vm": "ramos.cli.vm:vm_group",
 }

@@ -1,0 +1,373 @@
+"""ramosd: sleeps until something happens, asks `step` what to do, and does it.
+
+Owns: the one event loop, its sources (udev, memory pressure, inotify, signals, jobs, the clock)
+and the doing of the actions. Refuses: deciding (that is `step`), and any authority: what it does
+is a function that a command calls too, and nothing waits for it. Invariants: it never writes to
+the stick but for what `step` asked for; what may take long or hang runs in a child.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyudev
+import sdnotify
+
+from ramos import links, records, scrub, settings, stickwatch, swap, syscalls, terminals
+from ramos.config import Config
+from ramos.devices import Identity
+from ramos.errors import RamosError
+from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
+from ramos.places import Places
+from ramos.step import (
+    Action,
+    Event,
+    JobDone,
+    LinksChanged,
+    Measured,
+    Note,
+    Reload,
+    Start,
+    State,
+    StickGone,
+    StickSeen,
+    SyncLinks,
+    Tell,
+    step,
+)
+from ramos.stick import Boot, read_boot
+from ramos.worker import Work, Worker, end_worker, read_messages, start_worker
+
+PRESSURE = Path("/proc/pressure/memory")
+PRESSURE_TRIGGER = b"some 100000 1000000\0"
+UDEV_CONTROL = Path("/run/udev/control")
+STATE_FILE = RUN_DIR / "ramosd.json"
+SETTLE_LINKS_SECONDS = 0.2
+DAY_SECONDS = 86400
+
+
+@dataclass
+class Daemon:
+    """Everything that is open, and the state."""
+
+    boot: Boot
+    identity: Identity | None
+    state: State
+    notifier: Any
+    poller: "select.poll" = field(default_factory=select.poll)
+    readers: dict[int, Callable[[], None]] = field(default_factory=dict)
+    jobs: dict[int, tuple[str, Worker]] = field(default_factory=dict)
+    watch: links.Watch = field(default_factory=links.Watch)
+    owner: links.Owner | None = None
+    conflicts: tuple[bytes, ...] = ()
+    links_due: float = 0.0
+    stopping: bool = False
+    shown: str = ""
+
+
+def main() -> None:
+    """The life of ramosd."""
+    try:
+        daemon = open_daemon()
+    except RamosError as error:
+        sys.stderr.write(f"ramosd: {error}\n")
+        sys.exit(error.exit_code)
+    with contextlib.suppress(OSError):
+        syscalls.lock_memory()  # the programs lie on the stick, which may go
+    daemon.notifier.notify("READY=1")
+    run_loop(daemon)
+    daemon.notifier.notify("STOPPING=1")
+    for _, worker in list(daemon.jobs.values()):
+        end_worker(worker)
+
+
+def open_daemon() -> Daemon:
+    """Open every source and find out how things are."""
+    boot = read_boot(Places())
+    loaded = settings.load_settings()
+    for problem in loaded.problems:
+        log(f"settings: {problem}")
+    daemon = Daemon(
+        boot, stickwatch.remember_stick(boot), first_state(boot, loaded.config), make_notifier()
+    )
+    _open_signals(daemon)
+    _open_pressure(daemon)
+    _open_udev(daemon)
+    _listen(daemon, daemon.watch.descriptor, lambda: _links_stirred(daemon))
+    config, total = loaded.config.memory, swap.read_memory().total_kib
+    start_job(daemon, "setup", lambda _: swap.apply_settings(config, total))
+    if stickwatch.is_there():
+        stickwatch.remember_loops()
+    else:
+        handle(daemon, StickGone())
+        _look_for_stick(daemon)
+    _find_owner(daemon)
+    handle(daemon, LinksChanged())
+    return daemon
+
+
+def first_state(boot: Boot, config: Config) -> State:
+    """How things are when the daemon starts, for the first time or again."""
+    ledger = records.read_ledger(PERSIST_DIR / LOG_DIR)
+    left = config.health.scrub_days * DAY_SECONDS
+    if since := ledger.last_scrub or ledger.since:
+        left -= max(0, int(time.time()) - since)
+    return State(
+        config=config,
+        swap_allowed=boot.restore != "mount",
+        reads_stick=not boot.toram or boot.restore == "mount",
+        luks=boot.luks,
+        swap="on" if str(swap.SWAPFILE) in swap.read_swaps() else "off",
+        next_scrub=time.monotonic() + max(0, left),
+    )
+
+
+def make_notifier() -> Any:
+    """The service manager's ear (deaf where there is none)."""
+    return sdnotify.SystemdNotifier()
+
+
+def log(text: str) -> None:
+    """For the service manager's log."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def run_loop(daemon: Daemon) -> None:
+    """Sleep, handle what happened, sleep."""
+    next_tick = 0.0
+    while not daemon.stopping:
+        deadline = min(next_tick, daemon.links_due or next_tick)
+        wait = max(0.0, deadline - time.monotonic())
+        for descriptor, _ in daemon.poller.poll(int(wait * 1000) + 1):
+            reader = daemon.readers.get(descriptor)
+            if reader is not None:
+                reader()
+        now = time.monotonic()
+        if daemon.links_due and now >= daemon.links_due:
+            daemon.links_due = 0.0
+            handle(daemon, LinksChanged())
+        if now >= next_tick:
+            handle(daemon, measure())
+            daemon.notifier.notify("WATCHDOG=1")
+        next_tick = (
+            now + daemon.state.tick_seconds
+            if now >= next_tick
+            else min(next_tick, now + daemon.state.tick_seconds)
+        )
+
+
+def handle(daemon: Daemon, event: Event) -> None:
+    """One event: decide, then act."""
+    daemon.state, actions = step(daemon.state, event)
+    for action in actions:
+        try:
+            act(daemon, action)
+        except (OSError, RamosError) as error:
+            log(f"{type(action).__name__}: {error}")
+            records.note("failures", what=type(action).__name__, error=str(error))
+    show_state(daemon)
+
+
+def act(daemon: Daemon, action: Action) -> None:
+    """Do one thing."""
+    if isinstance(action, Tell):
+        log(action.text)
+        terminals.tell_everyone(action.text)
+    elif isinstance(action, Note):
+        records.note("failures", what=action.what, error=action.error)
+    elif isinstance(action, SyncLinks):
+        sync_links(daemon)
+    else:
+        start_job(daemon, action.job, choose_work(action))
+
+
+def choose_work(action: Start) -> Work:
+    """The function behind a job's name."""
+    if action.job == "swap-on":
+        return lambda _: swap.start_swapfile()
+    if action.job == "swap-off":
+        return lambda _: swap.stop_swapfile()
+    if action.job == "scrub":
+        return _scrub
+    node = Path(action.argument)
+    return lambda on_progress: {"text": stickwatch.return_stick(node, on_progress)}
+
+
+def _scrub(on_progress: Callable[[float, str], None]) -> None:
+    scrub.be_idle()
+    report = scrub.scrub(PERSIST_DIR, on_progress)
+    records.note("scrubs", **asdict(report))
+    if report.damaged:
+        raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
+
+
+def start_job(daemon: Daemon, name: str, work: Work) -> None:
+    """Begin something that may take long."""
+    worker = start_worker(work)
+    daemon.jobs[worker.reader] = (name, worker)
+    _listen(daemon, worker.reader, lambda: _job_reported(daemon, worker))
+
+
+def _job_reported(daemon: Daemon, worker: Worker) -> None:
+    name = daemon.jobs[worker.reader][0]
+    done: JobDone | None = None
+    try:
+        for message in read_messages(worker):
+            if "result" in message:
+                done = JobDone(name, "", str(message["result"].get("text", "")))
+    except RamosError as error:
+        done = JobDone(name, str(error))
+    if done is None:
+        return
+    daemon.poller.unregister(worker.reader)
+    del daemon.readers[worker.reader], daemon.jobs[worker.reader]
+    end_worker(worker)
+    log(f"{name}: {done.error or done.text or 'done'}")
+    handle(daemon, done)
+    if name == "return" and not done.error:
+        stickwatch.remember_loops()
+        _find_owner(daemon)
+
+
+def measure() -> Measured:
+    """How memory and the upper are now."""
+    fill = swap.read_fill_percent(Places().upper)
+    return Measured(time.monotonic(), swap.read_memory(), fill)
+
+
+def sync_links(daemon: Daemon) -> None:
+    """The home in step with persist; what is in the way is said once."""
+    if daemon.owner is None or not daemon.state.config.links.enabled:
+        return
+    report = links.sync_links(daemon.owner, links.user_directory())
+    for problem in report.problems:
+        log(f"links: {problem}")
+    for name in set(report.conflicts) - set(daemon.conflicts):
+        log(f"links: {os.fsdecode(name)!r} is in the way in {daemon.owner.home}")
+    daemon.conflicts = report.conflicts
+
+
+def _find_owner(daemon: Daemon) -> None:
+    """Whose home it is, and the folders to watch."""
+    config = daemon.state.config.links
+    daemon.owner = links.find_owner(config) if config.enabled else None
+    if daemon.owner is None:
+        daemon.watch.set_folders([])
+        return
+    folder = links.user_directory()
+    with contextlib.suppress(OSError):
+        links.make_user_directory(folder, daemon.owner)
+    daemon.watch.set_folders([folder, daemon.owner.home])
+
+
+def _links_stirred(daemon: Daemon) -> None:
+    if daemon.watch.drain(links.user_directory()) and not daemon.links_due:
+        daemon.links_due = time.monotonic() + SETTLE_LINKS_SECONDS
+
+
+def _listen(daemon: Daemon, descriptor: int, reader: Callable[[], None], mask: int = 0) -> None:
+    daemon.readers[descriptor] = reader
+    daemon.poller.register(descriptor, mask or select.POLLIN)
+
+
+def _open_signals(daemon: Daemon) -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+
+    def read_signals() -> None:
+        for number in os.read(reader, 64):
+            if number == signal.SIGHUP:
+                _reload(daemon)
+            else:
+                daemon.stopping = True
+
+    _listen(daemon, reader, read_signals)
+
+
+def _reload(daemon: Daemon) -> None:
+    loaded = settings.load_settings()
+    for problem in loaded.problems:
+        log(f"settings: {problem}")
+    daemon.state = replace(daemon.state, config=loaded.config)
+    _find_owner(daemon)
+    handle(daemon, Reload(loaded.config))
+
+
+def _open_pressure(daemon: Daemon) -> None:
+    """The kernel wakes us when programs wait for memory."""
+    try:
+        descriptor = os.open(PRESSURE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(descriptor, PRESSURE_TRIGGER)
+    except OSError as error:
+        log(f"no pressure information ({error.strerror}): memory is looked at by the clock alone")
+        return
+    _listen(
+        daemon,
+        descriptor,
+        lambda: handle(daemon, measure()),
+        select.POLLPRI,
+    )
+
+
+def _open_udev(daemon: Daemon) -> None:
+    source = "udev" if UDEV_CONTROL.exists() else "kernel"
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
+    monitor.filter_by("block")
+    monitor.start()
+
+    def read_devices() -> None:
+        while (device := monitor.poll(timeout=0)) is not None:
+            _device_changed(daemon, device.action, device.device_node)
+
+    _listen(daemon, monitor.fileno(), read_devices)
+
+
+def _device_changed(daemon: Daemon, action: str, node: str | None) -> None:
+    if action == "remove":
+        if daemon.state.stick == "present" and not stickwatch.is_there():
+            handle(daemon, StickGone())
+    elif daemon.state.stick != "present" and node and daemon.identity:
+        verdict = stickwatch.judge(daemon.identity, Path(node))
+        if verdict:
+            handle(daemon, StickSeen(node, verdict == "same"))
+
+
+def _look_for_stick(daemon: Daemon) -> None:
+    """It may have come back while nobody listened."""
+    node = stickwatch.find_returned(daemon.identity) if daemon.identity else None
+    if node is not None:
+        handle(daemon, StickSeen(str(node), True))
+
+
+def show_state(daemon: Daemon) -> None:
+    """For the service manager and for `ramos status`, when it changed."""
+    state = daemon.state
+    shown = {
+        "pid": os.getpid(),
+        "stick": "returning" if state.returning else state.stick,
+        "swapfile": state.swap,
+        "fill_level": state.fill_level,
+        "scrubbing": state.scrubbing,
+        "conflicts": [os.fsdecode(name) for name in daemon.conflicts],
+    }
+    text = json.dumps(shown)
+    if text == daemon.shown:
+        return
+    daemon.shown = text
+    daemon.notifier.notify(f"STATUS=stick {shown['stick']}, swapfile {state.swap}")
+    with contextlib.suppress(OSError):
+        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+        temporary = STATE_FILE.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(STATE_FILE)

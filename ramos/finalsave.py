@@ -1,0 +1,129 @@
+"""What is saved when the system goes down, and how far it is.
+
+Owns: calling the commit for the shutdown, the squashfs for a save elsewhere, and the estimate of
+their progress. Refuses: talking to anyone (`shutdown` does). Invariant: a commit that is done stays
+done, whatever goes wrong after it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ramos import commit, confirm, layer, records
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.fs import sync_directory, sync_file
+from ramos.mounts import find_mount
+from ramos.places import Places
+from ramos.stick import Boot, read_boot
+from ramos.worker import OnProgress
+
+LOCK_WAIT_SECONDS = 30.0
+SECTOR_BYTES = 512
+RESERVE_BYTES = 4 << 20
+# How far a save is when a step begins; the writing in between is measured in bytes.
+STEPS = {
+    "scan": (0.02, "looking for what changed"),
+    "stage": (0.05, "collecting"),
+    "compress": (0.10, "writing"),
+    "verify": (0.75, "reading back"),
+    "publish": (0.95, "making it the newest generation"),
+}
+WRITING_PART = 0.65
+LIKELY_RATIO = 0.5
+
+
+def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[str, Any]:
+    """Commit what changed; a report in plain values."""
+    request = commit.CommitRequest(
+        reason="shutdown", shutdown=True, config=config, wait_seconds=LOCK_WAIT_SECONDS
+    )
+    report = commit.commit(
+        places, request, lambda step, done, total: _tell(on_progress, step, done, total)
+    )
+    if report.generation:
+        records.note("commits", reason="shutdown", **_plain(report))
+        _arm(read_boot(places))
+    return {"generation": report.generation, "text": describe(report)}
+
+
+def _tell(on_progress: OnProgress, step: str, done: int, total: int) -> None:
+    part, text = STEPS.get(step, (0.02, step))
+    on_progress(part + (0.1 * done / total if total else 0.0), text)
+
+
+def _plain(report: commit.CommitReport) -> dict[str, Any]:
+    values = asdict(report)
+    return {key: value for key, value in values.items() if isinstance(value, int | float | str)}
+
+
+def _arm(boot: Boot) -> None:
+    """Let GRUB try the new generation; without that, it takes the one before."""
+    try:
+        confirm.arm_generation(boot)
+    except (OSError, RamosError) as error:
+        records.note("failures", what="arm the new generation", error=str(error))
+
+
+def describe(report: commit.CommitReport) -> str:
+    """One line for the console."""
+    if not report.generation:
+        return "nothing has changed since the last save"
+    return (
+        f"saved as generation {report.generation}: {report.files} files, "
+        f"{report.layer_bytes / 1e6:.1f} MB, {report.seconds:.1f} s"
+    )
+
+
+def save_to(
+    places: Places, config: SaveConfig, target: Path, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Write the unsaved changes as one squashfs file into a folder of another filesystem."""
+    path = target / time.strftime("ramos-%Y%m%d-%H%M%S.squashfs")
+    space = os.statvfs(target)
+    on_progress(STEPS["compress"][0], "writing")
+    try:
+        room = space.f_bavail * space.f_frsize - RESERVE_BYTES
+        layer.make_squashfs(places.upper_dir, path, config, room)
+        on_progress(STEPS["verify"][0], "flushing")
+        sync_file(path)
+        sync_directory(target)
+    except (OSError, RamosError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, RamosError):
+            raise
+        raise RamosError("cannot save to", path, error.strerror or error) from error
+    return {"path": str(path)}
+
+
+def make_meter(places: Places) -> tuple[Callable[[], int], Callable[[float], float]]:
+    """A pulse (all bytes moved by persist's device) and a finer measure of how far a save is."""
+    mount = find_mount(places.persist)
+    device = mount.device if mount else ""
+    written_0 = _read_sectors(device)[1]
+    space = os.statvfs(places.upper) if places.upper.exists() else None
+    used = (space.f_blocks - space.f_bfree) * space.f_frsize if space else 0
+    expected = max(1.0, used * LIKELY_RATIO)
+
+    def pulse() -> int:
+        return sum(_read_sectors(device))
+
+    def refine(part: float) -> float:
+        begin, end = STEPS["compress"][0], STEPS["verify"][0]
+        if not begin <= part < end:
+            return part
+        written = (_read_sectors(device)[1] - written_0) * SECTOR_BYTES
+        return min(end, begin + WRITING_PART * written / expected)
+
+    return pulse, refine
+
+
+def _read_sectors(device: str) -> tuple[int, int]:
+    try:
+        words = Path("/sys/dev/block", device, "stat").read_text().split()
+        return int(words[2]), int(words[6])
+    except (OSError, IndexError, ValueError):
+        return 0, 0

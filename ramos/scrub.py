@@ -1,0 +1,59 @@
+"""Reading everything that is stored and comparing it with what was saved.
+
+Owns: which files are looked at, and the priority that this runs at. Refuses: repairing. Invariant:
+a damaged file is reported with the generations that need it, while another one may still be whole.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import store
+
+OnProgress = Callable[[float, str], None]
+NICE_STEPS = 19
+
+
+@dataclass(frozen=True)
+class ScrubReport:
+    """What a scrub read, and what it found."""
+
+    files: int
+    bytes_read: int
+    seconds: float
+    damaged: tuple[str, ...]
+
+
+def be_idle() -> None:
+    """Let everything else on the machine, and on the stick, come first."""
+    import psutil  # only here: the daemon's own process has no need of it
+
+    with contextlib.suppress(OSError, AttributeError):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+        os.nice(NICE_STEPS)
+
+
+def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
+    """Look at every file that any generation names, once."""
+    started = time.monotonic()
+    generations, bad = store.read_all(persist)
+    damaged = [f"{item.path}: {item.reason}" for item in bad]
+    files = {file.path: file for generation in generations for file in generation.files}
+    users: dict[str, list[str]] = {}
+    for generation in generations:
+        for file in generation.files:
+            users.setdefault(file.path, []).append(str(generation.number))
+    total = sum(file.size_bytes for file in files.values()) or 1
+    done = 0
+    for path, file in sorted(files.items()):
+        on_progress(done / total, path)
+        damage = store.find_damage(persist, file)
+        if damage is not None:
+            needed = ", ".join(users[path][-5:])
+            damaged.append(f"{path}: {damage.reason} (needed by generation {needed})")
+        done += file.size_bytes
+    on_progress(1.0, "")
+    return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))

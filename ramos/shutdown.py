@@ -1,0 +1,247 @@
+"""The save when the system goes down.
+
+Owns: the order of the last things (save, records, swap off, persist read-only), what the consoles
+show, and what happens when the save fails. Refuses: saving in clean mode; ending because of a
+signal. Invariants: the machine always goes down, also when nobody answers and when the save hangs;
+a save that failed leaves a record that the next login shows.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramos import fs, layout, records, syscalls, terminals
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.stick import Boot
+from ramos.worker import OnProgress, Pulse, run_worker
+
+Save = Callable[[OnProgress], dict[str, Any]]
+SaveTo = Callable[[Path, OnProgress], dict[str, Any]]
+LAST_SHUTDOWN = "last-shutdown.json"
+IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+BAR_CHARS = 30
+REMOUNT_TRIES = 10
+KEEPING_KINDS = frozenset(
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat")
+    + ("ntfs", "ntfs3", "fuseblk", "nfs", "nfs4", "cifs")
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the save ended: `result` is saved, unchanged, off, clean, elsewhere or failed."""
+
+    result: str
+    text: str
+    error: str = ""
+
+
+class Screen:
+    """The same lines on every console; nothing here waits for a console."""
+
+    def __init__(
+        self, consoles: Sequence[Path], refine: Callable[[float], float] = lambda part: part
+    ) -> None:
+        self.consoles = tuple(consoles)
+        self.refine = refine
+        self.started = time.monotonic()
+        self.shown = ""
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self._write(f"\r\x1b[KRAMOS: {text}\r\n")
+        self.shown = ""
+
+    def restart(self) -> None:
+        """A new piece of work begins: its time counts from here."""
+        self.started = time.monotonic()
+
+    def show_progress(self, part: float, text: str) -> None:
+        """The percentage, a bar and an estimate, in place."""
+        line = draw_progress(self.refine(part), text, time.monotonic() - self.started)
+        if line != self.shown:
+            self._write(f"\r\x1b[K{line}")
+            self.shown = line
+
+    def _write(self, text: str) -> None:
+        for console in self.consoles:
+            terminals.write_terminal(console, text.encode("utf-8", "replace"))
+
+
+def draw_progress(part: float, text: str, elapsed_seconds: float) -> str:
+    """One line of progress; the estimate appears once there is something to go by."""
+    part = min(max(part, 0.0), 1.0)
+    done = int(part * BAR_CHARS)
+    line = f"RAMOS: saving [{'#' * done}{'.' * (BAR_CHARS - done)}] {int(part * 100):3d} %"
+    if 0.05 <= part < 1 and elapsed_seconds >= 1:
+        line += f", about {int(elapsed_seconds * (1 - part) / part) + 1} s left"
+    return f"{line}  {text}" if text else line
+
+
+def save_at_shutdown(
+    boot: Boot,
+    config: SaveConfig,
+    save: Save,
+    save_to: SaveTo,
+    screen: Screen,
+    pulse: Pulse = lambda: 0,
+) -> Outcome:
+    """Save as the settings say, and answer for a failure."""
+    if boot.mode == "clean":
+        return Outcome("clean", "clean mode: nothing is saved")
+    if not config.at_shutdown:
+        return Outcome("off", "nothing is saved: save.at_shutdown is false")
+    with ignored_signals():
+        return _save_until_settled(_Run(config, screen, pulse), save, save_to)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every attempt needs."""
+
+    config: SaveConfig
+    screen: Screen
+    pulse: Pulse
+
+    def attempt(self, work: Save) -> dict[str, Any]:
+        """Do it with the progress on the consoles and a limit on its silence."""
+        screen = self.screen
+        screen.restart()
+        screen.show_progress(0.0, "")
+        stall = self.config.shutdown_stall_seconds
+        report = run_worker(work, screen.show_progress, stall, self.pulse)
+        screen.show_progress(1.0, "")
+        return report
+
+    def ask(self, keys: str) -> str:
+        """The key that somebody pressed, or "" when nobody did in time."""
+        with terminals.open_keys(self.screen.consoles) as descriptors:
+            return terminals.read_key(descriptors, keys, self.config.shutdown_wait_seconds)
+
+
+def _save_until_settled(run: _Run, save: Save, save_to: SaveTo) -> Outcome:
+    retried = False
+    while True:
+        try:
+            report = run.attempt(save)
+        except RamosError as error:
+            failed = error
+        else:
+            result = "saved" if report.get("generation") else "unchanged"
+            return Outcome(result, str(report.get("text", result)))
+        answer = _ask_what_next(run, failed, retried)
+        if answer == "s":
+            outcome = _save_elsewhere(run, save_to)
+            if outcome is not None:
+                return outcome
+        elif answer == "g" or (answer == "" and retried):
+            how = "gave up as asked" if answer else "gave up, for nobody answered"
+            return Outcome("failed", f"{how}; the last save stays what it was", str(failed))
+        retried = retried or answer == ""
+
+
+def _ask_what_next(run: _Run, failed: RamosError, retried: bool) -> str:
+    screen = run.screen
+    screen.say(f"THE SAVE FAILED. {failed}")
+    if failed.hint:
+        screen.say(f"hint: {failed.hint}")
+    otherwise = "giving up" if retried else "trying once more"
+    screen.say("[r] retry   [s] save elsewhere   [g] give up: what is not saved is lost")
+    screen.say(f"{otherwise} in {run.config.shutdown_wait_seconds} s if nobody answers")
+    return run.ask("rsg")
+
+
+def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
+    """Save to another filesystem that somebody picks; nothing if that came to nothing."""
+    targets = list_targets()[:9]
+    if not targets:
+        run.screen.say("no other filesystem that could take the save is mounted")
+        return None
+    for number, (target, free_bytes) in enumerate(targets, 1):
+        run.screen.say(f"[{number}] {target}  ({free_bytes >> 20} MiB free)")
+    key = run.ask("123456789"[: len(targets)])
+    if not key:
+        return None
+    target = targets[int(key) - 1][0]
+    try:
+        report = run.attempt(lambda on_progress: save_to(target, on_progress))
+    except RamosError as error:
+        run.screen.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
+        return None
+    text = f"saved to {report['path']}; bring it back with: ramos import {report['path']}"
+    return Outcome("elsewhere", text)
+
+
+def list_targets(mountinfo: str | None = None) -> list[tuple[Path, int]]:
+    """Writable filesystems that outlive this boot, other than persist: (directory, free bytes)."""
+    text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    found: dict[str, tuple[Path, int]] = {}
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        words, kinds = left.split(" "), right.split(" ")
+        target = Path(words[4].encode("latin-1").decode("unicode_escape"))
+        inside = {layout.PERSIST_DIR, layout.RUN_DIR} & {target, *target.parents}
+        if kinds[0] not in KEEPING_KINDS or "ro" in words[5].split(",") or inside:
+            continue
+        if kinds[1].startswith(("/dev/zram", "/dev/loop")):
+            continue
+        with contextlib.suppress(OSError):
+            space = os.statvfs(target)
+            if not space.f_flag & os.ST_RDONLY:
+                found.setdefault(words[2], (target, space.f_bavail * space.f_frsize))
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def ignored_signals() -> Iterator[None]:
+    """Whoever wants to end us has to wait: the time limits are ours."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_record(outcome: Outcome, boot_bytes: int, limit_mib: int) -> None:
+    """Write what happened to persist, for the next boot to tell. Raises OSError or RamosError."""
+    if outcome.error:
+        records.note("failures", what="save at shutdown", error=outcome.error)
+    log = layout.PERSIST_DIR / layout.LOG_DIR
+    log.mkdir(exist_ok=True)
+    entry = {
+        "time": int(time.time()),
+        "boot": records.read_boot_id(),
+        "result": outcome.result,
+        "text": outcome.text,
+        "error": outcome.error,
+    }
+    fs.write_durably(log / LAST_SHUTDOWN, json.dumps(entry).encode() + b"\n")
+    records.flush_records(layout.PERSIST_DIR, boot_bytes, limit_mib)
+
+
+def seal_persist(persist: Path = layout.PERSIST_DIR) -> str:
+    """Make persist read-only: its journal is empty then, though layers are still mounted from it.
+
+    Unmounting it would fail as long as the root's own images lie on it. What went wrong, or "".
+    """
+    with contextlib.suppress(OSError):
+        syscalls.swap_off(persist / layout.SWAPFILE)
+    os.sync()
+    flags = syscalls.MS_REMOUNT | syscalls.MS_RDONLY | syscalls.MS_NOATIME
+    reason = ""
+    for _ in range(REMOUNT_TRIES):
+        try:
+            syscalls.mount(Path("none"), persist, "none", flags)
+            return ""
+        except OSError as error:
+            reason = f"cannot make {persist} read-only: {error.strerror}"
+            time.sleep(0.2)
+    return reason

@@ -1,0 +1,243 @@
+"""What ramosd does about what happens: the decisions, without the doing.
+
+Owns: the state of the daemon and `step(state, event) -> (state, actions)`. Refuses: files, clocks,
+processes (an event brings the time and the numbers it was measured with). Invariants: the swapfile
+is never used while layers are mounted from the stick, nor while the stick is gone; at most one job
+of a kind runs at a time; whatever people must know is told once.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from ramos import pressure
+from ramos.config import Config
+from ramos.pressure import Memory
+
+IDLE_TICK_SECONDS = 20.0
+BUSY_TICK_SECONDS = 2.0
+GROWTH_PERCENT = 1.0
+SETTLE_SECONDS = 600.0
+DAY_SECONDS = 86400
+
+
+@dataclass(frozen=True)
+class State:
+    """All that ramosd remembers."""
+
+    config: Config = field(default_factory=Config)
+    swap_allowed: bool = True
+    reads_stick: bool = True
+    luks: bool = False
+    swap: str = "off"
+    calm_since: float = -1.0
+    short_told: bool = False
+    fill_percent: float = 0.0
+    fill_level: int = 0
+    stick: str = "present"
+    returning: bool = False
+    scrubbing: bool = False
+    next_scrub: float = 0.0
+    tick_seconds: float = IDLE_TICK_SECONDS
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The clock ticked, or the kernel told of pressure: how things are."""
+
+    now: float
+    memory: Memory
+    fill_percent: float
+
+
+@dataclass(frozen=True)
+class StickGone:
+    """The device of persist was removed."""
+
+
+@dataclass(frozen=True)
+class StickSeen:
+    """A partition appeared that is our stick, or bears its label without being it."""
+
+    node: str
+    same: bool
+
+
+@dataclass(frozen=True)
+class LinksChanged:
+    """Something changed in the user's folder on persist, or in the home."""
+
+
+@dataclass(frozen=True)
+class Reload:
+    """The settings were read again."""
+
+    config: Config
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """A job ended: with an empty error when it did what it should."""
+
+    job: str
+    error: str = ""
+    text: str = ""
+
+
+Event = Measured | StickGone | StickSeen | LinksChanged | Reload | JobDone
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a job beside the loop: swap-on, swap-off, return (of the stick), scrub."""
+
+    job: str
+    argument: str = ""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Everyone at a terminal must know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A failure for the records."""
+
+    what: str
+    error: str
+
+
+@dataclass(frozen=True)
+class SyncLinks:
+    """Bring the links in the home in step."""
+
+
+Action = Start | Tell | Note | SyncLinks
+Decided = tuple[State, list[Action]]
+
+
+def step(state: State, event: Event) -> Decided:
+    """What to remember and what to do."""
+    if isinstance(event, Measured):
+        return _measured(state, event)
+    if isinstance(event, StickGone):
+        return _stick_gone(state)
+    if isinstance(event, StickSeen):
+        return _stick_seen(state, event)
+    if isinstance(event, Reload):
+        return replace(state, config=event.config), [SyncLinks()]
+    if isinstance(event, JobDone):
+        return _job_done(state, event)
+    return state, [SyncLinks()] if state.config.links.enabled else []
+
+
+def _measured(state: State, event: Measured) -> Decided:
+    grows = event.fill_percent > state.fill_percent + GROWTH_PERCENT
+    state, actions = _decide_swap(state, event)
+    state, told = _decide_fill(state, event.fill_percent)
+    state, scrubs = _decide_scrub(state, event.now)
+    near = event.memory.available_percent < 2 * state.config.memory.swap_on_percent
+    busy = grows or near or state.swap != "off"
+    tick = BUSY_TICK_SECONDS if busy else IDLE_TICK_SECONDS
+    return replace(state, tick_seconds=tick), [*actions, *told, *scrubs]
+
+
+def _decide_swap(state: State, event: Measured) -> Decided:
+    config = state.config.memory
+    short = pressure.wants_swap(event.memory, config)
+    if state.swap == "off" and short:
+        if state.swap_allowed and state.stick == "present":
+            return replace(state, swap="starting", calm_since=-1.0), [Start("swap-on")]
+        return _tell_short(state, event)
+    if state.swap == "on":
+        if not pressure.is_calm(event.memory, config):
+            return replace(state, calm_since=-1.0), []
+        if state.calm_since < 0:
+            return replace(state, calm_since=event.now), []
+        if event.now - state.calm_since >= pressure.CALM_SECONDS:
+            return replace(state, swap="stopping", calm_since=-1.0), [Start("swap-off")]
+    if not short:
+        return replace(state, short_told=False), []
+    return state, []
+
+
+def _tell_short(state: State, event: Measured) -> Decided:
+    if state.short_told:
+        return state, []
+    why = "the stick is gone" if state.stick != "present" else "layers are mounted from the stick"
+    text = (
+        f"memory is nearly out ({event.memory.available_percent:.0f} % left) and the swapfile "
+        f"cannot be used: {why}. Close something."
+    )
+    return replace(state, short_told=True), [Tell(text)]
+
+
+def _decide_fill(state: State, fill_percent: float) -> Decided:
+    level = pressure.find_level(fill_percent, state.config.memory.warn_percent, state.fill_level)
+    actions: list[Action] = []
+    if level > state.fill_level:
+        end = (
+            "'ramos commit' saves it but does not free it; 'ramos usage' shows what takes the room."
+        )
+        actions.append(
+            Tell(f"{fill_percent:.0f} % of the room in RAM for your changes is taken. {end}")
+        )
+    return replace(state, fill_percent=fill_percent, fill_level=level), actions
+
+
+def _decide_scrub(state: State, now: float) -> Decided:
+    due = now >= max(state.next_scrub, SETTLE_SECONDS)
+    if not due or state.scrubbing or state.stick != "present":
+        return state, []
+    next_scrub = now + state.config.health.scrub_days * DAY_SECONDS
+    return replace(state, scrubbing=True, next_scrub=next_scrub), [Start("scrub")]
+
+
+def _stick_gone(state: State) -> Decided:
+    if state.stick == "gone":
+        return state, []
+    words = ["the stick was pulled out. Nothing can be saved until it is back."]
+    if state.reads_stick:
+        words.append("Programs that are not in memory yet cannot be started.")
+    words.append("What you did is still in RAM: put the same stick back in.")
+    actions: list[Action] = [Tell(" ".join(words)), Note("stick", "pulled out")]
+    if state.swap in ("on", "starting"):
+        actions.append(Start("swap-off"))
+        state = replace(state, swap="stopping")
+    return replace(state, stick="gone"), actions
+
+
+def _stick_seen(state: State, event: StickSeen) -> Decided:
+    if state.stick == "present" or state.returning:
+        return state, []
+    if not event.same:
+        text = f"the stick at {event.node} is not the one this system was started from. Not used."
+        return state, [Tell(text), Note("stick", f"another stick at {event.node}")]
+    if state.luks:
+        text = "the stick is back. It is encrypted: 'ramos reconnect' asks for its passphrase."
+        return state, [Tell(text)]
+    return replace(state, returning=True), [Start("return", event.node)]
+
+
+def _job_done(state: State, event: JobDone) -> Decided:
+    failed: list[Action] = [Note(event.job, event.error)] if event.error else []
+    if event.job == "swap-on":
+        if state.swap != "starting":
+            return state, failed
+        told = [Tell(f"the swapfile cannot be used: {event.error}")] if event.error else []
+        return replace(state, swap="off" if event.error else "on"), [*failed, *told]
+    if event.job == "swap-off":
+        return replace(state, swap="on" if event.error and state.stick == "present" else "off"), [
+            *failed
+        ]
+    if event.job == "return":
+        state = replace(state, returning=False)
+        if event.error:
+            return state, [*failed, Tell(f"the stick is back but cannot be used: {event.error}")]
+        return replace(state, stick="present"), [Tell(event.text), SyncLinks()]
+    if event.job == "scrub":
+        state = replace(state, scrubbing=False)
+        if event.error:
+            return state, [*failed, Tell(f"the check of the stick found damage: {event.error}")]
+    return state, []

@@ -1,0 +1,188 @@
+"""The stick that this system runs from: gone, back, or another one.
+
+Owns: its identity, remembered in RAM, and what is done when it returns. Refuses: any stick but the
+one we started from. Invariants: persist of the returned stick is mounted only after its identity
+was checked, and counts as usable only after the default's layers were read and compared; what can
+be done without starting a program is (the programs lie on the stick).
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from ramos import devices, layout, run, store, syscalls
+from ramos.devices import Identity
+from ramos.errors import RamosError
+from ramos.mounts import find_mount
+from ramos.stick import Boot, is_device_there, read_written_bytes
+
+IDENTITY_FILE = "stick.json"
+LOOPS_FILE = "loops.json"
+LOOPS = Path("/sys/block")
+MOUNT_OPTIONS = "commit=30,errors=remount-ro"
+FSCK_SECONDS = 600
+FSCK_FAILED = 4
+OnProgress = Callable[[float, str], None]
+
+
+def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | None:
+    """Who the stick is; the first look of a boot counts, whatever is plugged in later."""
+    path = directory / IDENTITY_FILE
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Identity(**json.loads(path.read_text(encoding="utf-8")))
+    backing = devices.find_backing(Path(boot.persist)) if boot.persist else None
+    if backing is None:
+        return None
+    identity = devices.read_identity(backing)
+    if identity.uuid:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(identity)), encoding="utf-8")
+    return identity if identity.uuid else None
+
+
+def is_there(persist: Path = layout.PERSIST_DIR) -> bool:
+    """Whether the device that persist is mounted from still exists."""
+    mount = find_mount(persist)
+    return mount is not None and is_device_there(mount.device)
+
+
+def judge(known: Identity, node: Path) -> str:
+    """Whether a partition that appeared is "same", "other" (our label, or its copy) or ""."""
+    seen = devices.read_identity(node)
+    if devices.is_same(known, seen):
+        return "same"
+    alike = seen.uuid == known.uuid or seen.label == layout.PERSIST_LABEL
+    return "other" if seen.uuid and alike else ""
+
+
+def find_returned(known: Identity) -> Path | None:
+    """The partition of our stick, if it is plugged in."""
+    for entry in sorted(devices.SYS_BLOCK.iterdir()):
+        node = Path("/dev", entry.name)
+        if (
+            not entry.name.startswith(("loop", "zram", "ram", "dm-"))
+            and judge(known, node) == "same"
+        ):
+            return node
+    return None
+
+
+def return_stick(node: Path, on_progress: OnProgress, persist: Path = layout.PERSIST_DIR) -> str:
+    """Make a returned stick usable again; what is to be told of it."""
+    dead = list_dead_loops()
+    on_progress(0.0, "journal")
+    check_filesystem(node)
+    on_progress(0.1, "mount")
+    remount(node, persist)
+    on_progress(0.2, "images")
+    reasons = {file: revive_loop(Path("/dev", loop), persist / file) for loop, file in dead.items()}
+    failed = [f"{file}: {reason}" for file, reason in reasons.items() if reason]
+    on_progress(0.3, "verify")
+    verify_default(persist, on_progress)
+    text = "the stick is back, its journal is replayed, its newest generation is intact: "
+    text += "saves work again."
+    if failed:
+        text += f" Some images stay dead until a reboot ({'; '.join(failed)})."
+    elif dead:
+        text += " The system's own files can be read again as well."
+    return text
+
+
+def list_loops(persist: Path) -> dict[str, str]:
+    """The loop devices over files on persist, and those files below it."""
+    found = {}
+    for entry in sorted(LOOPS.glob("loop*/loop/backing_file")):
+        with contextlib.suppress(OSError, ValueError):
+            file = Path(entry.read_text(errors="surrogateescape").rstrip("\n"))
+            found[entry.parent.parent.name] = str(file.relative_to(persist))
+    return found
+
+
+def remember_loops(persist: Path = layout.PERSIST_DIR, directory: Path = layout.RUN_DIR) -> None:
+    """Note, while the stick is there, which image each loop device reads."""
+    text = json.dumps(list_loops(persist))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / LOOPS_FILE).write_text(text, encoding="utf-8")
+
+
+def list_dead_loops(directory: Path = layout.RUN_DIR) -> dict[str, str]:
+    """Those of the noted loop devices that still read the same name, wherever it was mounted."""
+    with contextlib.suppress(OSError, ValueError):
+        noted = json.loads((directory / LOOPS_FILE).read_text(encoding="utf-8"))
+        return {
+            loop: file for loop, file in noted.items() if _read_backing(loop).endswith(f"/{file}")
+        }
+    return {}
+
+
+def _read_backing(loop: str) -> str:
+    try:
+        text = (LOOPS / loop / "loop/backing_file").read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+    return text.rstrip("\n").removesuffix(" (deleted)")
+
+
+def check_filesystem(node: Path) -> None:
+    """Replay the journal and repair what can be repaired without asking.
+
+    Where e2fsck itself cannot be read any more, the kernel's own replay at the mount has to do.
+    """
+    for option in ("-p", "-fy"):
+        try:
+            code = run.run(["e2fsck", option, node], check=False, timeout_seconds=FSCK_SECONDS).code
+        except (OSError, RamosError):
+            return
+        if code < 0 or code >= 126 or code & 8:
+            return  # it did not get to look: killed, unreadable, or an operational error
+        if not code & FSCK_FAILED:
+            return
+    raise RamosError("cannot repair", node, "e2fsck -fy left errors", "It was not mounted")
+
+
+def remount(node: Path, persist: Path) -> None:
+    """The new device at the old place."""
+    with contextlib.suppress(OSError):
+        syscalls.swap_off(persist / layout.SWAPFILE)
+    while find_mount(persist) is not None:
+        syscalls.unmount(persist, lazily=True)
+    try:
+        syscalls.mount(node, persist, "ext4", syscalls.MS_NOATIME, MOUNT_OPTIONS)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RamosError("cannot mount", node, reason, "Saves stay refused") from error
+
+
+def revive_loop(loop: Path, file: Path) -> str:
+    """Let a loop device read the same file on the new device; why not, or ""."""
+    try:
+        syscalls.change_loop_file(loop, file)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def verify_default(persist: Path, on_progress: OnProgress) -> None:
+    """Read all that the default consists of beside the base images, and compare."""
+    default = store.read_default(persist)
+    files = default.saved if default else ()
+    for number, file in enumerate(files):
+        on_progress(0.3 + 0.7 * number / len(files), file.path)
+        damage = store.find_damage(persist, file)
+        if damage is not None:
+            state = "Older generations may still be whole: 'ramos verify --all'"
+            raise RamosError("the returned stick is damaged", file.path, damage, state)
+    os.sync()
+
+
+def read_boot_bytes(persist: Path = layout.PERSIST_DIR) -> int:
+    """What was written to the stick since it was plugged in, as the kernel counts it."""
+    mount = find_mount(persist)
+    disk = devices.find_disk(Path(mount.source)) if mount else ""
+    number = ""
+    with contextlib.suppress(OSError):
+        number = (devices.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()
+    return (read_written_bytes(number) or 0) if disk and number else 0
