@@ -28,10 +28,8 @@ LAST_SHUTDOWN = "last-shutdown.json"
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 BAR_CHARS = 30
 REMOUNT_TRIES = 10
-KEEPING_KINDS = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat")
-    + ("ntfs", "ntfs3", "fuseblk", "nfs", "nfs4", "cifs")
-)
+DISK_KINDS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat", "ntfs", "ntfs3")
+KEEPING_KINDS = frozenset((*DISK_KINDS, "fuseblk", "nfs", "nfs4", "cifs"))
 
 
 @dataclass(frozen=True)
