@@ -47,9 +47,8 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--init",
         type=click.Choice(plan.INITS),
-        default="systemd",
-        show_default=True,
-        help="The init system of a Debian image (Alpine's is OpenRC).",
+        default="",
+        help="The init system of a Debian image, systemd by default (Alpine's is OpenRC).",
     ),
     click.option(
         "--kernel",
@@ -158,7 +157,7 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
         cache=(options["cache"] or default_cache()).absolute(),
         release=options["release"],
         profile=options["profile"],
-        init=options["init"],
+        init=options["init"] or "",
         kernel=options["kernel"],
         packages=tuple(word for word in re.split(r"[,\s]+", options["packages"]) if word),
         firmware=options["firmware"] or "",

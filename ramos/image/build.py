@@ -42,13 +42,13 @@ class Built:
 def choose_base(plan: Plan) -> tuple[Plan, str]:
     """Settle `auto`: the first base whose mirror answers; and say why."""
     if plan.base != "auto":
-        return plan, f"base: {plan.base}"
+        return settle_init(plan), f"base: {plan.base}"
     reasons: list[str] = []
     for name, base in BASES.items():
         reason = base.probe(replace(plan, base=name))
         if not reason:
             because = "; ".join(reasons) or "its mirror answers"
-            return replace(plan, base=name), f"base: {name} ({because})"
+            return settle_init(replace(plan, base=name)), f"base: {name} ({because})"
         reasons.append(f"{name}: {reason}")
     raise RamosError(
         "cannot choose a base",
@@ -57,6 +57,11 @@ def choose_base(plan: Plan) -> tuple[Plan, str]:
         "Nothing was built",
         "Check the network, or name a mirror with --mirror.",
     )
+
+
+def settle_init(plan: Plan) -> Plan:
+    """The init system: as asked for, else the base's own."""
+    return replace(plan, init=plan.init or BASES[plan.base].DEFAULT_INIT)
 
 
 def build_image(plan: Plan, listener: Listener) -> Built:

@@ -22,6 +22,7 @@ from ramos.image.plan import Plan, Source, read_package_list
 from ramos.image.settings import replace_link, write_file
 
 # Raise this when the commands below change what is in a tree.
+DEFAULT_INIT = "systemd"
 RECIPE_VERSION = 1
 TOOLS = ("mmdebstrap", "apt-get", "dpkg-deb")
 TIMEOUT_SECONDS = 15
@@ -49,6 +50,22 @@ Name=en* eth* wl*
 
 [Network]
 DHCP=yes
+"""
+OPENRC_MAGIC = b"#!/sbin/openrc-run"
+INITTAB = """\
+id:2:initdefault:
+si::sysinit:/sbin/openrc sysinit
+rc::bootwait:/sbin/openrc boot
+l0:0:wait:/sbin/openrc shutdown
+l0s:0:wait:/sbin/halt -d -f -p
+l1:1:wait:/sbin/openrc single
+l2:2345:wait:/sbin/openrc default
+l6:6:wait:/sbin/openrc reboot
+l6r:6:wait:/sbin/reboot -d -f
+ca:12345:ctrlaltdel:/sbin/shutdown -r now
+1:2345:respawn:/sbin/getty --noclear 38400 tty1 linux
+2:2345:respawn:/sbin/getty 38400 tty2 linux
+S0:2345:respawn:/sbin/getty --keep-baud 115200,9600 ttyS0 vt220
 """
 SULOGIN = "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=1\n"
 # Units of Debian that would cost time, memory or writes and do nothing for a system in RAM.
@@ -183,6 +200,8 @@ def configure(plan: Plan, tree: Path) -> None:
     write_file(tree / "etc/default/locale", "LANG=C.UTF-8\n")
     if plan.init == "systemd":
         _configure_systemd(plan, tree)
+    else:
+        _configure_openrc(tree)
 
 
 def render_dpkg_config(plan: Plan) -> str:
@@ -216,5 +235,14 @@ def _configure_systemd(plan: Plan, tree: Path) -> None:
             write_file(units / f"{unit}.service.d/ramos.conf", SULOGIN)
 
 
-def _configure_openrc(plan: Plan, tree: Path) -> None:
-    raise NotImplementedError
+def _configure_openrc(tree: Path) -> None:
+    """Only native services: each LSB script costs a slow machine seconds (payload brings ours)."""
+    for script in (tree / "etc/init.d").iterdir():
+        if script.is_file() and not script.read_bytes().startswith(OPENRC_MAGIC):
+            script.unlink()
+    for link in (tree / "etc/runlevels").glob("*/*"):
+        link.unlink()
+    for runlevel, service in (("sysinit", "cgroups"), ("default", "local")):
+        if (tree / "etc/init.d" / service).exists():
+            replace_link(tree / "etc/runlevels" / runlevel / service, f"/etc/init.d/{service}")
+    write_file(tree / "etc/inittab", INITTAB)

@@ -79,7 +79,9 @@ def install_payload(plan: Plan, tree: Path) -> None:
     for folder in (layout.CONFIG_DIR, layout.RECIPES_DIR):
         make_directories(tree / folder.relative_to("/"))
     compile_python(tree)
-    install_services(plan.init, tree)
+    install_services(plan.init, plan.init, tree)
+    # Services that the base itself lacks.
+    install_services(f"{plan.init}-{plan.base}", plan.init, tree)
 
 
 def compile_python(tree: Path) -> None:
@@ -89,9 +91,9 @@ def compile_python(tree: Path) -> None:
     run.run(argv, env={"PYTHONHASHSEED": "0"})
 
 
-def install_services(init: str, tree: Path) -> None:
-    """The services of services/<init>/, switched on."""
-    source = tree / "usr/share/ramos/services" / init
+def install_services(folder: str, init: str, tree: Path) -> None:
+    """The services of services/<folder>/, switched on."""
+    source = tree / "usr/share/ramos/services" / folder
     for path in _walk(source):
         data = path.read_bytes()
         if init == "openrc":

@@ -49,7 +49,7 @@ class Plan:
     cache: Path
     release: str = ""
     profile: str = "rescue"
-    init: str = "systemd"
+    init: str = ""
     kernel: str = "lts"
     packages: tuple[str, ...] = ()
     firmware: str = ""
