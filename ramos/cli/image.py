@@ -3,10 +3,10 @@
 Owns: the options of the builder, the bar and the last words. Refuses: the building.
 """
 
+import contextlib
 import os
 import re
 import signal
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +14,28 @@ from typing import Any
 
 import click
 
-from ramos import luks, run
-from ramos.cli import print_json, root
-from ramos.cli.key import ask_new_passphrase
+from ramos import disks, run
+from ramos.cli import print_json, root, wizard
+from ramos.cli.passphrase import choose_passphrase
+from ramos.cli.provision import (
+    add_device_options,
+    choose_disk,
+    disks_command,
+    hold_disk,
+    show_written,
+    write_command,
+)
+from ramos.cli.screen import Screen
+from ramos.disks import Disk
 from ramos.errors import UsageError
-from ramos.image import build, plan
+from ramos.image import build, plan, provision
 from ramos.image.build import Built
 from ramos.image.plan import Plan, format_size
-from ramos.image.progress import Event
+from ramos.image.progress import Event, Progress
+from ramos.image.provision import Written
 
-PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%")
-BAR_WIDTH = 24
 DEFAULT_OUTPUT = Path("ramos.img")
+DEVICE_IMAGE = "device.img"
 PATH = click.Path(path_type=Path)
 
 OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -63,6 +73,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(plan.FIRMWARE_CHOICES),
         help="Firmware for devices; default: common with rescue, none with minimal.",
     ),
+    click.option("--device", "path", help="Write this whole disk instead of an image file."),
     click.option("--output", type=PATH, help=f"The image file.  [default: {DEFAULT_OUTPUT}]"),
     click.option("--size", default="", help="Its size, such as 4G; default: what it needs."),
     click.option(
@@ -102,6 +113,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="For --encrypt: MiB that unlocking takes; the weakest machine must have them.",
     ),
     click.option("--batch", is_flag=True, help="Ask nothing: options and defaults decide."),
+    click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and end."),
     click.option("--try", "try_it", is_flag=True, help="Boot the image in this terminal."),
     click.option("--verbose", is_flag=True, help="Show what the programs print."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end."),
@@ -120,27 +132,83 @@ def image() -> None:
     """Images of RAMOS: the files that a stick is made from."""
 
 
+image.add_command(disks_command)
+image.add_command(write_command)
+
+
 @image.command("build")
 @add_options
-def build_command(**options: Any) -> None:
-    """Build a bootable stick image.
+@add_device_options
+@click.pass_context
+def build_command(context: click.Context, /, **options: Any) -> None:
+    """Build a bootable stick image, or write a stick. On a terminal it asks what to do.
 
     \b
     Examples:
       ramos image build --try
       ramos image build --batch --base debian --profile minimal --output stick.img
+      ramos image build --encrypt --device /dev/sdb
+      ramos image build --plan --batch --device /dev/sdb
       SOURCE_DATE_EPOCH=1763700000 ramos image build --batch --output same.img
     """
     signal.signal(signal.SIGTERM, _interrupt)
     screen = Screen(options["verbose"])
-    chosen = make_plan(options, screen)
-    built = build.build_image(chosen, screen.show)
-    if options["as_json"]:
-        print_json({**vars(built), "plan": plan.describe_plan(chosen)})
-    else:
-        show_result(chosen, built)
+    asked = wizard.is_wanted(options)
+    if asked:
+        options = wizard.ask_options(context, options)
+    disk = _choose_target(options)
+    chosen = make_plan(options, screen, disk)
+    if options["plan_only"]:
+        show_plan(chosen, disk, options["as_json"])
+        return
+    with contextlib.ExitStack() as stack:
+        target = None
+        if disk:
+            held = hold_disk(disk, options["confirmed"], batch=options["batch"])
+            target = stack.enter_context(held)
+            stack.callback(chosen.output.unlink, missing_ok=True)
+        elif asked:
+            wizard.confirm_summary(plan.summarize_plan(chosen))
+        built = build.build_image(chosen, screen.show)
+        written = (
+            provision.provision(target, built.output, Progress(screen.show)) if target else None
+        )
+    show_outcome(chosen, built, written, options["as_json"])
     if options["try_it"]:
         root.main(["vm", "run", str(built.output)], standalone_mode=False)
+
+
+def _choose_target(options: dict[str, Any]) -> Disk | None:
+    """The disk to write to, if one was named."""
+    if not options["path"]:
+        return None
+    if options["output"]:
+        raise UsageError("cannot use", "--output", "--device says where the image goes")
+    return choose_disk(options["path"], allow_fixed=options["allow_fixed"])
+
+
+def show_plan(chosen: Plan, disk: Disk | None, as_json: bool) -> None:
+    """What would be done, without doing it."""
+    steps = [*build.STEPS, *(provision.STEPS if disk else ())]
+    if as_json:
+        described = vars(disk) if disk else None
+        print_json({"plan": plan.describe_plan(chosen), "disk": described, "steps": steps})
+        return
+    rows = plan.summarize_plan(chosen)
+    if disk:
+        rows["overwrites"] = disks.describe(disk)
+    for name, value in rows.items():
+        click.echo(f"{name:<14} {value}")
+    click.echo(f"{'steps':<14} {', '.join(steps)}")
+
+
+def show_outcome(chosen: Plan, built: Built, written: Written | None, as_json: bool) -> None:
+    """What came out, for people or for machines."""
+    if as_json:
+        on_disk = vars(written) if written else None
+        print_json({**vars(built), "plan": plan.describe_plan(chosen), "written": on_disk})
+        return
+    show_result(chosen, built, written)
 
 
 def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
@@ -148,13 +216,15 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
+def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Plan:
     """The plan that the options ask for."""
     epoch = read_epoch(os.environ.get("SOURCE_DATE_EPOCH", ""))
+    cache = (options["cache"] or default_cache()).absolute()
+    output = options["output"] or (cache / DEVICE_IMAGE if disk else DEFAULT_OUTPUT)
     chosen = Plan(
         base=options["base"],
-        output=(options["output"] or DEFAULT_OUTPUT).absolute(),
-        cache=(options["cache"] or default_cache()).absolute(),
+        output=output.absolute(),
+        cache=cache,
         release=options["release"],
         profile=options["profile"],
         init=options["init"] or "",
@@ -164,7 +234,7 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
         mirror=options["mirror"],
         keys=options["keys"] and options["keys"].absolute(),
         user=options["user"],
-        password_hash=hash_password(options["password_file"], epoch),
+        password_hash=hash_password(read_password(options), epoch),
         hostname=options["hostname"],
         timezone=options["timezone"],
         keymap=options["keymap"],
@@ -173,6 +243,7 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
         encrypt=options["encrypt"],
         passphrase=choose_passphrase(options),
         unlock_memory_mib=options["unlock_memory"],
+        device_bytes=disk.size_bytes if disk else 0,
         swap_bytes=plan.align(plan.parse_size(options["swap"]), plan.MIB),
         compression_level=options["level"],
         epoch=epoch,
@@ -180,23 +251,6 @@ def make_plan(options: dict[str, Any], screen: "Screen") -> Plan:
     chosen, why = build.choose_base(chosen)
     screen.show(Event("note", why))
     return chosen
-
-
-def choose_passphrase(options: dict[str, Any]) -> bytes:
-    """The passphrase of an encrypted stick: from a file, else typed twice."""
-    file: Path | None = options["passphrase_file"]
-    if not options["encrypt"]:
-        if file:
-            raise UsageError("cannot use", "--passphrase-file", "there is no --encrypt")
-        return b""
-    if file:
-        return luks.read_passphrase_file(file)
-    if options["batch"] or not sys.stdin.isatty():
-        raise UsageError(
-            "cannot encrypt", "--encrypt", "nobody can be asked for a passphrase",
-            "Nothing was built", "Give --passphrase-file FILE.",
-        )  # fmt: skip
-    return ask_new_passphrase()
 
 
 def default_cache() -> Path:
@@ -214,68 +268,37 @@ def read_epoch(text: str) -> int | None:
     return int(text)
 
 
-def hash_password(path: Path | None, epoch: int | None) -> str:
-    """The password in a file, hashed as /etc/shadow wants it; empty without a file."""
+def read_password(options: dict[str, Any]) -> bytes:
+    """The user's password: typed, or from a file; empty where there is none."""
+    path: Path | None = options["password_file"]
     if path is None:
-        return ""
+        typed: bytes = options.get("password", b"")
+        return typed
     try:
         password = path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
     except OSError as error:
         raise UsageError("cannot read password", path, error.strerror or error) from error
     if not password or b"\n" in password or b"\0" in password:
         raise UsageError("cannot use password", path, "it must hold one line of text")
+    return password
+
+
+def hash_password(password: bytes, epoch: int | None) -> str:
+    """A password hashed as /etc/shadow wants it; empty where there is none."""
+    if not password:
+        return ""
     # A build that is to be the same each time needs the same salt each time.
     salt = [] if epoch is None else ["-salt", f"ramos{epoch}"]
     done = run.run(["openssl", "passwd", "-6", *salt, "-stdin"], stdin=password + b"\n")
     return done.text
 
 
-class Screen:
-    """Shows events on standard error: a bar on a terminal, a line a step elsewhere."""
-
-    def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
-        self.live = sys.stderr.isatty() and not verbose
-        self.step = ""
-
-    def show(self, event: Event) -> None:
-        """One event."""
-        if event.kind == "step":
-            self.step = event.text
-            self._draw("")
-        elif event.kind == "line":
-            self._show_line(event.text)
-        elif event.kind == "done":
-            self._print(f"  {event.text:<22} {event.seconds:7.1f} s")
-        elif event.kind == "reused":
-            self._print(f"  {event.text:<22}  reused")
-        else:
-            self._print(event.text)
-
-    def _show_line(self, line: str) -> None:
-        if self.verbose:
-            click.echo(line, err=True)
-            return
-        percent = PERCENT.search(line)
-        if percent:
-            filled = int(percent[1]) * BAR_WIDTH // 100
-            self._draw(f"[{'#' * filled:<{BAR_WIDTH}}] {percent[1]:>3} %")
-        elif line.startswith("I: "):
-            self._draw(line[3:60])
-
-    def _draw(self, text: str) -> None:
-        if self.live:
-            click.echo(f"\r\033[K  {self.step:<22} {text}", nl=False, err=True)
-
-    def _print(self, text: str) -> None:
-        click.echo(f"\r\033[K{text}" if self.live else text, err=True)
-
-
-def show_result(chosen: Plan, built: Built) -> None:
+def show_result(chosen: Plan, built: Built, written: Written | None) -> None:
     """What was made, who can log in, and what to do next."""
     total = sum(built.seconds.values())
     sizes = f"{format_size(built.size_bytes)}, {format_size(built.used_bytes)} of it used"
-    click.echo(f"{built.output}: {sizes}, Linux {built.kernel}, in {total:.0f} s")
+    name = written.device if written else built.output
+    click.echo(f"{name}: {sizes}, Linux {built.kernel}, built in {total:.0f} s")
     if chosen.password_hash:
         click.echo(f"Log in as {chosen.user} with your password; root is locked, sudo asks for it.")
     else:
@@ -283,4 +306,8 @@ def show_result(chosen: Plan, built: Built) -> None:
             f"Log in as {chosen.user}: there is no password, at the console only;"
             " root is locked, sudo is allowed."
         )
-    click.echo(f"Try it: ramos vm run {built.output}")
+    if written:
+        show_written(written, as_json=False)
+    else:
+        click.echo(f"Try it: ramos vm run {built.output}")
+        click.echo(f"Put it on a stick: ramos image write {built.output} --device /dev/sdX")

@@ -9,7 +9,8 @@ import click
 
 from ramos import disks, grow, layout, luks
 from ramos.cli import print_json
-from ramos.errors import RamosError, UsageError
+from ramos.cli.passphrase import ask_new_passphrase
+from ramos.errors import RamosError
 from ramos.run import run
 
 DEVICE = click.option(
@@ -160,15 +161,6 @@ def grow_command(passphrase_file: Path | None, as_json: bool) -> None:
         print_json({"device": mounted.device, "bytes": size})
         return
     click.echo(f"{mounted.device}: persist now has {disks.format_size(size)}")
-
-
-def ask_new_passphrase() -> bytes:
-    """A new passphrase, typed twice."""
-    first: str = click.prompt("New passphrase", hide_input=True, default="", show_default=False)
-    chosen = luks.check_passphrase(first.encode())
-    if click.prompt("Again", hide_input=True, default="", show_default=False) != first:
-        raise UsageError("cannot use passphrase", "passphrase", "the two differ", "Nothing changed")
-    return chosen
 
 
 def _read_new(file: Path | None) -> bytes:

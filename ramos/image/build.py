@@ -22,6 +22,10 @@ from ramos.image.progress import Listener, Progress
 
 # In the order in which `auto` prefers them.
 BASES: dict[str, ModuleType] = {"debian": debian}
+STEPS = (
+    *("find the release", "root tree", "set up the system", "initramfs", "rootfs", "modules"),
+    *("firmware", "checksums", "ESP", "persist", "encryption", "image"),
+)
 USER_SETTINGS = ("user", "password_hash", "hostname", "timezone", "keymap", "consoles", "init")
 
 

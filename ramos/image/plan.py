@@ -8,7 +8,7 @@ and numbers go; what only the machine or the mirror can know is found out by the
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ramos.errors import UsageError
@@ -62,6 +62,7 @@ class Plan:
     keymap: str = "us"
     consoles: tuple[str, ...] = ("tty0", "ttyS0,115200")
     size_bytes: int = 0
+    device_bytes: int = 0
     swap_bytes: int = 64 * MIB
     encrypt: bool = False
     passphrase: bytes = field(default=b"", repr=False)
@@ -148,6 +149,10 @@ def minimum_size(plan: Plan, content_bytes: int) -> int:
 def choose_size(plan: Plan, content_bytes: int) -> int:
     """The size of the image: as asked for, else what is needed and room for as much again."""
     smallest = minimum_size(plan, content_bytes)
+    if plan.device_bytes:
+        if plan.device_bytes < smallest:
+            raise too_small(replace(plan, size_bytes=plan.device_bytes), smallest)
+        return smallest
     if not plan.size_bytes:
         return align(smallest + max(content_bytes, 512 * MIB), 256 * MIB)
     if plan.size_bytes < smallest:
@@ -189,6 +194,22 @@ def make_key(parts: Mapping[str, object]) -> str:
     """A short name for a set of inputs: equal inputs, equal name."""
     text = "".join(f"{name}={value!r}\n" for name, value in sorted(parts.items()))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def summarize_plan(plan: Plan) -> dict[str, str]:
+    """The choices that a person wants to see before anything happens."""
+    return {
+        "base": f"{plan.base} {plan.release}".strip(),
+        "profile": plan.profile,
+        "more packages": ", ".join(plan.packages) or "none",
+        "firmware": plan.firmware_choice,
+        "user": f"{plan.user} ({'with' if plan.password_hash else 'without'} a password)",
+        "hostname": plan.hostname,
+        "time zone": plan.timezone,
+        "keyboard": plan.keymap,
+        "encryption": "LUKS2 around persist" if plan.encrypt else "none",
+        "goes to": "the disk below" if plan.device_bytes else str(plan.output),
+    }
 
 
 def describe_plan(plan: Plan) -> dict[str, object]:

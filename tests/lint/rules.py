@@ -104,6 +104,7 @@ RANKS = {
     "ramos.vm_machine": 42,
     # 5: pipelines, and one event loop
     "ramos.image.build": 50,
+    "ramos.image.provision": 50,
     "ramos.daemon": 50,
     # 6: the only printing
     "ramos.cli": 90,

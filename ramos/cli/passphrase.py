@@ -1,0 +1,41 @@
+"""Asking for the passphrase of a stick.
+
+Owns: the typing, twice where it is a new one. Refuses: showing it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ramos import luks
+from ramos.errors import UsageError
+
+
+def choose_passphrase(options: dict[str, Any]) -> bytes:
+    """The passphrase of an encrypted stick: from a file, else typed twice."""
+    file: Path | None = options["passphrase_file"]
+    if not options["encrypt"]:
+        if file:
+            raise UsageError("cannot use", "--passphrase-file", "there is no --encrypt")
+        return b""
+    if file:
+        return luks.read_passphrase_file(file)
+    if options["plan_only"]:
+        return b""
+    if options["batch"] or not sys.stdin.isatty():
+        raise UsageError(
+            "cannot encrypt", "--encrypt", "nobody can be asked for a passphrase",
+            "Nothing was built", "Give --passphrase-file FILE.",
+        )  # fmt: skip
+    return ask_new_passphrase("Passphrase that unlocks the stick")
+
+
+def ask_new_passphrase(text: str = "New passphrase") -> bytes:
+    """A new passphrase, typed twice."""
+    first: str = click.prompt(text, hide_input=True, default="", show_default=False)
+    chosen = luks.check_passphrase(first.encode())
+    if click.prompt("Again", hide_input=True, default="", show_default=False) != first:
+        raise UsageError("cannot use passphrase", "passphrase", "the two differ", "Nothing changed")
+    return chosen

@@ -1,0 +1,55 @@
+"""What a long job looks like: a bar on a terminal, a line a step elsewhere.
+
+Owns: the showing of events, on standard error. Refuses: standard output (that is for results).
+"""
+
+import re
+import sys
+
+import click
+
+from ramos.image.progress import Event
+
+PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%\s*(.{0,40})")
+BAR_WIDTH = 24
+
+
+class Screen:
+    """Shows events on standard error: a bar on a terminal, a line a step elsewhere."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.verbose = verbose
+        self.live = sys.stderr.isatty() and not verbose
+        self.step = ""
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        if event.kind == "step":
+            self.step = event.text
+            self._draw("")
+        elif event.kind == "line":
+            self._show_line(event.text)
+        elif event.kind == "done":
+            self._print(f"  {event.text:<22} {event.seconds:7.1f} s")
+        elif event.kind == "reused":
+            self._print(f"  {event.text:<22}  reused")
+        else:
+            self._print(event.text)
+
+    def _show_line(self, line: str) -> None:
+        if self.verbose:
+            click.echo(line, err=True)
+            return
+        percent = PERCENT.search(line)
+        if percent:
+            filled = int(percent[1]) * BAR_WIDTH // 100
+            self._draw(f"[{'#' * filled:<{BAR_WIDTH}}] {percent[1]:>3} %")
+        elif line.startswith("I: "):
+            self._draw(line[3:60])
+
+    def _draw(self, text: str) -> None:
+        if self.live:
+            click.echo(f"\r\033[K  {self.step:<22} {text}", nl=False, err=True)
+
+    def _print(self, text: str) -> None:
+        click.echo(f"\r\033[K{text}" if self.live else text, err=True)
