@@ -299,12 +299,15 @@ def show_result(chosen: Plan, built: Built, written: Written | None) -> None:
     sizes = f"{format_size(built.size_bytes)}, {format_size(built.used_bytes)} of it used"
     name = written.device if written else built.output
     click.echo(f"{name}: {sizes}, Linux {built.kernel}, built in {total:.0f} s")
+    tool = "doas" if chosen.base == "alpine" else "sudo"
     if chosen.password_hash:
-        click.echo(f"Log in as {chosen.user} with your password; root is locked, sudo asks for it.")
+        click.echo(
+            f"Log in as {chosen.user} with your password; root is locked, {tool} asks for it."
+        )
     else:
         click.echo(
             f"Log in as {chosen.user}: there is no password, at the console only;"
-            " root is locked, sudo is allowed."
+            f" root is locked, {tool} is allowed."
         )
     if written:
         show_written(written, as_json=False)

@@ -11,6 +11,7 @@ import click
 from ramos.image.progress import Event
 
 PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%\s*(.{0,40})")
+COUNT = re.compile(r"\( *\d+/\d+\) ")
 BAR_WIDTH = 24
 
 
@@ -41,7 +42,11 @@ class Screen:
             click.echo(line, err=True)
             return
         percent = PERCENT.search(line)
-        if percent:
+        if line.startswith("WARNING: "):
+            self._print(line)
+        elif COUNT.match(line):
+            self._draw(line[:60])
+        elif percent:
             filled = int(percent[1]) * BAR_WIDTH // 100
             self._draw(f"[{'#' * filled:<{BAR_WIDTH}}] {percent[1]:>3} %")
         elif line.startswith("I: "):

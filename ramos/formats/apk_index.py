@@ -82,9 +82,12 @@ class Index:
         return entry
 
 
-def read_index(path: Path, keys: Path | None) -> Index:
-    """Read an index that one of the `keys` signed (None: one that was just made here)."""
-    label = str(path)
+def read_index(path: Path, keys: Path | None, label: str = "") -> Index:
+    """Read an index that one of the `keys` signed (None: one that was just made here).
+
+    `label` is what errors call it: where it came from.
+    """
+    label = label or str(path)
     try:
         with path.open("rb") as file:
             signatures, raw, entries = read_signed(file, label, MAX_INDEX_BYTES)
@@ -138,23 +141,29 @@ def _parse_record(record: str, label: str) -> Entry:
     )
 
 
-def render_record(package: Package) -> str:
-    """A package's record, as apk writes it."""
+def render_record(package: Package, arch: str) -> str:
+    """A package's record, as apk writes it; apk looks for the file in a directory named `arch`."""
     size = str(package.path.stat().st_size)
     values = {letter: package.fields.get(key, "") for letter, key in LETTERS.items()}
-    values |= {"S": size, "I": str(package.installed_bytes)}
+    values |= {"S": size, "I": str(package.installed_bytes), "A": arch or package.arch}
     head = f"C:{package.identity}\nP:{package.name}\nV:{package.version}\n"
     return head + "".join(f"{letter}:{value}\n" for letter, value in values.items() if value)
 
 
-def make_index(packages: Iterable[Path], output: Path, key: Path, description: str) -> Index:
-    """Write and sign the index of some package files; the same packages give the same bytes."""
+def make_index(
+    packages: Iterable[Path], output: Path, key: Path, description: str, *, arch: str = ""
+) -> Index:
+    """Write and sign the index of some package files; the same packages give the same bytes.
+
+    `arch` is the directory that they lie in: packages for every architecture (noarch) lie with the
+    others, and apk 2.14 finds them only if their records say so.
+    """
     found = sorted((read_package(path) for path in packages), key=lambda p: (p.name, p.path.name))
     for package in found:
         if package.path.name != package.file_name:
             reason = f"apk would look for it as {package.file_name}"
             raise RamosError("cannot index", package.path, reason, "Nothing was written")
-    text = "".join(f"{render_record(package)}\n" for package in found)
+    text = "".join(f"{render_record(package, arch)}\n" for package in found)
     content = {
         "DESCRIPTION": description.encode(),
         "APKINDEX": text.encode("utf-8", "surrogateescape"),

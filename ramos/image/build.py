@@ -15,13 +15,13 @@ from types import ModuleType
 from ramos import fs, initramfs, luks, run
 from ramos.errors import RamosError
 from ramos.generation import StoredFile
-from ramos.image import cache, contents, debian, disk, grub, payload, settings, squash
+from ramos.image import alpine, cache, contents, debian, disk, grub, payload, settings, squash
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
 from ramos.image.progress import Listener, Progress
 
 # In the order in which `auto` prefers them.
-BASES: dict[str, ModuleType] = {"debian": debian}
+BASES: dict[str, ModuleType] = {"alpine": alpine, "debian": debian}
 STEPS = (
     *("find the release", "root tree", "set up the system", "initramfs", "rootfs", "modules"),
     *("firmware", "checksums", "ESP", "persist", "encryption", "image"),

@@ -1,0 +1,97 @@
+"""What is set up the Alpine way in a root tree: OpenRC's runlevels, terminals, network, keyboard.
+
+Owns: the edits of /etc that only Alpine needs. Refuses: running the tree's programs. Invariant: a
+service is switched on only when the tree has it, so that a smaller choice of packages still boots.
+"""
+
+import re
+from pathlib import Path
+
+from ramos.errors import RamosError
+from ramos.image.plan import Plan
+from ramos.image.settings import replace_link, write_file
+
+HOOKS = "/usr/share/ramos/initramfs-hooks"
+MKINITFS_CONF = f"""\
+# RAMOS builds the initramfs itself (`ramos initramfs`), and puts it beside its kernel on the ESP:
+# the trigger of mkinitfs would build another one into the RAM. Run by hand, mkinitfs makes the
+# same initramfs as RAMOS does: with its init, and with what its features name.
+disable_trigger=yes
+init="{HOOKS}/mkinitfs/init"
+features_dirs="{HOOKS}/mkinitfs/features.d $features_dirs"
+features="ramos"
+"""
+UPDATE_GRUB_CONF = (
+    "# The boot menu of a RAMOS stick is on its ESP, and made by `ramos`.\ndisable_trigger=1\n"
+)
+RUNLEVELS = {
+    "sysinit": ("devfs", "dmesg", "udev", "udev-trigger"),
+    "boot": (
+        *("bootmisc", "hostname", "hwclock", "loadkmap", "modules", "networking", "seedrng"),
+        *("sysctl", "syslog"),
+    ),
+    "default": ("acpid", "ntpd", "udev-postmount"),
+    "shutdown": ("killprocs", "mount-ro"),
+}
+INITTAB = """\
+# Written by RAMOS; busybox-inittab(5) is short: id::action:process.
+::sysinit:/sbin/openrc sysinit
+::sysinit:/sbin/openrc boot
+::wait:/sbin/openrc default
+{terminals}
+::ctrlaltdel:/sbin/reboot
+::shutdown:/sbin/openrc shutdown
+"""
+INTERFACES = """\
+auto lo
+iface lo inet loopback
+
+auto eth0
+iface eth0 inet dhcp
+"""
+SERIAL = re.compile(r"(tty[A-Z]+\d+)(?:,(\d+).*)?")
+
+
+def configure(plan: Plan, tree: Path) -> None:
+    """Set up what only Alpine has; `settings` does what every base shares."""
+    write_file(tree / "etc/inittab", render_inittab(plan.consoles))
+    write_file(tree / "etc/network/interfaces", INTERFACES)
+    set_keymap(tree, plan.keymap)
+    for runlevel, services in RUNLEVELS.items():
+        for service in services:
+            if (tree / "etc/init.d" / service).exists():
+                link = tree / "etc/runlevels" / runlevel / service
+                replace_link(link, f"/etc/init.d/{service}")
+
+
+def render_inittab(consoles: tuple[str, ...]) -> str:
+    """init's table: a login on the screens, and on each serial console that has a port.
+
+    getty on a port that is not there would end and be started again, once a second, for ever.
+    """
+    terminals = [f"tty{number}::respawn:/sbin/getty 38400 tty{number}" for number in (1, 2, 3)]
+    for console in consoles:
+        match = SERIAL.fullmatch(console)
+        if match:
+            port, speed = match[1], match[2] or "115200"
+            login = f"exec /sbin/getty -L {speed} {port} vt100"
+            command = f"stty -F /dev/{port} >/dev/null 2>&1 && {login}; exec sleep 2147483647"
+            terminals.append(f"{port}::respawn:/bin/sh -c '{command}'")
+    return INITTAB.format(terminals="\n".join(terminals))
+
+
+def set_keymap(tree: Path, keymap: str) -> None:
+    """The keyboard layout, in the form that BusyBox loads."""
+    maps = sorted((tree / "usr/share/bkeymaps").glob(f"*/{keymap}.bmap.gz"))
+    if maps:
+        place = f"etc/keymap/{keymap}.bmap.gz"
+        write_file(tree / place, maps[0].read_bytes())
+        write_file(tree / "etc/conf.d/loadkmap", f"KEYMAP=/{place}\n")
+    elif keymap != "us":
+        raise RamosError(
+            "unknown keyboard layout",
+            keymap,
+            "the image has no such file in /usr/share/bkeymaps",
+            "No image was written",
+            "Give --keymap a layout such as us, de or fr.",
+        )

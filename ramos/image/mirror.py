@@ -1,0 +1,119 @@
+"""Files of a package mirror: from a URL or from a directory of this machine, into the cache.
+
+Owns: fetching with a time limit, a size limit and a few tries. Refuses: judging what it fetched;
+whoever asks checks signatures. Invariant: a file has its name only when it arrived whole; what
+was asked for and could not be had is named, with the reason.
+"""
+
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+from ramos.errors import RamosError
+
+TIMEOUT_SECONDS = 20
+TRIES = 3
+RETRY_SECONDS = 1.0
+CHUNK_BYTES = 1 << 18
+PART_SUFFIX = ".part"
+NOT_THERE = (403, 404, 410)
+HINT = "Check the network, or name another mirror with --mirror."
+
+
+class NotThereError(RamosError):
+    """The mirror answers, and does not have the file."""
+
+
+class NoAnswerError(RamosError):
+    """The mirror does not answer."""
+
+
+def is_directory(mirror: str) -> bool:
+    """Whether a mirror is a directory of this machine."""
+    return "://" not in mirror
+
+
+def normalize(mirror: str) -> str:
+    """A mirror as it is used from here on: without a slash at its end, directories in full."""
+    if mirror.startswith("file://"):
+        mirror = mirror.removeprefix("file://")
+    if is_directory(mirror):
+        return str(Path(mirror).expanduser().absolute())
+    return mirror.rstrip("/")
+
+
+def fetch(
+    mirror: str,
+    name: str,
+    output: Path,
+    *,
+    limit_bytes: int,
+    expected_bytes: int | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    tries: int = TRIES,
+) -> None:
+    """Bring one file of a mirror; `expected_bytes` is its size when that is known."""
+    part = output.with_name(output.name + PART_SUFFIX)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if is_directory(mirror):
+            _copy_file(mirror, name, part)
+        else:
+            _download(f"{mirror}/{quote(name)}", part, limit_bytes, timeout_seconds, tries)
+        size_bytes = part.stat().st_size
+        if expected_bytes is not None and size_bytes != expected_bytes:
+            reason = f"{size_bytes} bytes arrived, the index says {expected_bytes}"
+            raise RamosError("cannot fetch", f"{mirror}/{name}", reason, "It was not used")
+        part.rename(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy_file(mirror: str, name: str, part: Path) -> None:
+    root = Path(mirror)
+    if not root.is_dir():
+        raise NoAnswerError("cannot use mirror", mirror, "there is no such directory", hint=HINT)
+    source = root / name
+    if not source.is_file():
+        raise NotThereError("cannot fetch", source, "the mirror does not have it")
+    try:
+        shutil.copyfile(source, part)
+    except OSError as error:
+        raise RamosError("cannot fetch", source, error.strerror or error) from error
+
+
+def _download(url: str, part: Path, limit_bytes: int, timeout: float, tries: int) -> None:
+    for attempt in range(1, tries + 1):
+        try:
+            _download_once(url, part, limit_bytes, timeout)
+            return
+        except urllib.error.HTTPError as error:
+            if error.code in NOT_THERE:
+                reason = f"the mirror does not have it ({error.code})"
+                raise NotThereError("cannot fetch", url, reason) from error
+            reason = f"the mirror says {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            reason = str(getattr(error.reason, "strerror", None) or error.reason)
+        except (OSError, ValueError) as error:
+            reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+        if attempt < tries:
+            time.sleep(RETRY_SECONDS * attempt)
+    raise NoAnswerError("cannot fetch", url, reason, "Nothing of it was used", HINT)
+
+
+def _download_once(url: str, part: Path, limit_bytes: int, timeout: float) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "ramos", "Accept": "*/*"})
+    with (
+        urllib.request.urlopen(request, timeout=timeout) as answer,
+        part.open("wb") as file,
+    ):
+        length = answer.headers.get("Content-Length")
+        while data := answer.read(CHUNK_BYTES):
+            file.write(data)
+            if file.tell() > limit_bytes:
+                raise RamosError("cannot fetch", url, f"it is larger than {limit_bytes} bytes")
+        if length is not None and file.tell() != int(length):
+            raise ConnectionError(f"{file.tell()} of {length} bytes arrived")
