@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ramos import layout
@@ -22,7 +22,9 @@ from ramos.fs import crash_point, hold_lock
 from ramos.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.guard import guarded
 from ramos.layer import DEFAULT_STAYS, build_layer, new_layer, publish_layer, publish_sidecar
+from ramos.merge import merge_layers, plan_run
 from ramos.places import Places
+from ramos.room import check_room
 from ramos.scan import Delta
 from ramos.session import Session, open_index, record_session
 from ramos.source import Source, open_source
@@ -39,8 +41,6 @@ from ramos.store import (
 )
 from ramos.upper import clean_leftovers
 
-MIB = 1 << 20
-LEAST_ROOM_BYTES = MIB
 # Every named step at which a test can kill a commit, in the order in which they come.
 CRASH_POINTS = (
     "commit-started",
@@ -147,6 +147,8 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
     config = request.config
     ground = choose_ground(places, boot, full=request.full, max_layers=config.max_layers)
     room_bytes = check_room(places, config)
+    if not request.dry_run:
+        ground = _shorten(places, ground, config, room_bytes, on_progress)
     with contextlib.ExitStack() as stack:
         stack.enter_context(guarded(lambda _notes: _clean_up(places)))
         recorder = stack.enter_context(record_session(places))
@@ -186,20 +188,19 @@ def refuse_mode(boot: Boot, request: CommitRequest) -> None:
         raise UsageError("cannot save with", "this message", reason, "Nothing was written")
 
 
-def check_room(places: Places, config: SaveConfig) -> int:
-    """How many bytes a layer may have: what is free, less the reserve."""
-    status = os.statvfs(places.persist)
-    free = status.f_bavail * status.f_frsize
-    room = free - config.reserve_mib * MIB
-    if room < LEAST_ROOM_BYTES:
-        raise RamosError(
-            "cannot save to",
-            places.persist,
-            f"{free // MIB} MiB are free, and {config.reserve_mib} MiB are kept in reserve",
-            "Nothing was written",
-            "'ramos prune' deletes old generations; 'ramos compact' merges layers.",
+def _shorten(
+    places: Places, ground: Ground, config: SaveConfig, room_bytes: int, on_progress: Progress
+) -> Ground:
+    """A chain that is full already (nobody compacted it at a shutdown) is merged first."""
+    sizes = [file.size_bytes for file in ground.below if file.kind == "layer"]
+    if len(sizes) < config.max_layers:
+        return ground
+    start = plan_run(sizes, max(1, config.max_layers // 2))
+    with guarded(lambda _notes: _clean_up(places)):
+        below = merge_layers(
+            places.persist, ground.below, start, config, room_bytes, places.base_dirs, on_progress
         )
-    return room
+    return replace(ground, below=below)
 
 
 def _clean_up(places: Places) -> None:

@@ -15,15 +15,16 @@ from ramos.scan import ACL_XATTRS, DIRECTORIES, Entry, walk
 from ramos.stage import OWN_XATTRS, list_data, list_xattrs
 
 READ_BYTES = 1 << 20
+Inode = tuple[int, int]
 
 
-def find_differences(expected: Path, found: Path) -> Iterator[str]:
+def find_differences(expected: Path, found: Path, *, with_top: bool = True) -> Iterator[str]:
     """What differs between two trees, as sentences that name the entry; the first ends a pair."""
     left, right = os.fsencode(expected), os.fsencode(found)
-    roots = (os.lstat(left), os.stat(right))
-    if reason := _compare_status(roots[0], roots[1]):
+    reason = _compare_status(os.stat(left), os.stat(right))
+    if with_top and reason:
         yield f"the top directory: {reason}"
-    inodes: dict[int, int] = {}
+    inodes: dict[Inode, Inode] = {}
     for one, other in itertools.zip_longest(walk(left), walk(right)):
         if one is None or other is None or one.path != other.path:
             yield _name_odd_one(one, other)
@@ -44,7 +45,7 @@ def _show(path: bytes) -> str:
 
 
 def _compare_entry(
-    left: bytes, right: bytes, one: Entry, other: Entry, inodes: dict[int, int]
+    left: bytes, right: bytes, one: Entry, other: Entry, inodes: dict[Inode, Inode]
 ) -> str:
     """Why two entries are not the same; empty if they are."""
     a, b = os.path.join(left, one.path), os.path.join(right, other.path)
@@ -54,8 +55,8 @@ def _compare_entry(
     if reason := _compare_status(one.status, other.status):
         return reason
     if one.kind not in DIRECTORIES and one.status.st_nlink > 1:
-        inode = inodes.setdefault(one.status.st_ino, other.status.st_ino)
-        if inode != other.status.st_ino:
+        twin = (other.status.st_dev, other.status.st_ino)
+        if inodes.setdefault((one.status.st_dev, one.status.st_ino), twin) != twin:
             return "it is no hard link any more"
     if _read_xattrs(a) != _read_xattrs(b):
         return "its extended attributes differ"

@@ -80,7 +80,7 @@ def mount_image(image: Path) -> Iterator[Path]:
 
 
 def _mount_detached(image: Path) -> int:
-    loop, node = _attach_loop(image)
+    loop, node = attach_loop(image)
     try:
         context = _call(SYS_FSOPEN, b"squashfs", CLOEXEC)
         try:
@@ -104,7 +104,7 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-def _attach_loop(image: Path) -> tuple[int, str]:
+def attach_loop(image: Path) -> tuple[int, str]:
     """A free loop device over the image; it detaches itself with its last user."""
     flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR
     info = struct.pack(LOOP_INFO, 0, 0, 0, 0, 0, 0, 0, 0, flags, b"", b"", b"", 0, 0)

@@ -42,6 +42,12 @@ class Places:
         return self.run / "rollback"
 
     @property
+    def base_dirs(self) -> tuple[Path, ...]:
+        """The mounted base images, topmost first."""
+        folders = (self.run / name for name in ("modules", "firmware", "rootfs"))
+        return tuple(folder for folder in folders if folder.is_dir())
+
+    @property
     def upper_dir(self) -> Path:
         """The upperdir of the running overlay."""
         return self.upper / "upper"

@@ -4,6 +4,8 @@ Owns: booting a generation the way the initramfs does (an empty upper over the l
 in a private mount namespace and on files in a tmpfs. Refuses: anything outside its directory.
 """
 
+import ctypes
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -12,10 +14,22 @@ from pathlib import Path
 from ramos import commit as commits
 from ramos.config import SaveConfig
 from ramos.generation import Generation
+from ramos.mounts import attach_loop
 from ramos.places import Places
 from ramos.store import list_generations, read_default, read_generation
 
 OVERLAY_OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,volatile"
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+MS_RDONLY, MS_NOATIME, UMOUNT_DETACH = 1, 1024, 2
+
+
+def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 0) -> None:
+    """mount(2): a process for each mount would be most of what the tests do."""
+    arguments = (source.encode(), os.fsencode(target), kind.encode(), flags, options.encode())
+    if LIBC.mount(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), f"mount {target} ({kind}, {options})")
 
 
 def call(*argv: str | Path) -> None:
@@ -33,6 +47,7 @@ class Lab:
     persist_mib: int = 64
     upper_mib: int = 256
     boots: int = 0
+    pool_device: str = ""
     mounted: list[Path] = field(default_factory=list)
     config: SaveConfig = field(default_factory=lambda: SaveConfig(reserve_mib=1))
 
@@ -45,7 +60,7 @@ class Lab:
     def make(self) -> "Lab":
         """An empty stick and a base with something in it."""
         call("mount", "-t", "tmpfs", "tmpfs", self.top)
-        for name in ("persist", "base", "root", "pool", "run/upper", "run/layers"):
+        for name in ("persist", "run/rootfs", "root", "pool", "run/upper", "run/layers"):
             (self.top / name).mkdir(parents=True)
         persist = self.top / "persist.img"
         with persist.open("wb") as file:
@@ -58,15 +73,16 @@ class Lab:
                 file.truncate(self.upper_mib << 20)
             call("mkfs.btrfs", "-q", "-m", "single", "-d", "single", pool)
             call("mount", "-o", "loop,noatime", pool, self.top / "pool")
+            self.pool_device = find_source(self.top / "pool")
         self.fill_base()
         return self
 
     def fill_base(self) -> None:
         """Some directories and files that changes can hide, replace and remove."""
         for folder in ("a", "b/c", "tmp", "etc"):
-            (self.top / "base" / folder).mkdir(parents=True)
+            (self.places.run / "rootfs" / folder).mkdir(parents=True)
         for name in ("a/one", "a/two", "b/three", "b/c/four", "etc/five", "six"):
-            (self.top / "base" / name).write_text(f"base {name}\n")
+            (self.places.run / "rootfs" / name).write_text(f"base {name}\n")
 
     def boot(self, number: int | None = None, mode: str = "default") -> None:
         """Start the system from a generation, with an empty upper; the old system is gone."""
@@ -76,10 +92,10 @@ class Lab:
         generation = self.find(number, mode)
         self.make_upper()
         layers = self.provide(generation) if generation else []
-        lower = ":".join(str(path) for path in (*reversed(layers), self.top / "base"))
+        lower = ":".join(str(path) for path in (*reversed(layers), self.places.run / "rootfs"))
         upper, work = places.upper / "upper", places.upper / "work"
         options = f"lowerdir={lower},upperdir={upper},workdir={work},{OVERLAY_OPTIONS}"
-        call("mount", "-t", "overlay", "overlay", "-o", options, places.root)
+        mount("overlay", places.root, "overlay", options)
         self.mounted.append(places.root)
         booted = generation.number if generation else 0
         places.boot_file.write_text(f"mode={mode}\ngeneration={booted}\nkernel=6.1\n")
@@ -101,9 +117,9 @@ class Lab:
         if self.upper_kind == "btrfs":
             name = f"boot{self.boots}"
             call("btrfs", "-q", "subvolume", "create", self.top / "pool" / name)
-            call("mount", "-o", f"noatime,subvol={name}", find_source(self.top / "pool"), upper)
+            mount(self.pool_device, upper, "btrfs", f"subvol={name}", MS_NOATIME)
         else:
-            call("mount", "-t", "tmpfs", "-o", f"size={self.upper_mib}m", "tmpfs", upper)
+            mount("tmpfs", upper, "tmpfs", f"size={self.upper_mib}m")
         self.mounted.append(upper)
         for folder in ("upper", "work", "snapshots"):
             (upper / folder).mkdir()
@@ -123,7 +139,9 @@ class Lab:
                 if self.restore == "ram":
                     copy = self.places.run / f"{number:02d}.squashfs"
                     image = Path(shutil.copyfile(image, copy))
-                call("mount", "-t", "squashfs", "-o", "loop,ro", image, folder)
+                loop, node = attach_loop(image)
+                mount(node, folder, "squashfs", flags=MS_RDONLY)
+                os.close(loop)
                 self.mounted.append(folder)
             found.append(folder)
         return found
@@ -131,10 +149,12 @@ class Lab:
     def shut_down(self) -> None:
         """Unmount everything of the running system; nothing is saved."""
         for path in reversed(self.mounted):
-            call("umount", path)
+            if LIBC.umount2(os.fsencode(path), 0) != 0:
+                raise OSError(ctypes.get_errno(), f"umount {path}")
         self.mounted.clear()
-        if self.upper_kind == "btrfs" and self.boots:
-            call("btrfs", "-q", "subvolume", "delete", self.top / "pool" / f"boot{self.boots}")
+        subvolume = self.top / "pool" / f"boot{self.boots}"
+        if subvolume.exists():
+            call("btrfs", "-q", "subvolume", "delete", subvolume)
 
     def commit(self, **options: object) -> commits.CommitReport:
         """Save the running system."""

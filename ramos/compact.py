@@ -1,0 +1,134 @@
+"""Compaction: fewer layers, the same state.
+
+Owns: when to compact, and publishing the shorter chain. Refuses: changing what any generation
+shows. Invariant: the old chain stays valid until the new generation is durable.
+"""
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.config import SaveConfig
+from ramos.errors import UsageError
+from ramos.fs import hold_lock
+from ramos.generation import Generation, StoredFile
+from ramos.guard import guarded
+from ramos.merge import merge_layers, plan_run
+from ramos.mounts import mount_image
+from ramos.places import Places
+from ramos.room import check_room
+from ramos.scan import walk
+from ramos.session import read_session, replace_tip
+from ramos.stick import check_stick, read_boot
+from ramos.store import next_number, prune, publish_generation, read_default, sweep
+from ramos.view import walk_view
+
+Progress = Callable[[str, int, int], None]
+# Steps at which a test can kill a compaction, beside those of publishing (see commit).
+CRASH_POINTS = ("merge-written", "merge-compared")
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What a compaction did; `generation` is 0 if there was nothing to gain."""
+
+    generation: int
+    layers_before: int
+    layers_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+def is_due(default: Generation, config: SaveConfig, *, wasted_percent: int = 0) -> bool:
+    """Whether a chain should be made shorter before it gets in the way of a save."""
+    count = len(default.layers)
+    too_many = count > max(1, config.max_layers - 2)
+    return count > 1 and (too_many or wasted_percent >= config.wasted_percent)
+
+
+def compact(
+    places: Places, config: SaveConfig, *, everything: bool, on_progress: Progress
+) -> CompactReport:
+    """Merge layers of the default (all of them, or as many as pays) and publish the result."""
+    started = time.monotonic()
+    with hold_lock(places.lock_file, "compact"):
+        device = check_stick(places, read_boot(places))
+        sweep(places.persist)
+        default = read_default(places.persist)
+        if default is None:
+            raise UsageError("cannot compact", device.path, "there is no generation yet")
+        sizes = [layer.size_bytes for layer in default.layers]
+        start = 0 if everything else plan_run(sizes, config.max_layers // 2)
+        number, after = 0, default.saved
+        if len(sizes) - start > 1:
+            with guarded(lambda _notes: _sweep_quietly(places)):
+                after = merge_layers(
+                    places.persist,
+                    default.saved,
+                    start,
+                    config,
+                    check_room(places, config),
+                    places.base_dirs,
+                    on_progress,
+                )
+            number = _publish(places, default, (*default.base, *after), config)
+        return CompactReport(
+            number,
+            len(sizes),
+            sum(file.kind == "layer" for file in after),
+            sum(file.size_bytes for file in default.saved),
+            sum(file.size_bytes for file in after),
+            time.monotonic() - started,
+        )
+
+
+def _sweep_quietly(places: Places) -> None:
+    with contextlib.suppress(OSError):
+        sweep(places.persist)
+
+
+def _publish(
+    places: Places, default: Generation, files: tuple[StoredFile, ...], config: SaveConfig
+) -> int:
+    made = Generation(
+        number=next_number(places.persist),
+        parent=default.number,
+        created=int(time.time()),
+        kernel=default.kernel,
+        reason="compact",
+        message=default.message,
+        files=files,
+    )
+    publish_generation(places.persist, made)
+    session = read_session(places)
+    if session is not None and session.tip == default.number:
+        replace_tip(places, made.number)
+    booted = read_boot(places).generation
+    if booted:
+        prune(places.persist, config.keep, (booted, made.number, default.number))
+    return made.number
+
+
+def measure_waste(persist: Path, default: Generation) -> int:
+    """The share (percent) of the saved bytes that newer layers hide."""
+    with contextlib.ExitStack() as stack:
+        tops = [
+            os.fsencode(stack.enter_context(mount_image(persist / layer.path)))
+            for layer in default.layers
+        ]
+        stored = sum(_count_bytes(top) for top in tops)
+        shown = _count_shown(list(reversed(tops)))
+    return 100 * (stored - shown) // stored if stored else 0
+
+
+def _count_bytes(top: bytes) -> int:
+    return sum(e.status.st_size for e in walk(top) if stat.S_ISREG(e.status.st_mode))
+
+
+def _count_shown(tops: Sequence[bytes]) -> int:
+    return sum(n.status.st_size for n in walk_view(tops) if stat.S_ISREG(n.status.st_mode))

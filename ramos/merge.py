@@ -1,0 +1,230 @@
+"""Merging neighbouring layers of a chain into one that shows the same.
+
+Owns: which layers to merge, the merged stream, and its check against the kernel's own overlay.
+Refuses: reading an overlay of the layers (it would lose the whiteouts that the base needs).
+Invariant: below and above any other layers, the merged one gives the tree that the run gave.
+
+The merged tree goes to mksquashfs as a tar stream, so nothing is unpacked: memory does not grow
+with what is stored. Headers are made one by one; xattrs travel as LIBARCHIVE.xattr records.
+"""
+
+import base64
+import contextlib
+import os
+import re
+import stat
+import tarfile
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ramos.acls import Acl, parse_acls, render_acl
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.fs import crash_point
+from ramos.generation import StoredFile
+from ramos.layer import (
+    DEFAULT_STAYS,
+    Built,
+    Progress,
+    new_layer,
+    publish_layer,
+    publish_sidecar,
+    read_back,
+    run_squashfs,
+)
+from ramos.mounts import mount_image
+from ramos.overlay import compare_stacks
+from ramos.scan import OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT
+from ramos.stage import OWN_XATTRS, list_xattrs
+from ramos.view import Node, is_mentioned, walk_view
+
+TAR_BLOCK_BYTES = 512
+COPY_BYTES = 1 << 20
+# mksquashfs 4.5.1 does not know this keyword and reads the bytes as they are, as it should; and it
+# complains of device numbers that it then stores rightly. The comparison afterwards is the proof.
+HARMLESS = re.compile(
+    r'Unrecognised keyword "hdrcharset" in pax header, ignoring|M(aj|in)or -?\d+ out of range in '
+    r"device node .*, truncating to \d+"
+)
+
+
+def plan_run(sizes: Sequence[int], wanted: int) -> int:
+    """From which layer on to merge (to the top), so that at most `wanted` layers are left.
+
+    Small young layers are merged again and again, large old ones rarely: a layer joins when it is
+    no larger than twice what is merged anyway.
+    """
+    start = min(max(wanted - 1, 0), max(len(sizes) - 2, 0))
+    merged = sum(sizes[start:])
+    while start > 0 and sizes[start - 1] <= 2 * merged:
+        start -= 1
+        merged += sizes[start]
+    return start
+
+
+def group_layers(files: Sequence[StoredFile]) -> list[tuple[StoredFile, ...]]:
+    """Each layer with its sidecar."""
+    groups: list[tuple[StoredFile, ...]] = []
+    for file in files:
+        if file.kind == "layer":
+            groups.append((file,))
+        else:
+            groups[-1] = (*groups[-1], file)
+    return groups
+
+
+def merge_layers(
+    persist: Path,
+    files: Sequence[StoredFile],
+    start: int,
+    config: SaveConfig,
+    max_bytes: int,
+    base: Sequence[Path],
+    on_progress: Progress,
+) -> tuple[StoredFile, ...]:
+    """The chain with everything from layer `start` on merged into one layer, published."""
+    groups = group_layers(files)
+    below, run = groups[:start], groups[start:]
+    if len(run) < 2:
+        return tuple(files)
+    with contextlib.ExitStack() as stack:
+        tops = [stack.enter_context(mount_image(persist / group[0].path)) for group in run]
+        lower = [stack.enter_context(mount_image(persist / group[0].path)) for group in below]
+        acls = merge_acls(persist, run, tops)
+        target = stack.enter_context(new_layer(persist))
+        on_progress("merge", 0, 0)
+        write_merged(tops, target, config, max_bytes)
+        crash_point("merge-written")
+        built = Built(target, read_back(target))
+        on_progress("verify", 0, 0)
+        under = [*reversed(lower), *base]
+        with mount_image(target) as merged:
+            check_merged([*reversed(tops), *under], [merged, *under])
+        crash_point("merge-compared")
+        made = [publish_layer(persist, built)]
+    if acls:
+        made.append(publish_sidecar(persist, acls))
+    return (*(file for group in below for file in group), *made)
+
+
+def check_merged(left: Sequence[Path], right: Sequence[Path]) -> None:
+    """The kernel shows the same tree through the old layers and through the new one."""
+    differences = compare_stacks(left, right)
+    if differences:
+        reason = f"it does not show what its parts showed: {'; '.join(differences)}"
+        raise RamosError("cannot use", "the merged layer", reason, DEFAULT_STAYS)
+
+
+def write_merged(tops: Sequence[Path], target: Path, config: SaveConfig, max_bytes: int) -> None:
+    """Stream the merged tree (layers bottom first) into a squashfs."""
+    names = [os.fsencode(top) for top in reversed(tops)]
+    root = os.stat(names[0])
+    argv: list[str | Path] = ["mksquashfs", "-", target, "-tar", "-xattrs", "-exports"]
+    argv += ["-noappend", "-no-progress", "-quiet", "-no-recovery"]
+    argv += ["-root-mode", f"{stat.S_IMODE(root.st_mode):o}"]
+    argv += ["-comp", "zstd", "-Xcompression-level", str(config.compression_level)]
+    argv += ["-mem", f"{config.memory_mib}M", "-processors", str(min(2, os.cpu_count() or 1))]
+    run_squashfs(argv, target, max_bytes, lambda pipe: feed_tar(names, pipe), HARMLESS)
+
+
+def feed_tar(tops: Sequence[bytes], pipe: int) -> None:
+    """Write the merged tree as a tar stream."""
+    links: dict[tuple[int, int], bytes] = {}
+    with open(pipe, "wb", closefd=False, buffering=COPY_BYTES) as stream:
+        for node in walk_view(tops, whiteouts=True):
+            if node.kind == SOCKET:
+                continue
+            status = node.status
+            is_directory = stat.S_ISDIR(status.st_mode)
+            key = (status.st_dev, status.st_ino)
+            first = links.get(key) if not is_directory and status.st_nlink > 1 else None
+            stream.write(make_header(node, first))
+            if stat.S_ISREG(status.st_mode) and first is None:
+                for chunk in read_padded(node.real, status.st_size):
+                    stream.write(chunk)
+            if not is_directory and status.st_nlink > 1:
+                links.setdefault(key, node.path)
+        stream.write(bytes(2 * TAR_BLOCK_BYTES))
+
+
+def make_header(node: Node, first: bytes | None) -> bytes:
+    """The tar header (pax) of an entry; `first` is the name it is a hard link to."""
+    status = node.status
+    info = tarfile.TarInfo(os.fsdecode(node.path))
+    info.mode, info.uid, info.gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+    info.mtime = status.st_mtime_ns // 10**9
+    info.type = _find_type(status.st_mode)
+    if first is not None:
+        info.type, info.linkname = tarfile.LNKTYPE, os.fsdecode(first)
+    elif stat.S_ISREG(status.st_mode):
+        info.size = status.st_size
+    elif stat.S_ISLNK(status.st_mode):
+        info.linkname = os.fsdecode(os.readlink(node.real))
+    elif node.kind != WHITEOUT:
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if first is None:
+        info.pax_headers = dict(_list_records(node))
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _find_type(mode: int) -> bytes:
+    types = {
+        stat.S_IFDIR: tarfile.DIRTYPE,
+        stat.S_IFLNK: tarfile.SYMTYPE,
+        stat.S_IFCHR: tarfile.CHRTYPE,
+        stat.S_IFBLK: tarfile.BLKTYPE,
+        stat.S_IFIFO: tarfile.FIFOTYPE,
+    }
+    return types.get(stat.S_IFMT(mode), tarfile.REGTYPE)
+
+
+def _list_records(node: Node) -> Iterator[tuple[str, str]]:
+    """Xattrs as pax records; the opaque marker follows from the merge, not from the top part."""
+    for name in list_xattrs(node.real):
+        if name.startswith(OWN_XATTRS):
+            continue
+        value = os.getxattr(node.real, name, follow_symlinks=False)
+        yield _make_record(name, value)
+    if stat.S_ISDIR(node.status.st_mode) and (node.closed or node.kind == OPAQUE):
+        yield _make_record(OPAQUE_XATTR, b"y")
+
+
+def _make_record(name: str, value: bytes) -> tuple[str, str]:
+    # mksquashfs refuses the padding of base64.
+    encoded = base64.b64encode(value).decode("ascii").rstrip("=")
+    return f"LIBARCHIVE.xattr.{urllib.parse.quote(name)}", encoded
+
+
+def read_padded(path: bytes, size: int) -> Iterator[bytes]:
+    """A file's bytes, filled up to whole tar blocks."""
+    with open(path, "rb", buffering=0) as file:
+        left = size
+        while left:
+            chunk = file.read(min(left, COPY_BYTES))
+            if not chunk:
+                raise RamosError("cannot read", os.fsdecode(path), "it ended early", DEFAULT_STAYS)
+            left -= len(chunk)
+            yield chunk
+    yield bytes(-size % TAR_BLOCK_BYTES)
+
+
+def merge_acls(
+    persist: Path, groups: Sequence[Sequence[StoredFile]], tops: Sequence[Path]
+) -> bytes:
+    """The sidecar of a merged run."""
+    lines = (render_acl(acl) for acl in list_acls(persist, groups, tops))
+    return "".join(lines).encode("ascii")
+
+
+def list_acls(
+    persist: Path, groups: Sequence[Sequence[StoredFile]], tops: Sequence[Path]
+) -> Iterator[Acl]:
+    """The ACLs in force: of each layer (bottom first) those that no layer above speaks about."""
+    names = [os.fsencode(top) for top in tops]
+    for number, group in enumerate(groups):
+        for sidecar in group[1:]:
+            data = (persist / sidecar.path).read_bytes()
+            for acl in parse_acls(data, sidecar.path):
+                if not any(is_mentioned(top, acl.path) for top in names[number + 1 :]):
+                    yield acl
