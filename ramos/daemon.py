@@ -7,6 +7,7 @@ the stick but for what `step` asked for; what may take long or hang runs in a ch
 """
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pyudev
-import sdnotify
 
 from ramos import links, records, scrub, settings, stickwatch, swap, syscalls, terminals
 from ramos.config import Config
@@ -130,9 +130,16 @@ def first_state(boot: Boot, config: Config) -> State:
     )
 
 
+class _NoNotifier:
+    def notify(self, state: str) -> None:
+        """Nobody listens."""
+
+
 def make_notifier() -> Any:
-    """The service manager's ear (deaf where there is none)."""
-    return sdnotify.SystemdNotifier()
+    """The service manager's ear: only systemd has one, and Alpine has no package of sdnotify."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return _NoNotifier()
+    return importlib.import_module("sdnotify").SystemdNotifier()
 
 
 def log(text: str) -> None:
