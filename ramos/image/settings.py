@@ -87,7 +87,7 @@ def add_user(tree: Path, name: str, password_hash: str) -> None:
     _add_line(tree / "etc/passwd", name, f"{name}:x:{USER_ID}:{USER_ID}::/home/{name}:{shell}")
     _add_line(tree / "etc/group", name, f"{name}:x:{USER_ID}:")
     # An empty hash lets the user in without a password, at the console only.
-    _add_line(tree / "etc/shadow", name, f"{name}:{password_hash}:0:0:99999:7:::")
+    _add_line(tree / "etc/shadow", name, f"{name}:{password_hash}::0:99999:7:::")
     _lock_root(tree / "etc/shadow")
     _join_groups(tree / "etc/group", name)
     _allow_root(tree, name, bool(password_hash))
