@@ -57,7 +57,6 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--init",
         type=click.Choice(plan.INITS),
-        default="",
         help="The init system of a Debian image, systemd by default (Alpine's is OpenRC).",
     ),
     click.option(
