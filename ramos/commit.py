@@ -41,6 +41,8 @@ from ramos.store import (
 )
 from ramos.upper import clean_leftovers
 
+# A smaller layer says nothing of how fast the stick is.
+LEAST_MEASURED_BYTES = 1 << 20
 # Every named step at which a test can kill a commit, in the order in which they come.
 CRASH_POINTS = (
     "commit-started",
@@ -67,6 +69,7 @@ CRASH_POINTS = (
     "commit-done",
 )
 Progress = Callable[[str, int, int], None]
+_NOTHING_PRUNED = PruneReport((), (), 0)
 
 
 def quiet(step: str, done: int, total: int) -> None:
@@ -136,6 +139,8 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
     started = time.monotonic()
     boot = read_boot(places)
     refuse_mode(boot, request)
+    if request.shutdown and places.rollback_file.exists():
+        return report_nothing("a rollback waits for the reboot: what runs is not saved over it")
     device = check_stick(places, boot).device
     written = read_written_bytes(device)
     crash_point("commit-started")
@@ -160,10 +165,9 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         work = _Work(places, request, boot, ground, source, room_bytes)
         made = None if request.dry_run else work.store(on_progress)
         if made is not None:
-            session = Session(boot.generation, made.number)
-            recorder.keep(session)
+            recorder.keep(work.describe_session(made, time.monotonic() - started))
             crash_point("session-kept")
-    pruned = PruneReport((), (), 0)
+    pruned = _NOTHING_PRUNED
     if made is not None:
         places.rollback_file.unlink(missing_ok=True)
         pruned = _prune_after(places, boot, config, made)
@@ -203,6 +207,11 @@ def _shorten(
     return replace(ground, below=below)
 
 
+def report_nothing(note: str) -> CommitReport:
+    """A commit that was right not to save."""
+    return CommitReport(0, 0, "none", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _NOTHING_PRUNED, (note,))
+
+
 def _clean_up(places: Places) -> None:
     """What the guard does for a committer that was killed."""
     with contextlib.suppress(OSError, RamosError):
@@ -214,7 +223,7 @@ def _clean_up(places: Places) -> None:
 def _prune_after(places: Places, boot: Boot, config: SaveConfig, made: Generation) -> PruneReport:
     """Delete what is too old; never what was booted, for nothing newer was read by a boot yet."""
     if boot.generation == 0:
-        return PruneReport((), (), 0)
+        return _NOTHING_PRUNED
     return prune(places.persist, config.keep, (boot.generation, made.number, made.parent))
 
 
@@ -271,6 +280,18 @@ class _Work:
             message=self.request.message,
             files=files,
         )
+
+    def describe_session(self, made: Generation, seconds: float) -> Session:
+        """What the next commit and the next estimate need to know of this one."""
+        delta = self.source.delta
+        if delta.is_empty or not delta.size_bytes:
+            before = self.ground.session
+            speed, ratio = (before.bytes_per_second, before.ratio_percent) if before else (0, 0)
+        else:
+            size = made.layers[-1].size_bytes
+            speed = int(size / seconds) if size > LEAST_MEASURED_BYTES else 0
+            ratio = min(100, 100 * size // delta.size_bytes)
+        return Session(self.boot.generation, made.number, speed, ratio)
 
     def report(
         self, made: Generation | None, pruned: PruneReport, written_bytes: int, seconds: float

@@ -44,11 +44,9 @@ class CompactReport:
     seconds: float
 
 
-def is_due(default: Generation, config: SaveConfig, *, wasted_percent: int = 0) -> bool:
+def is_due(default: Generation, config: SaveConfig) -> bool:
     """Whether a chain should be made shorter before it gets in the way of a save."""
-    count = len(default.layers)
-    too_many = count > max(1, config.max_layers - 2)
-    return count > 1 and (too_many or wasted_percent >= config.wasted_percent)
+    return len(default.layers) > max(1, config.max_layers - 2)
 
 
 def compact(
@@ -85,6 +83,20 @@ def compact(
             sum(file.size_bytes for file in after),
             time.monotonic() - started,
         )
+
+
+def compact_if_due(
+    places: Places, config: SaveConfig, on_progress: Progress
+) -> CompactReport | None:
+    """Compact where the chain is long or hides too much; for the time when nobody waits."""
+    default = read_default(places.persist)
+    if default is None or len(default.layers) < 2:
+        return None
+    if is_due(default, config):
+        return compact(places, config, everything=False, on_progress=on_progress)
+    if measure_waste(places.persist, default) >= config.wasted_percent:
+        return compact(places, config, everything=True, on_progress=on_progress)
+    return None
 
 
 def _sweep_quietly(places: Places) -> None:

@@ -58,12 +58,12 @@ def _compare_entry(
         twin = (other.status.st_dev, other.status.st_ino)
         if inodes.setdefault((one.status.st_dev, one.status.st_ino), twin) != twin:
             return "it is no hard link any more"
-    if _read_xattrs(a) != _read_xattrs(b):
+    if read_xattrs(a) != read_xattrs(b):
         return "its extended attributes differ"
     if stat.S_ISLNK(mode) and os.readlink(a) != os.readlink(b):
         return "it points elsewhere"
     if stat.S_ISREG(mode):
-        return _compare_content(a, b, one.status.st_size)
+        return compare_content(a, b, one.status.st_size)
     return ""
 
 
@@ -80,7 +80,7 @@ def _compare_status(a: os.stat_result, b: os.stat_result) -> str:
     return "; ".join(f"its {what} is {y} instead of {x}" for what, x, y in pairs if x != y)
 
 
-def _read_xattrs(path: bytes) -> dict[str, bytes]:
+def read_xattrs(path: bytes) -> dict[str, bytes]:
     """Those xattrs that a layer has to keep."""
     return {
         name: os.getxattr(path, name, follow_symlinks=False)
@@ -90,7 +90,7 @@ def _read_xattrs(path: bytes) -> dict[str, bytes]:
     }
 
 
-def _compare_content(a: bytes, b: bytes, size: int) -> str:
+def compare_content(a: bytes, b: bytes, size: int) -> str:
     """Compare where the first file holds data; its holes can only be read as zeros."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     one, other = os.open(a, flags), os.open(b, flags)

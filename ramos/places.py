@@ -21,6 +21,12 @@ class Places:
     stack: Path = layout.STACK_DIR
     root: Path = Path("/")
 
+    @classmethod
+    def below(cls, top: Path) -> "Places":
+        """The same places below a directory."""
+        run = top / "run"
+        return cls(top / "persist", run, run / "upper", run / "layers", top / "root")
+
     @property
     def boot_file(self) -> Path:
         """What init found out: the mode, the generation, the stick."""

@@ -51,6 +51,8 @@ def list_merged(path: bytes, parts: tuple[bytes, ...], *, whiteouts: bool) -> li
             with os.scandir(part) as entries:
                 for entry in entries:
                     _merge(nodes, path, entry)
+        except FileNotFoundError:
+            continue  # the running system removed it while we look
         except OSError as error:
             raise RamosError("cannot read", os.fsdecode(part), error.strerror or error) from error
     found = (nodes[name] for name in sorted(nodes))

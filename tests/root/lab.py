@@ -54,8 +54,7 @@ class Lab:
     @property
     def places(self) -> Places:
         """Where the system that runs now keeps its things."""
-        run = self.top / "run"
-        return Places(self.top / "persist", run, run / "upper", run / "layers", self.top / "root")
+        return Places.below(self.top)
 
     def make(self) -> "Lab":
         """An empty stick and a base with something in it."""

@@ -1,0 +1,259 @@
+"""`ramos log`, `show`, `diff`, `restore-file`, `export` and `import`: looking at what was saved.
+
+Owns: how history looks to the user. Refuses: any of the work.
+"""
+
+import contextlib
+import datetime
+import os
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ramos.cli import print_json
+from ramos.cli.save import (
+    JSON,
+    end_steps,
+    find_places,
+    follow_up,
+    load_config,
+    show_size,
+    show_step,
+)
+
+if TYPE_CHECKING:
+    from ramos.diff import Change
+    from ramos.generation import Generation
+
+SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~"}
+
+
+def show_name(name: bytes | str) -> str:
+    """A name that cannot upset a terminal: newlines and the like are escaped."""
+    text = os.fsdecode(name)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def show_time(seconds: int) -> str:
+    """A moment, in local time; the number itself where no calendar reaches."""
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
+
+
+@click.command("log")
+@JSON
+def log_command(as_json: bool) -> None:
+    """List the generations, newest first.
+
+    \b
+    Examples:
+      ramos log
+      ramos log --json
+    """
+    from ramos.state import list_history
+
+    entries, damaged = list_history(find_places())
+    if as_json:
+        generations = [{**_describe(entry.generation), **entry.flags} for entry in entries]
+        print_json({"generations": generations, "damaged": [asdict(d) for d in damaged]})
+        return
+    for entry in entries:
+        generation = entry.generation
+        marks = ",".join(name for name, is_set in entry.flags.items() if is_set)
+        size = show_size(sum(layer.size_bytes for layer in generation.layers))
+        click.echo(
+            f"{generation.number:>6}  {show_time(generation.created)}  {generation.reason:<9} "
+            f"{len(generation.layers)} layers {size:>9}  {show_name(generation.message)}"
+            f"{f'  [{marks}]' if marks else ''}"
+        )
+    for damage in damaged:
+        click.echo(f"damaged: {damage.path}: {damage.reason}", err=True)
+
+
+def _describe(generation: "Generation") -> dict[str, Any]:
+    return {**asdict(generation), "files": [asdict(file) for file in generation.files]}
+
+
+@click.command("show")
+@click.argument("generation", required=False)
+@JSON
+def show_command(generation: str | None, as_json: bool) -> None:
+    """Show what one generation consists of: a number, default, backup or running.
+
+    \b
+    Examples:
+      ramos show 42
+      ramos show backup --json
+    """
+    from ramos.history import resolve
+
+    found = resolve(find_places(), generation)
+    if as_json:
+        print_json(_describe(found))
+        return
+    click.echo(f"generation {found.number}, made {show_time(found.created)} by {found.reason}")
+    click.echo(f"parent     {found.parent or 'none'}")
+    click.echo(f"kernel     {found.kernel}")
+    if found.message:
+        click.echo(f"message    {show_name(found.message)}")
+    for file in found.files:
+        sealed = "sealed" if file.verity else "not sealed"
+        click.echo(f"{file.kind:<10} {show_size(file.size_bytes):>9}  {sealed:<10}  {file.path}")
+
+
+@click.command("diff")
+@click.argument("words", nargs=-1)
+@click.option("--stat", is_flag=True, help="Only count.")
+@JSON
+def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
+    """Show what is not saved, or how generations differ.
+
+    Up to two generations (a number, default, backup, running), then paths. With none, the running
+    system against what it saved last; with one, against that one; with two, these two. Signs: +
+    added, - deleted, ~ changed, ! replaced by something of another type.
+
+    \b
+    Examples:
+      ramos diff
+      ramos diff 41 /etc
+      ramos diff 40 41 --stat
+    """
+    from ramos.diff import is_below, match_paths
+
+    generations = [word for word in words if _is_generation(word)][:2]
+    paths = match_paths([Path(word) for word in words[len(generations) :]])
+    with contextlib.closing(_open_diff(generations)) as changes:
+        wanted = (change for change in changes if is_below(change.path, paths))
+        if as_json:
+            shown = [{**asdict(c), "path": os.fsdecode(c.path)} for c in wanted]
+            print_json(_count(wanted) if stat else shown)
+        elif stat:
+            _show_counts(wanted)
+        else:
+            for change in wanted:
+                _show_change(change)
+
+
+def _is_generation(word: str) -> bool:
+    return word in ("default", "backup", "running") or (word.isascii() and word.isdigit())
+
+
+def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
+    """The changes between what was asked for."""
+    from ramos.diff import Stacks, compare_views
+    from ramos.history import resolve
+    from ramos.scan import compile_excludes
+    from ramos.state import read_booted, read_running
+
+    places = find_places()
+    is_excluded = compile_excludes(load_config().exclude)
+    with Stacks(places) as stacks:
+        if len(words) == 2:
+            tops = [stacks.open_generation(resolve(places, word)) for word in words]
+        else:
+            saved = resolve(places, words[0]) if words else read_running(places)
+            tops = [stacks.open_generation(saved), stacks.open_running(read_booted(places))]
+        yield from compare_views(tops[0], tops[1], is_excluded)
+
+
+def _show_change(change: "Change") -> None:
+    name = show_name(change.path) + ("/" if change.kind == "directory" else "")
+    details = f"  ({', '.join(change.details)})" if change.details else ""
+    sizes = ""
+    if change.size_before != change.size_after:
+        sizes = f"  {show_size(change.size_before)} to {show_size(change.size_after)}"
+    click.echo(f"{SIGNS[change.what]} /{name}{details}{sizes}")
+
+
+def _count(changes: "Iterator[Change]") -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for change in changes:
+        counts[change.what] += 1
+        counts["bytes"] += max(0, change.size_after if change.what != "deleted" else 0)
+    return {key: counts[key] for key in (*SIGNS, "bytes")}
+
+
+def _show_counts(changes: "Iterator[Change]") -> None:
+    counts = _count(changes)
+    text = ", ".join(f"{counts[what]} {what}" for what in SIGNS)
+    click.echo(f"{text}; {show_size(counts['bytes'])} in what is new")
+
+
+@click.command("restore-file")
+@click.argument("generation")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Where to put it instead.")
+def restore_command(generation: str, path: Path, target: Path | None) -> None:
+    """Put a file or a directory back as a generation has it.
+
+    What is there now is replaced; with --to it is left alone.
+
+    \b
+    Examples:
+      ramos restore-file 41 /etc/fstab
+      ramos restore-file backup /home/user/notes --to /tmp/notes
+    """
+    from ramos.exchange import restore_file
+    from ramos.history import resolve
+
+    places = find_places()
+    found = resolve(places, generation)
+    goal = target or places.root / str(path).lstrip("/")
+    count = restore_file(places, found, os.fsencode(path), goal)
+    click.echo(f"restored {show_name(str(goal))} from generation {found.number}: {count} entries")
+
+
+@click.command("export")
+@click.argument("generation")
+@click.argument("file", type=click.Path(path_type=Path))
+def export_command(generation: str, file: Path) -> None:
+    """Write a generation's changes as one plain squashfs image.
+
+    ACLs, which squashfs cannot hold, go to FILE.acl beside it.
+
+    \b
+    Example:
+      ramos export 42 /media/backup/upperfs.squashfs
+    """
+    from ramos.exchange import export
+    from ramos.history import resolve
+
+    places = find_places()
+    try:
+        size = export(places, resolve(places, generation), file, load_config(), show_step)
+    finally:
+        end_steps()
+    click.echo(f"wrote {show_name(str(file))}: {show_size(size)}")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--add", is_flag=True, help="On top of the default's layers, not in their place.")
+def import_command(file: Path, add: bool) -> None:
+    """Make a squashfs image of saved changes the newest generation.
+
+    The running system is unchanged until you reboot, and is not saved at shutdown.
+
+    \b
+    Examples:
+      ramos import /media/backup/upperfs.squashfs
+      ramos import --add /media/backup/ramos-20260101-120000.squashfs
+    """
+    from ramos.exchange import import_image
+
+    places = find_places()
+    try:
+        made = import_image(places, file, load_config(), add=add, on_progress=show_step)
+    finally:
+        end_steps()
+    follow_up(places, "commits", {"reason": "import", "generation": made.number})
+    click.echo(
+        f"generation {made.number} is the default now: {show_name(made.message)}. "
+        "The running system is unchanged until you reboot."
+    )

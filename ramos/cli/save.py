@@ -1,0 +1,376 @@
+"""`ramos commit`, `status`, `rollback`, `pin`, `unpin`, `prune`, `compact`, `verify`.
+
+Owns: how saving looks to the user. Refuses: any of the work.
+"""
+
+import contextlib
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ramos.cli import print_json
+from ramos.errors import EXIT_DAMAGED, RamosError
+from ramos.places import Places
+
+if TYPE_CHECKING:
+    from ramos.commit import CommitReport
+    from ramos.config import SaveConfig
+    from ramos.state import State
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+STEPS = {
+    "scan": "looking for what changed",
+    "merge": "merging layers",
+    "compress": "writing the layer",
+    "verify": "reading it back",
+    "publish": "making it the default",
+    "read": "reading",
+    "copy": "copying",
+}
+# A directory that stands in for the running system; for tests.
+TREE_VARIABLE = "RAMOS_TREE"
+UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+def find_places() -> Places:
+    """The running system's places, or those of a tree that a test has laid out."""
+    tree = os.environ.get(TREE_VARIABLE)
+    return Places.below(Path(tree)) if tree else Places()
+
+
+def load_config() -> "SaveConfig":
+    """The [save] settings of this machine; what is wrong with them is said once."""
+    from ramos.settings import load_settings
+
+    loaded = load_settings()
+    for problem in loaded.problems:
+        click.echo(f"ramos: {problem}", err=True)
+    return loaded.config.save
+
+
+def show_step(step: str, done: int, total: int) -> None:
+    """Progress on a terminal: one line that is written over."""
+    if sys.stderr.isatty():
+        part = f" {100 * done // total} %" if total else ""
+        click.echo(f"\r\033[K{STEPS.get(step, step)}{part}", nl=False, err=True)
+
+
+def end_steps() -> None:
+    """Wipe the progress line."""
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+def show_size(count: float) -> str:
+    """Bytes for people."""
+    unit = 0
+    while count >= 1000 and unit < len(UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
+
+
+def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
+    """Remember it for the records, and let GRUB try the new generation once."""
+    from ramos import confirm, records
+    from ramos.stick import read_boot
+
+    plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
+    records.note(kind, **plain)
+    try:
+        confirm.arm_generation(read_boot(places))
+    except (OSError, RamosError) as error:
+        records.note("failures", what="arm the new generation", error=str(error))
+
+
+@click.command("commit")
+@click.option("-m", "--message", default="", help="What this state is, for 'ramos log'.")
+@click.option("--pin", is_flag=True, help="Never prune the new generation.")
+@click.option("--full", is_flag=True, help="Write all changes of this boot as one layer.")
+@click.option("--dry-run", is_flag=True, help="Say what would be saved; write nothing.")
+@click.option("--from-clean", is_flag=True, help="Save a clean system as the new default.")
+@click.option("--wait", default=0.0, help="Seconds to wait for another save to end.")
+@click.option("--shutdown", is_flag=True, hidden=True, help="Nothing else runs any more.")
+@click.option("--reason", default="user", hidden=True, help="Who saves, as one word.")
+@JSON
+def commit_command(as_json: bool, wait: float, **options: Any) -> None:
+    """Save what changed since the last save.
+
+    Only the changes are written. They are read back from the stick before they count; until
+    then, and if anything fails, the next boot shows the state before.
+
+    \b
+    Examples:
+      ramos commit
+      ramos commit -m "before the upgrade" --pin
+      ramos commit --dry-run --json
+    """
+    from ramos.commit import CommitRequest, commit
+
+    places = find_places()
+    request = CommitRequest(config=load_config(), wait_seconds=wait, **options)
+    try:
+        report = commit(places, request, show_step)
+    except RamosError as error:
+        if not request.dry_run:
+            from ramos import records
+
+            records.note("failures", what="save", error=str(error))
+        raise
+    finally:
+        end_steps()
+    values = asdict(report)
+    if report.generation:
+        follow_up(places, "commits", {"reason": request.reason, **values})
+        if request.shutdown:
+            _compact_if_due(places, request.config)
+    if as_json:
+        print_json({**values, "dry_run": request.dry_run})
+        return
+    click.echo(describe_commit(report, dry_run=request.dry_run))
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def _compact_if_due(places: Places, config: "SaveConfig") -> None:
+    """The commit is done and stays done, whatever becomes of this."""
+    from ramos import records
+    from ramos.compact import compact_if_due
+
+    try:
+        compact_if_due(places, config, show_step)
+    except RamosError as error:
+        records.note("failures", what="compact", error=str(error))
+        click.echo(f"ramos: {error}", err=True)
+    finally:
+        end_steps()
+
+
+def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
+    """The summary line."""
+    what = f"{report.files} files"
+    if report.directories:
+        what += f", {report.directories} directories"
+    if report.whiteouts:
+        what += f", {report.whiteouts} deletions"
+    what += f" ({show_size(report.changed_bytes)})"
+    if dry_run:
+        return f"would save {what}"
+    if not report.generation:
+        return "nothing to save" if not report.notes else "not saved"
+    extra = "".join(
+        f", {count} {text}"
+        for count, text in (
+            (report.sockets_skipped, "sockets skipped"),
+            (report.times_clamped, "times clamped"),
+        )
+        if count
+    )
+    return (
+        f"generation {report.generation}: {what}{extra}; "
+        f"{show_size(report.written_bytes or report.layer_bytes)} written in "
+        f"{report.seconds:.2f} s, pause {report.pause_seconds * 1000:.0f} ms"
+    )
+
+
+@click.command("status")
+@JSON
+def status_command(as_json: bool) -> None:
+    """Show what runs, what is unsaved, and what room there is.
+
+    \b
+    Examples:
+      ramos status
+      ramos status --json
+    """
+    from ramos import records
+    from ramos.state import read_state
+
+    state = read_state(find_places(), load_config())
+    failures = records.read_records("failures", records.RECORDS_DIR)[-5:]
+    if as_json:
+        print_json({**asdict(state), "errors": failures})
+        return
+    for name, text in _describe_state(state):
+        click.echo(f"{name:<12} {text}")
+    for failure in failures:
+        click.echo(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")
+
+
+def _describe_state(state: "State") -> "list[tuple[str, str]]":
+    lines = [("mode", state.mode)]
+    running = f"generation {state.running}" if state.running else "no generation"
+    if state.running != state.booted:
+        running += f" (booted {state.booted or 'without one'})"
+    lines.append(("running", running))
+    chain = f"generation {state.default}, {state.layers} layers" if state.default else "none yet"
+    lines.append(("default", chain + (f"; backup {state.backup}" if state.backup else "")))
+    if state.rollback:
+        lines.append(("rollback", f"to generation {state.rollback} at the next boot"))
+    lines += [("skipped", text) for text in state.skipped]
+    if (unsaved := state.unsaved) is not None:
+        text = "nothing"
+        if unsaved.files or unsaved.directories or unsaved.whiteouts:
+            text = (
+                f"{unsaved.files} files, {unsaved.whiteouts} deletions "
+                f"({show_size(unsaved.size_bytes)}); a save writes about "
+                f"{show_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
+            )
+        lines.append(("unsaved", text))
+    for name, fill in (("upper", state.upper), ("persist", state.persist)):
+        if fill is not None:
+            total = show_size(fill.total_bytes)
+            lines.append((name, f"{fill.percent} % of {total} used"))
+    if state.stick != "ok":
+        lines.append(("stick", state.stick))
+    return lines + [("damaged", text) for text in state.damaged]
+
+
+@click.command("rollback")
+@click.argument("generation", required=False, type=int)
+@JSON
+def rollback_command(generation: int | None, as_json: bool) -> None:
+    """Make an older generation the default of the next boot.
+
+    Without a number: the backup. The layers are read and checked first. The running system stays
+    as it is; what it has not saved is not saved at shutdown. 'ramos commit' calls it off.
+
+    \b
+    Examples:
+      ramos rollback
+      ramos rollback 41
+    """
+    from ramos.history import rollback
+
+    places = find_places()
+    try:
+        made = rollback(places, generation, show_step)
+    finally:
+        end_steps()
+    follow_up(places, "commits", {"reason": "rollback", "generation": made.number})
+    if as_json:
+        print_json({"generation": made.number, "parent": made.parent, "message": made.message})
+        return
+    click.echo(
+        f"generation {made.number} is the default now: {made.message}. "
+        "The running system is unchanged until you reboot, and is not saved at shutdown."
+    )
+
+
+@click.command("pin")
+@click.argument("generation", type=int)
+def pin_command(generation: int) -> None:
+    """Never prune a generation.
+
+    \b
+    Example:
+      ramos pin 42
+    """
+    from ramos.history import pin
+
+    pin(find_places(), generation)
+    click.echo(f"generation {generation} is pinned")
+
+
+@click.command("unpin")
+@click.argument("generation", type=int)
+def unpin_command(generation: int) -> None:
+    """Let pruning have a generation again.
+
+    \b
+    Example:
+      ramos unpin 42
+    """
+    from ramos.history import unpin
+
+    unpin(find_places(), generation)
+    click.echo(f"generation {generation} is not pinned any more")
+
+
+@click.command("prune")
+@click.option("--keep", type=click.IntRange(2, 1000), help="How many of the newest are kept.")
+@JSON
+def prune_command(keep: int | None, as_json: bool) -> None:
+    """Delete old generations and the layers that only they use.
+
+    Never deleted: the default, its parent, pinned ones, and what this system was booted from.
+
+    \b
+    Examples:
+      ramos prune
+      ramos prune --keep 2
+    """
+    from ramos.history import prune_now
+
+    report = prune_now(find_places(), keep or load_config().keep)
+    if as_json:
+        print_json(asdict(report))
+        return
+    numbers = ", ".join(map(str, report.generations)) or "none"
+    click.echo(f"pruned generations: {numbers}; {show_size(report.freed_bytes)} freed")
+
+
+@click.command("compact")
+@click.option("--all", "everything", is_flag=True, help="Merge all layers into one.")
+@JSON
+def compact_command(everything: bool, as_json: bool) -> None:
+    """Merge layers of the default, so that the chain stays short.
+
+    \b
+    Examples:
+      ramos compact
+      ramos compact --all
+    """
+    from ramos.compact import compact
+
+    places = find_places()
+    with contextlib.ExitStack() as stack:
+        stack.callback(end_steps)
+        report = compact(places, load_config(), everything=everything, on_progress=show_step)
+    if report.generation:
+        follow_up(places, "commits", {"reason": "compact", **asdict(report)})
+    if as_json:
+        print_json(asdict(report))
+        return
+    if not report.generation:
+        click.echo(f"nothing to gain: {report.layers_before} layers")
+        return
+    click.echo(
+        f"generation {report.generation}: {report.layers_before} layers became "
+        f"{report.layers_after}, {show_size(report.bytes_before)} became "
+        f"{show_size(report.bytes_after)}, {report.seconds:.1f} s"
+    )
+
+
+@click.command("verify")
+@click.option("--all", "everything", is_flag=True, help="Every generation, not only the default.")
+@JSON
+def verify_command(everything: bool, as_json: bool) -> None:
+    """Read what is saved from the stick and compare it with what was written.
+
+    Exit status 3 if anything is damaged; its name is printed.
+
+    \b
+    Examples:
+      ramos verify
+      ramos verify --all
+    """
+    from ramos.history import verify
+
+    try:
+        report = verify(find_places(), everything=everything, on_progress=show_step)
+    finally:
+        end_steps()
+    if as_json:
+        print_json(asdict(report))
+    else:
+        for damage in report.damaged:
+            click.echo(f"damaged: {damage.path}: {damage.reason}", err=True)
+        bad = len(report.damaged)
+        read = f"{report.files} files, {show_size(report.size_bytes)} read"
+        click.echo(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
+    if report.damaged:
+        raise click.exceptions.Exit(EXIT_DAMAGED)

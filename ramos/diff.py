@@ -1,0 +1,169 @@
+"""What differs between two saved states, or between a saved state and the running system.
+
+Owns: stacks of mounted layers for a generation and for what runs, and comparing two of them.
+Refuses: mounting overlays. Invariant: directories that consist of the same parts in both stacks are
+not entered, so the cost is that of what differs.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ramos.compare import compare_content, read_xattrs
+from ramos.generation import Generation
+from ramos.mounts import mount_image
+from ramos.places import Places
+from ramos.scan import DIRECTORIES
+from ramos.view import Node, list_merged
+
+Parts = tuple[bytes, ...]
+Skip = Callable[[bytes], bool]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry that is not the same: `what` is added, deleted, replaced or changed."""
+
+    path: bytes
+    what: str
+    kind: str
+    size_before: int
+    size_after: int
+    details: tuple[str, ...] = ()
+
+
+@dataclass
+class Stacks:
+    """Layers mounted once, however many generations hold them."""
+
+    places: Places
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    mounted: dict[str, bytes] = field(default_factory=dict)
+
+    def __enter__(self) -> "Stacks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def mount(self, path: str) -> bytes:
+        """The tree of one layer."""
+        if path not in self.mounted:
+            image = self.stack.enter_context(mount_image(self.places.persist / path))
+            self.mounted[path] = os.fsencode(image)
+        return self.mounted[path]
+
+    def open_layers(self, generation: Generation | None) -> list[bytes]:
+        """The layers of a generation alone, top first."""
+        layers = generation.layers if generation else ()
+        return [self.mount(layer.path) for layer in reversed(layers)]
+
+    def open_generation(self, generation: Generation | None) -> list[bytes]:
+        """What a boot of this generation would show, top first; without one, the base alone."""
+        return [*self.open_layers(generation), *map(os.fsencode, self.places.base_dirs)]
+
+    def open_running(self, booted: Generation | None) -> list[bytes]:
+        """What the running system shows."""
+        return [os.fsencode(self.places.upper_dir), *self.open_generation(booted)]
+
+
+def compare_views(
+    before: Sequence[bytes], after: Sequence[bytes], skip: Skip | None = None
+) -> Iterator[Change]:
+    """What became different from one stack to another, depth first."""
+    yield from _compare_folders(b"", tuple(before), tuple(after), skip or (lambda _path: False))
+
+
+def _compare_folders(path: bytes, before: Parts, after: Parts, skip: Skip) -> Iterator[Change]:
+    if before == after:
+        return
+    old = {node.path: node for node in list_merged(path, before, whiteouts=False)}
+    new = {node.path: node for node in list_merged(path, after, whiteouts=False)}
+    for name in sorted(old.keys() | new.keys()):
+        if not skip(name):
+            yield from _compare_nodes(old.get(name), new.get(name), skip)
+
+
+def _compare_nodes(old: Node | None, new: Node | None, skip: Skip) -> Iterator[Change]:
+    if old is None or new is None:
+        node = old or new
+        assert node is not None
+        yield _describe(node, "deleted" if new is None else "added")
+    elif stat.S_IFMT(old.status.st_mode) != stat.S_IFMT(new.status.st_mode):
+        yield Change(
+            new.path,
+            "replaced",
+            name_kind(new),
+            _size(old),
+            _size(new),
+            (f"{name_kind(old)} became {name_kind(new)}",),
+        )
+    elif old.real != new.real and (details := tuple(_list_details(old, new))):
+        yield Change(new.path, "changed", name_kind(new), _size(old), _size(new), details)
+    path = (old or new).path  # type: ignore[union-attr]
+    parts = tuple(node.parts if node else () for node in (old, new))
+    yield from _compare_folders(path, parts[0], parts[1], skip)
+
+
+def _describe(node: Node, what: str) -> Change:
+    size = _size(node)
+    sizes = (size, 0) if what == "deleted" else (0, size)
+    return Change(node.path, what, name_kind(node), *sizes)
+
+
+def _size(node: Node) -> int:
+    return node.status.st_size if stat.S_ISREG(node.status.st_mode) else 0
+
+
+def name_kind(node: Node) -> str:
+    """A word for what an entry is."""
+    if node.kind in DIRECTORIES:
+        return "directory"
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFLNK: "symlink",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+        stat.S_IFIFO: "fifo",
+        stat.S_IFSOCK: "socket",
+    }
+    return kinds.get(stat.S_IFMT(node.status.st_mode), "entry")
+
+
+def _list_details(old: Node, new: Node) -> Iterator[str]:
+    """In what two entries of one type differ."""
+    a, b = old.status, new.status
+    if stat.S_ISREG(a.st_mode):
+        if a.st_size != b.st_size or compare_content(old.real, new.real, a.st_size):
+            yield "content"
+    elif stat.S_ISLNK(a.st_mode):
+        if os.readlink(old.real) != os.readlink(new.real):
+            yield "target"
+    elif not stat.S_ISDIR(a.st_mode) and a.st_rdev != b.st_rdev:
+        yield "device number"
+    if a.st_mode != b.st_mode:
+        yield f"mode {stat.S_IMODE(a.st_mode):o} to {stat.S_IMODE(b.st_mode):o}"
+    if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid):
+        yield f"owner {a.st_uid}:{a.st_gid} to {b.st_uid}:{b.st_gid}"
+    if _read_user_xattrs(old.real) != _read_user_xattrs(new.real):
+        yield "xattrs"
+    if not stat.S_ISDIR(a.st_mode) and a.st_mtime_ns // 10**9 != b.st_mtime_ns // 10**9:
+        yield "time"
+
+
+def _read_user_xattrs(path: bytes) -> dict[str, bytes]:
+    """The xattrs that a user can see: not those of overlayfs."""
+    return {k: v for k, v in read_xattrs(path).items() if not k.startswith("trusted.overlay.")}
+
+
+def match_paths(paths: Sequence[Path]) -> Sequence[bytes]:
+    """The paths asked for, as they are named in a tree."""
+    return [os.fsencode(path).strip(b"/") for path in paths]
+
+
+def is_below(path: bytes, wanted: Sequence[bytes]) -> bool:
+    """Whether a path is one of those asked for, or below one; all are, if none was named."""
+    return not wanted or any(path == name or path.startswith(name + b"/") for name in wanted)

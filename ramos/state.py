@@ -1,0 +1,184 @@
+"""How things stand: what is unsaved, what saving it would take, and what room there is.
+
+Owns: that picture. Refuses: freezing or snapshotting; it is a look in passing. Invariant: looking
+writes nothing to the stick.
+"""
+
+import os
+from dataclasses import dataclass
+
+from ramos.config import SaveConfig
+from ramos.errors import RamosError
+from ramos.generation import Generation
+from ramos.places import Places
+from ramos.scan import Delta, Scanner
+from ramos.session import Session, open_index, read_session
+from ramos.stick import Boot, check_stick, read_boot
+from ramos.store import (
+    Damage,
+    find_absent,
+    list_pins,
+    read_all,
+    read_default,
+    read_generation,
+)
+
+# Until this boot has saved once: what a middling USB stick writes, and how far things compress.
+LIKELY_BYTES_PER_SECOND = 8_000_000
+LIKELY_RATIO_PERCENT = 50
+FIXED_SECONDS = 0.5
+FIXED_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """What a save would store, roughly."""
+
+    files: int
+    directories: int
+    whiteouts: int
+    size_bytes: int
+    estimated_bytes: int
+    estimated_seconds: float
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How full a filesystem is."""
+
+    used_bytes: int
+    total_bytes: int
+
+    @property
+    def percent(self) -> int:
+        """Used, of all."""
+        return 100 * self.used_bytes // self.total_bytes if self.total_bytes else 0
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything `ramos status` shows of saving."""
+
+    mode: str
+    booted: int
+    running: int
+    default: int
+    backup: int
+    generations: int
+    layers: int
+    skipped: tuple[str, ...]
+    rollback: str
+    stick: str
+    unsaved: Unsaved | None
+    upper: Fill | None
+    persist: Fill | None
+    damaged: tuple[str, ...]
+
+
+def read_state(places: Places, config: SaveConfig) -> State:
+    """Look at everything once."""
+    boot = read_boot(places)
+    session = read_session(places)
+    good, bad = read_all(places.persist)
+    default = read_default(places.persist)
+    return State(
+        mode=boot.mode,
+        booted=boot.generation,
+        running=session.tip if session else boot.generation,
+        default=default.number if default else 0,
+        backup=default.parent if default else 0,
+        generations=len(good),
+        layers=len(default.layers) if default else 0,
+        skipped=boot.skipped,
+        rollback=_read_rollback(places),
+        stick=_describe_stick(places, boot),
+        unsaved=find_unsaved(places, config, session),
+        upper=_measure(places.upper),
+        persist=_measure(places.persist),
+        damaged=tuple(f"{damage.path}: {damage.reason}" for damage in bad),
+    )
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One generation of the log, and what it is at the moment."""
+
+    generation: Generation
+    flags: dict[str, bool]
+
+
+def list_history(places: Places) -> tuple[list[Logged], list[Damage]]:
+    """All generations, newest first, and the files that are none."""
+    good, bad = read_all(places.persist)
+    pins, default = list_pins(places.persist), read_default(places.persist)
+    boot, session = read_boot(places), read_session(places)
+    running = session.tip if session else boot.generation
+    entries = []
+    for generation in reversed(good):
+        number = generation.number
+        flags = {
+            "default": default is not None and number == default.number,
+            "backup": default is not None and number == default.parent,
+            "running": number == running,
+            "booted": number == boot.generation,
+            "pinned": number in pins,
+            "incomplete": bool(find_absent(places.persist, generation)),
+        }
+        entries.append(Logged(generation, flags))
+    return entries, bad
+
+
+def read_booted(places: Places) -> Generation | None:
+    """The generation that is under the running system."""
+    number = read_boot(places).generation
+    return read_generation(places.persist, number) if number else None
+
+
+def read_running(places: Places) -> Generation | None:
+    """The generation that holds what the running system saved last."""
+    session = read_session(places)
+    return read_generation(places.persist, session.tip) if session else read_booted(places)
+
+
+def _read_rollback(places: Places) -> str:
+    try:
+        return places.rollback_file.read_text().split()[1]
+    except (OSError, IndexError):
+        return ""
+
+
+def _describe_stick(places: Places, boot: Boot) -> str:
+    try:
+        check_stick(places, boot)
+    except (RamosError, OSError) as error:
+        return str(error)
+    return "ok"
+
+
+def _measure(path: "os.PathLike[str]") -> Fill | None:
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    total = status.f_blocks * status.f_frsize
+    return Fill(total - status.f_bavail * status.f_frsize, total)
+
+
+def find_unsaved(places: Places, config: SaveConfig, session: Session | None) -> Unsaved | None:
+    """Compare the upper with what was saved in this boot."""
+    if not places.upper_dir.is_dir():
+        return None
+    top = os.fsencode(places.upper_dir)
+    if session is None:
+        return estimate(Scanner(top, config.exclude, None, None).run(), session)
+    with open_index(places) as saved:
+        return estimate(Scanner(top, config.exclude, saved, None).run(), session)
+
+
+def estimate(delta: Delta, session: Session | None) -> Unsaved:
+    """What saving a delta would write, and how long it would take on this stick."""
+    ratio = (session.ratio_percent if session else 0) or LIKELY_RATIO_PERCENT
+    speed = (session.bytes_per_second if session else 0) or LIKELY_BYTES_PER_SECOND
+    size = 0 if delta.is_empty else FIXED_BYTES + delta.size_bytes * ratio // 100
+    seconds = 0.0 if delta.is_empty else FIXED_SECONDS + size / speed
+    return Unsaved(delta.files, delta.directories, delta.whiteouts, delta.size_bytes, size, seconds)
