@@ -42,6 +42,7 @@ PATH_PATTERN = re.compile(r"[A-Za-z0-9_+~][A-Za-z0-9._+~-]*(/[A-Za-z0-9_+~][A-Za
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 OBJECT_PATTERN = re.compile(r"object=([a-z]+) ([0-9]{1,18}) ([0-9a-f]{64}|-)")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9._+~-]*")
+ENCODED_PATTERN = re.compile(r"[A-Za-z0-9._~%-]*")
 
 Kind = Literal["rootfs", "modules", "firmware", "layer", "acl"]
 
@@ -161,6 +162,8 @@ def _parse_header(lines: list[str], name: str) -> dict[str, str]:
     for key in ("kernel", "reason"):
         if WORD_PATTERN.fullmatch(header[key]) is None:
             raise _damaged(name, f"{key} is not a word: {header[key]!r}")
+    if ENCODED_PATTERN.fullmatch(header["message"]) is None:
+        raise _damaged(name, "message is not percent-encoded")
     return header
 
 

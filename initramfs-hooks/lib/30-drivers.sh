@@ -4,6 +4,7 @@
 
 SEEN_ALIASES=" "
 UPPER_LOADER=""
+RANDOM_WAITER=""
 KEYBOARDS_LOADED=0
 
 mount_kernel_filesystems() {
@@ -19,6 +20,9 @@ mount_kernel_filesystems() {
 # load_drivers: host controllers first, since the stick needs time to answer; meanwhile btrfs (its
 # RAID6 benchmark takes 0.5 s on any machine) in the background, then what every boot needs
 load_drivers() {
+    # mkfs.btrfs wants random numbers; without RDRAND the kernel collects them only when asked to.
+    head -c 1 "$DEV/random" >"$DEV/null" &
+    RANDOM_WAITER=$!
     load_new_hardware pci virtio
     if [ "$UPPER_KIND" = zram ]; then
         load_list upper &

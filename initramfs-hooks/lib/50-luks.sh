@@ -76,11 +76,13 @@ ask_passphrase() {
     done 2>/dev/null
 }
 
-# ask_console TTY PROMPT FIFO
+# ask_console TTY PROMPT FIFO: a console that hangs up is asked again, until another one answers
 ask_console() {
     local answer
-    stty -echo <"$1" 2>/dev/null
+    stty -echo <"$1"
     printf '%s' "$2" >"$1"
-    IFS= read -r answer <"$1" || return 1
+    until IFS= read -r answer <"$1"; do
+        sleep "$ROUND_SECONDS"
+    done
     printf '%s\n' "$answer" >"$3"
-}
+} 2>/dev/null

@@ -11,6 +11,8 @@ provide_layers() {
     LAYER_LOWER=""
     LAYER_COUNT=0
     RESTORE_USED=none
+    # With everything else in RAM, layers on the stick would make it stay.
+    [ "$TORAM:$RESTORE" != 1:mount ] || RESTORE=ram
     while [ "$LAYOUT" = generations ]; do
         provide_generation && break
         drop_layers

@@ -46,16 +46,21 @@ compute_upper_size() {
 }
 
 make_zram_upper() {
-    [ -z "$UPPER_LOADER" ] || wait "$UPPER_LOADER"
+    # shellcheck disable=SC2086  # process ids, or none
+    wait $UPPER_LOADER $RANDOM_WAITER
     [ -e "$SYS/block/zram0" ] || return 1
     # What a try before this one has left would be refused as busy.
     echo 1 >"$SYS/block/zram0/reset"
     echo lz4 >"$SYS/block/zram0/comp_algorithm" || note upper "zram without lz4"
     echo "$UPPER_BYTES" >"$SYS/block/zram0/disksize" || return 1
-    mkfs.btrfs -q -f -K -d single -m single -L ramos-upper "$DEV/zram0" || return 1
+    format_btrfs "$DEV/zram0" || return 1
     mount -t btrfs -o "$UPPER_OPTIONS" "$DEV/zram0" "$RAMOS_UPPER_DIR" || return 1
     mkdir -p "$RAMOS_UPPER_DIR/snapshots"
 } 2>>"$RAMOS_RUN_DIR/mount.log" >&2
+
+format_btrfs() {
+    mkfs.btrfs -q -f -K -d single -m single -L ramos-upper "$1"
+}
 
 make_tmpfs_upper() {
     mount -t tmpfs -o "mode=755,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"

@@ -58,9 +58,11 @@ release_persist() {
 
 write_boot_file() {
     local trial
-    # GRUB counts a boot of the newest generation as an attempt, and names any other one.
+    # GRUB counts each boot of the newest generation as an attempt, and names any other one.
     trial=0
-    [ "$MODE$ASKED_GENERATION" != default ] || [ "$GEN_NUMBER" = 0 ] || trial=1
+    case $MODE:$ASKED_GENERATION:$SKIPPED in
+    default::) [ "$GEN_NUMBER" = 0 ] || trial=1 ;;
+    esac
     {
         echo "mode=$MODE"
         echo "generation=$GEN_NUMBER"

@@ -1,0 +1,316 @@
+"""The verbs of the initramfs one by one, under dash and BusyBox ash."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ramos import generation
+from ramos.errors import DamagedError
+from tests.sh.harness import (
+    PERSIST_UUID,
+    SHELLS,
+    Machine,
+    fat_header,
+    luks_header,
+    run_verbs,
+    superblock,
+)
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "m")
+
+
+def tell(shell: str, machine: Machine, lines: str) -> str:
+    """What `lines` print; they must not complain."""
+    done = run_verbs(shell, machine.root, lines)
+    assert done.stderr == ""
+    return done.stdout.rstrip("\n")
+
+
+PARAMETERS = [
+    ("ramos.mode=clean", "MODE", "clean"),
+    ("ramos.mode=Clean", "MODE", "default"),
+    ("ramos.mode=", "MODE", "default"),
+    ("ramos.generation=42", "ASKED_GENERATION", "42"),
+    ("ramos.generation=000042", "ASKED_GENERATION", "42"),
+    ("ramos.generation=0x2a", "ASKED_GENERATION", ""),
+    ("ramos.generation=1234567890", "ASKED_GENERATION", ""),
+    ("ramos.persist=LABEL=my_stick-2", "PERSIST_ID", "LABEL=my_stick-2"),
+    ("ramos.persist=LABEL=$(reboot)", "PERSIST_ID", "LABEL=ramos-persist"),
+    ("ramos.persist=LABEL=`id`", "PERSIST_ID", "LABEL=ramos-persist"),
+    ("ramos.persist=/dev/sda2", "PERSIST_ID", "LABEL=ramos-persist"),
+    (f"ramos.persist=UUID={PERSIST_UUID}", "PERSIST_ID", f"UUID={PERSIST_UUID}"),
+    ("ramos.persist=UUID=1234", "PERSIST_ID", "LABEL=ramos-persist"),
+    (f"ramos.luks=UUID={PERSIST_UUID}", "LUKS_ID", f"UUID={PERSIST_UUID}"),
+    ("ramos.luks=1", "LUKS_ID", ""),
+    ("ramos.upper=tmpfs", "UPPER_KIND", "tmpfs"),
+    ("ramos.upper=ext4", "UPPER_KIND", "zram"),
+    ("ramos.upper_size=50%", "UPPER_SIZE", "50%"),
+    ("ramos.upper_size=2G", "UPPER_SIZE", "2G"),
+    ("ramos.upper_size=0%", "UPPER_SIZE", "75%"),
+    ("ramos.upper_size=101%", "UPPER_SIZE", "75%"),
+    ("ramos.upper_size=2T", "UPPER_SIZE", "75%"),
+    ("ramos.upper_size=", "UPPER_SIZE", "75%"),
+    ("ramos.restore=unpack", "RESTORE", "unpack"),
+    ("ramos.toram", "TORAM", "1"),
+    ("ramos.toram=yes", "TORAM", "0"),
+    ("ramos.verify=full", "VERIFY", "full"),
+    ("ramos.break=base", "BREAK", "base"),
+    ("ramos.break=nowhere", "BREAK", ""),
+    ("init=/bin/sh", "REAL_INIT", "/bin/sh"),
+    ("init=/bin/sh;reboot", "REAL_INIT", "/sbin/init"),
+    ("MODE=clean", "MODE", "default"),
+    ("ramos_mode=clean", "MODE", "default"),
+    ("* ramos.mode=backup", "MODE", "backup"),
+    ("ramos.mode=backup ramos.mode=clean", "MODE", "clean"),
+]
+
+
+@pytest.mark.parametrize(("cmdline", "name", "value"), PARAMETERS)
+def test_parameter(machine: Machine, shell: str, cmdline: str, name: str, value: str) -> None:
+    machine.write("proc/cmdline", cmdline + "\n")
+    lines = f'parse_parameters >/dev/null; printf "%s\\n" "${name}"'
+    assert tell(shell, machine, lines) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "centiseconds"), [("0.05 9", "5"), ("12.34 9", "1234"), ("100.00 9", "10000")]
+)
+def test_clock(machine: Machine, shell: str, text: str, centiseconds: str) -> None:
+    machine.write("proc/uptime", f"{text}\n")
+    assert tell(shell, machine, 'read_clock; echo "$NOW_CS"') == centiseconds
+
+
+UUID_HEX = PERSIST_UUID.replace("-", "")
+LABEL_HEX = b"ramos-persist".hex()
+PROBES = [
+    (superblock(), f"ext4 {UUID_HEX} {LABEL_HEX}"),
+    (superblock(uuid="00" * 16, label=""), f"ext4 {'00' * 16} "),
+    (superblock(label="x" * 16), f"ext4 {UUID_HEX} {'78' * 16}"),
+    (luks_header(PERSIST_UUID), f"luks {UUID_HEX} "),
+    (luks_header(PERSIST_UUID.upper(), "safe"), f"luks {UUID_HEX} {b'safe'.hex()}"),
+    (luks_header(PERSIST_UUID, version=1), f"luks {UUID_HEX} "),
+    (fat_header(), "none  "),
+    (b"", "none  "),
+    (b"short", "none  "),
+    (b"\0" * 4096, "none  "),
+    (b"\xff" * 4096, "none  "),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), PROBES)
+def test_probe(machine: Machine, shell: str, data: bytes, told: str) -> None:
+    machine.write("dev/sdx", data)
+    lines = 'probe_device "$DEV/sdx"; echo "$FOUND_TYPE $FOUND_UUID $FOUND_LABEL"'
+    assert run_verbs(shell, machine.root, lines).stdout.rstrip("\n") == told
+
+
+def test_probe_of_fat(machine: Machine, shell: str) -> None:
+    machine.write("dev/sdx", fat_header())
+    lines = 'probe_fat "$DEV/sdx"; echo "$FOUND_TYPE $FOUND_UUID"'
+    assert tell(shell, machine, lines) == "fat32 a496452f"
+
+
+def test_uuid_is_written_the_usual_way(machine: Machine, shell: str) -> None:
+    assert tell(shell, machine, f"write_uuid {UUID_HEX}") == PERSIST_UUID
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("sda", False), ("sda1", True), ("sdb", True), ("sr0", False)]
+)
+def test_what_can_hold_persist(machine: Machine, shell: str, name: str, wanted: bool) -> None:
+    machine.add_disk("sda", {"sda1": superblock()})
+    machine.add_disk("sdb", {})
+    machine.add_disk("sr0", {})
+    lines = f'can_hold_persist "$SYS/class/block/{name}" {name} && echo yes; :'
+    assert tell(shell, machine, lines) == ("yes" if wanted else "")
+
+
+def test_empty_card_reader_is_passed_over_until_it_has_a_card(machine: Machine, shell: str) -> None:
+    machine.add_stick()
+    machine.write("sys/devices/sda/sda2/size", "0\n")
+    lines = """
+        prepare_wanted; probe_new_devices; echo $?
+        echo 4096 >"$SYS/class/block/sda2/size"; probe_new_devices; echo $?"""
+    lines = f"PERSIST_ID=LABEL=ramos-persist; {lines}"
+    assert tell(shell, machine, lines) == "1\n0"
+
+
+def test_each_driver_is_asked_for_once(machine: Machine, shell: str) -> None:
+    machine.write("sys/bus/pci/devices/0000:00:01.0/modalias", "pci:v00001B36d0000000D\n")
+    machine.write("sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v00001B36d0000000D\n")
+    machine.write("sys/bus/usb/devices/1-1/modalias", "usb:v46F4p0001[x]*\n")
+    tell(shell, machine, "load_new_hardware pci usb; load_new_hardware pci usb scsi")
+    assert machine.read("calls") == "modprobe -a -q pci:v00001B36d0000000D usb:v46F4p0001[x]*\n"
+
+
+def test_greeting_says_nothing_when_all_is_well(machine: Machine, shell: str) -> None:
+    tell(shell, machine, "write_greeting")
+    assert not (machine.root / "run/ramos/motd").exists()
+
+
+def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell: str) -> None:
+    source = Path(__file__).parents[2] / "initramfs-hooks/lib/10-report.sh"
+    machine.write("sys/class/tty/console/active", "tty0 ttyS0\n")
+    lines = f"""
+        . {source}
+        PROC=$R/proc SYS=$R/sys DEV=$R/dev BREAK=""
+        RAMOS_RUN_DIR=$R/run/ramos RAMOS_BOOT_LOG=$R/run/ramos/boot.log
+        busybox() {{ :; }}
+        try=0
+        verb() {{ WHY="the stick is gone"; try=$((try + 1)); [ $try = 2 ]; }}
+        run_step persist verb
+        echo "tries: $try" """
+    assert tell(shell, machine, lines) == "tries: 2"
+    for console in ("tty0", "ttyS0"):
+        text = machine.read(f"dev/{console}")
+        assert "RAMOS stopped at step 'persist': the stick is gone" in text
+        assert "poweroff -f" in text
+    assert "persist shell: the stick is gone" in machine.read("run/ramos/boot.log")
+
+
+def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) -> None:
+    source = Path(__file__).parents[2] / "initramfs-hooks/lib/50-luks.sh"
+    machine.write("sys/class/tty/console/active", "tty0 ttyS0\n")
+    masters = []
+    for name in ("tty0", "ttyS0"):
+        master, slave = os.openpty()
+        (machine.root / "dev" / name).symlink_to(os.ttyname(slave))
+        masters.append(master)
+    os.write(masters[1], b"two 'words' \\n $HOME\n")
+    lines = f". {source}\nask_passphrase 'Passphrase: '\nprintf '<%s>' \"$PASSPHRASE\""
+    assert tell(shell, machine, lines) == "<two 'words' \\n $HOME>"
+    for master in masters:
+        assert b"Passphrase: " in os.read(master, 1000)
+
+
+def hostile_generations() -> dict[str, bytes]:
+    """Files that a damaged stick, a hostile one or a later RAMOS could hold."""
+    good = generation.render(
+        generation.Generation(
+            7,
+            6,
+            -5,
+            "6.1.0-1-amd64",
+            "user",
+            "a\nmessage=b\nend=c",
+            (
+                generation.StoredFile("rootfs", "rootfs.squashfs", 10, "a" * 64, "b" * 64),
+                generation.StoredFile("layer", f"upperfs/layers/{'c' * 64}.squashfs", 5, "c" * 64),
+            ),
+        )
+    ).rpartition("end=")[0]
+    edits = {
+        "good": ("", ""),
+        "newer": ("ramos-generation=1", "ramos-generation=2"),
+        "other-number": ("generation=7", "generation=8"),
+        "negative-parent": ("parent=6", "parent=-6"),
+        "octal": ("generation=7", "generation=07"),
+        "empty-parent": ("parent=6", "parent="),
+        "long-number": ("parent=6", "parent=1234567890"),
+        "no-created": ("created=-5\n", ""),
+        "twice": ("parent=6\n", "parent=6\nparent=5\n"),
+        "blank-line": ("parent=6\n", "parent=6\n\n"),
+        "command": ("reason=user", "reason=$(reboot)"),
+        "space": ("reason=user", "reason=a user"),
+        "raw-message": ("message=", "message=<"),
+        "percent": ("message=", "message=%%%zz"),
+        "bad-kind": ("object=layer", "object=kernel"),
+        "no-kind": ("object=layer 5 -", "object= 5 -"),
+        "two-objects": ("object=layer 5 -", "object=layer 5 -\nobject=layer 5 -"),
+        "star": ("object=layer 5 -", "object=layer * -"),
+        "tab": ("object=layer 5 -", "object=layer\t5 -"),
+        "extra-word": ("object=layer 5 -", "object=layer 5 - x"),
+        "leading-space": ("object=layer 5 -", "object= layer 5 -"),
+        "short-seal": (f"10 {'b' * 64}", f"10 {'b' * 63}"),
+        "upper-case": ("a" * 64, "A" * 64),
+        "absolute": ("  rootfs.squashfs", "  /rootfs.squashfs"),
+        "dots": ("upperfs/layers", "upperfs/../layers"),
+        "hidden": ("upperfs/layers", "upperfs/.layers"),
+        "dash": ("  rootfs.squashfs", "  -rootfs.squashfs"),
+        "slashes": ("upperfs/layers", "upperfs//layers"),
+        "one-space": ("  rootfs.squashfs", " rootfs.squashfs"),
+        "three-spaces": ("  rootfs.squashfs", "   rootfs.squashfs"),
+        "spaced-path": ("rootfs.squashfs", "root  fs.squashfs"),
+        "backslash": ("rootfs.squashfs", "root\\nfs"),
+        "carriage": ("parent=6\n", "parent=6\r\n"),
+        "nul": ("reason=user", "reason=us\0er"),
+        "latin": ("reason=user", "reason=\xe4"),
+        "base-above-layer": ("object=rootfs 10", "object=layer 10"),
+        "no-files": (good[good.index("object=") :], ""),
+    }
+    files = {name: sign(good.replace(old, new, 1)) for name, (old, new) in edits.items()}
+    lines = good.splitlines(keepends=True)
+    files["layer-first"] = sign("".join([*lines[:7], *lines[9:11], *lines[7:9]]))
+    files["odd"] = sign("".join(lines[:-1]))
+    files["no-newline"] = files["good"][:-1]
+    files["two-newlines"] = files["good"] + b"\n"
+    files["two-ends"] = sign(files["good"].decode())
+    files["wrong-sum"] = files["good"][:-2] + b"0\n"
+    files["no-end"] = good.encode()
+    files["empty"] = b""
+    files["newline"] = b"\n"
+    files["large"] = sign(good.replace("message=", "message=" + "x" * 70000))
+    return files
+
+
+def sign(text: str) -> bytes:
+    data = text.encode("latin-1")
+    return data + b"end=" + hashlib.sha256(data).hexdigest().encode() + b"\n"
+
+
+HOSTILE = hostile_generations()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_generation_is_read_as_python_reads_it(machine: Machine, shell: str, name: str) -> None:
+    machine.write("persist/upperfs/generations/000007", HOSTILE[name])
+    lines = 'read_generation 7 && printf "%s %s\\n%s" "$GEN_NUMBER" "$GEN_PARENT" "$GEN_FILES"'
+    read = run_verbs(shell, machine.root, lines).stdout
+    try:
+        parsed = generation.parse(HOSTILE[name], "000007")
+    except DamagedError:
+        assert read == ""
+        return
+    files = [
+        f"{file.kind} {file.size_bytes} {file.verity or '-'} {file.sha256} {file.path}\n"
+        for file in parsed.files
+    ]
+    assert read == f"{parsed.number} {parsed.parent}\n{''.join(files)}"
+
+
+def test_some_hostile_generations_are_refused_and_the_good_one_is_read() -> None:
+    refused = 0
+    for data in HOSTILE.values():
+        try:
+            generation.parse(data, "000007")
+        except DamagedError:
+            refused += 1
+    assert refused == len(HOSTILE) - 5, "good, octal, percent, base-above-layer, no-files"
+
+
+def test_nothing_is_taken_from_the_environment(machine: Machine, shell: str) -> None:
+    names = "MODE ASKED_GENERATION LUKS_ID TORAM BREAK SKIPPED UPPER_LOADER RESTORE REAL_INIT"
+    assignments = " ".join(f"{name}=evil" for name in names.split())
+    lines = " ".join(f"$( echo x${name} )" for name in names.split())
+    script = f"{assignments}; export {names}\n{sourcing(machine)}\necho {lines}"
+    done = subprocess.run(
+        [*SHELLS[shell], "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "evil" not in done.stdout
+
+
+def sourcing(machine: Machine) -> str:
+    hooks = shlex.quote(str(Path(__file__).parents[2] / "initramfs-hooks/lib"))
+    return f"R={machine.root}\nset -u\nfor f in {hooks}/*.sh; do . $f; done"
