@@ -1,0 +1,107 @@
+"""Real GRUB under SeaBIOS on a small FAT disk: which kernel does the menu start, with what?
+
+Only the last step is replaced: `linux` and `initrd` print their words and switch the machine off.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout, menu
+
+ESP_UUID = "ABCD-1234"
+GRUB_DIR = Path("/usr/lib/grub/i386-pc")
+STAND_INS = """
+function linux {
+    if [ -f "$1" ]; then true; else return 1; fi
+    for word in $@; do echo "WORD $word"; done
+}
+function initrd { echo "WORD $1"; echo "WORD END"; halt; }
+"""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What GRUB would have booted."""
+
+    kernel: str
+    mode: str
+    generation: str
+
+
+class GrubDisk:
+    """An ESP with a menu, an environment and kernels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.image = folder / "esp.img"
+        self.program = folder / "grub.bin"
+        templates = layout.find_data("grub")
+        early = menu.render_early((templates / menu.EARLY_TEMPLATE).read_text(), ESP_UUID)
+        (folder / "early.cfg").write_text(early)
+        text = menu.render_menu(
+            (templates / menu.MENU_TEMPLATE).read_text(), menu.Menu("UUID=1-2", timeout_seconds=0)
+        )
+        (folder / "grub.cfg").write_text(STAND_INS + text)
+        self._make_program()
+        run("mkfs.vfat", "-C", "-i", ESP_UUID.replace("-", ""), self.image, "4096")
+        run("mmd", "-i", self.image, "::/grub", f"::/{layout.KERNELS_DIR}")
+        run("mcopy", "-i", self.image, folder / "grub.cfg", f"::/{layout.GRUB_CFG}")
+
+    def _make_program(self) -> None:
+        core = self.folder / "core.img"
+        modules = [name for name in menu.MODULES["i386-pc"] if name != "linux"]
+        argv = ["grub-mkimage", "-O", "i386-pc", "-p", menu.PREFIX, "-o", core]
+        run(*argv, "-c", self.folder / "early.cfg", *modules)
+        self.program.write_bytes((GRUB_DIR / "lnxboot.img").read_bytes() + core.read_bytes())
+
+    def put(self, data: bytes, path: str) -> None:
+        """Write a file of the ESP."""
+        source = self.folder / "file"
+        source.write_bytes(data)
+        run("mcopy", "-D", "o", "-i", self.image, source, f"::/{path}")
+
+    def add_kernel(self, name: str, leave_out: Collection[str] = (), damaged: bool = False) -> None:
+        """A kernel directory."""
+        folder = f"{layout.KERNELS_DIR}/{name}"
+        run("mmd", "-i", self.image, f"::/{folder}")
+        files = {part: f"{part} of {name}".encode() for part in ("vmlinuz", "initramfs")}
+        sums = "".join(f"{hashlib.sha256(d).hexdigest()}  {part}\n" for part, d in files.items())
+        if damaged:
+            files["initramfs"] = files["initramfs"].swapcase()
+        for part, data in {**files, "sha256": sums.encode(), "complete": b""}.items():
+            if part not in leave_out:
+                self.put(data, f"{folder}/{part}")
+
+    def read_env(self) -> bytes:
+        """The environment block as it is now."""
+        return run("mtype", "-i", self.image, f"::/{layout.GRUBENV}")
+
+    def boot(self, mode: str = "default", *, writable: bool = True) -> Started:
+        """Run GRUB and tell what it started; an empty kernel where it found none."""
+        drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
+        argv += ["-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", self.program]
+        argv += ["-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={mode}"]
+        argv += ["-drive", drive, "-device", "virtio-blk-pci,drive=d"]
+        output = subprocess.run(
+            argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True
+        ).stdout
+        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
+        assert "WORD END" in plain, plain
+        words = re.findall(r"WORD (\S+)", plain[plain.rindex("Loading Linux") :])
+        values = dict(word.split("=", 1) for word in words if "=" in word)
+        assert words[-2] == words[0].replace("vmlinuz", "initramfs")
+        assert values["ramos.persist"] == "UUID=1-2"
+        kernel = words[0].split("/")[2]
+        return Started(kernel, values["ramos.mode"], values.get("ramos.generation", ""))
+
+
+def run(*argv: str | Path) -> bytes:
+    """Run a tool that must succeed."""
+    env = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    return subprocess.run(argv, check=True, capture_output=True, env=env).stdout
