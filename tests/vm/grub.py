@@ -55,7 +55,7 @@ class GrubDisk:
     def _make_program(self) -> None:
         core = self.folder / "core.img"
         modules = [name for name in menu.MODULES["i386-pc"] if name != "linux"]
-        argv = ["grub-mkimage", "-O", "i386-pc", "-p", menu.PREFIX, "-o", core]
+        argv: list[str | Path] = ["grub-mkimage", "-O", "i386-pc", "-p", menu.PREFIX, "-o", core]
         run(*argv, "-c", self.folder / "early.cfg", *modules)
         self.program.write_bytes((GRUB_DIR / "lnxboot.img").read_bytes() + core.read_bytes())
 
@@ -85,7 +85,8 @@ class GrubDisk:
         """Run GRUB and tell what it started; an empty kernel where it found none."""
         drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
-        argv += ["-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", self.program]
+        argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
+        argv += ["-kernel", str(self.program)]
         argv += ["-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={mode}"]
         argv += ["-drive", drive, "-device", "virtio-blk-pci,drive=d"]
         output = subprocess.run(
