@@ -14,13 +14,18 @@ from pathlib import Path
 from ramos import generation, layout
 from ramos.errors import RamosError
 from tests.crash import mounts
-from tests.crash.device import PERSIST_OPTIONS
+from tests.crash.device import PERSIST_OPTIONS, REPOSITORY
 from tests.crash.log import WriteLog
 from tests.crash.states import State
 
 # The ladder of the initramfs: the mount replays the journal; then repair, gently and then not.
 LADDER: tuple[tuple[str, ...], ...] = ((), ("e2fsck", "-p"), ("e2fsck", "-f", "-y"))
 REPAIRED = 3
+HOOKS = REPOSITORY / "initramfs-hooks"
+PICK: tuple[str | Path, ...] = (
+    *("busybox", "ash", Path(__file__).with_name("pick.sh")),
+    *(HOOKS, layout.ENV_FILE),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,16 @@ def read_truth(persist: Path) -> Truth:
                 raise RamosError("damaged", stored.path, f"named by generation {state.number}")
             files[stored.path] = found
     return Truth(max(numbers), files)
+
+
+def pick_by_boot(persist: Path, run: Path, mode: str = "default") -> tuple[str, int, list[str]]:
+    """What the initramfs would boot: the mode, the generation, and what it stepped over."""
+    run.mkdir(exist_ok=True)
+    words = [*PICK, persist, run, mode]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    first, *skipped = done.stdout.splitlines()
+    picked, number = first.split()
+    return picked, int(number), skipped
 
 
 def hash_plainly(path: Path) -> str:
@@ -100,6 +115,15 @@ def compare(found: Truth, old: Truth, new: Truth) -> str:
     return ""
 
 
+def check_store(persist: Path) -> tuple[Truth | None, str]:
+    """The whole store, by hash; and the boot must choose from it what the engine calls default."""
+    found = read_truth(persist)
+    picked = pick_by_boot(persist, persist.with_name("run"))
+    if picked != ("default", found.default, []):
+        return None, f"the boot would choose {picked} instead of {found.default}"
+    return found, ""
+
+
 def bring_up(disk: Path, target: Path) -> tuple[str, Truth | None, str]:
     """The rung that made it mount, and what was found; or why there is nothing."""
     reason = ""
@@ -110,7 +134,7 @@ def bring_up(disk: Path, target: Path) -> tuple[str, Truth | None, str]:
         try:
             with mounts.mounted(disk, target, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME):
                 try:
-                    return rung, read_truth(target), ""
+                    return rung, *check_store(target)
                 except (OSError, RamosError, ValueError) as error:
                     return rung, None, str(error)
         except OSError as error:
