@@ -98,9 +98,9 @@ def main(argv: list[str]) -> int:
         print("tests.crash: needs root, for it mounts the disks it makes", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="ramos-crash-") as scratch:
-        if options.control == "fsync" and not shim.is_preloaded():
+        if options.control == "fsync" and shim.find_shim() is None:
             command = [sys.executable, "-m", "tests.crash", *argv]
-            return shim.run_without_flushes(command, Path(scratch))
+            return shim.run_preloaded(command, "nosync", Path(scratch), Path("/"))
         mounts.leave_host()
         mounts.mount("ramos-crash", Path(scratch), "tmpfs")
         try:

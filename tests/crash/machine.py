@@ -50,24 +50,27 @@ class Machine:
         """The root of the running system."""
         return self.places.root
 
-    def boot(self, number: int | None = None) -> None:
-        """Start a generation, the newest unless told otherwise."""
+    def boot(self) -> None:
+        """Start the newest generation of the persist that is mounted below `home`."""
+        self.boot_from(self.places.persist)
+
+    def boot_from(self, persist: Path) -> None:
+        """Start the newest generation of any mounted persist."""
         places = self.places
-        state = read_newest(places.persist, number)
+        state = read_newest(persist)
         for folder in (places.run, places.root):
             folder.mkdir(parents=True, exist_ok=True)
         self._enter(places.run, "tmpfs", "tmpfs")
         self._make_upper()
         lowers = [
-            self._mount_layer(n, places.persist / file.path)
-            for n, file in enumerate(state.layers, 1)
+            self._mount_layer(n, persist / file.path) for n, file in enumerate(state.layers, 1)
         ]
-        lowers.insert(0, self._mount_layer(0, places.persist / layout.ROOTFS_IMAGE))
+        lowers.insert(0, self._mount_layer(0, persist / layout.ROOTFS_IMAGE))
         lower = ":".join(map(str, reversed(lowers)))
         folders = f"upperdir={places.upper_dir},workdir={places.upper}/work"
         options = f"lowerdir={lower},{folders},{OVERLAY_OPTIONS}"
         self._enter(places.root, "overlay", "overlay", options)
-        node = find_device(places.persist)
+        node = find_device(persist)
         lines = ("mode=default", f"generation={state.number}", "kernel=6.1", f"persist={node}")
         upper = "zram" if self.upper_type == "btrfs" else "tmpfs"
         more = (f"upper={upper}", f"upper_bytes={self.upper_bytes}", "restore=mount", "luks=0")

@@ -1,12 +1,9 @@
 /* Preloaded into a process under test: the calls that write to one directory are counted, and one
  * of them fails (or kills the process), or no flush ever happens. Environment:
- *   RAMOS_SHIM        nosync (flushes do nothing), fail, or kill
+ *   RAMOS_SHIM        nosync (flushes do nothing) or fail (obey the page below)
  *   RAMOS_SHIM_ROOT   only calls on files below this path count
- *   RAMOS_SHIM_STATE  a file of 4096 bytes: the counter that all processes share
- *   RAMOS_SHIM_AT     the number of the call that fails, from 1; 0 for none
- *   RAMOS_SHIM_ERRNO  what it fails with
- *   RAMOS_SHIM_LAST   every later call fails as well (a stick that died)
- *   RAMOS_SHIM_TRACE  a file that gets a line for each call that counts
+ *   RAMOS_SHIM_STATE  a file of 4096 bytes that all processes share: struct page below
+ *   RAMOS_SHIM_TRACE  a file that gets a line for each call that counts, while the page says so
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,18 +23,18 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+struct page {
+    atomic_long count;  /* of the calls so far */
+    atomic_long at;     /* the number of the call that fails, from 1; 0 for none */
+    atomic_long code;   /* its errno; 0 kills the process */
+    atomic_long last;   /* every later call fails as well (a stick that died) */
+    atomic_long trace;  /* write the trace */
+};
+
 static char mode;
-static int sticky, wanted_errno;
-static long wanted;
 static const char *root, *trace;
 static size_t root_length;
-static atomic_long *counter;
-
-static long number(const char *name)
-{
-    const char *text = getenv(name);
-    return text ? atol(text) : 0;
-}
+static struct page *page;
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -48,13 +45,10 @@ __attribute__((constructor)) static void begin(void)
     root = getenv("RAMOS_SHIM_ROOT");
     root_length = root ? strlen(root) : 0;
     trace = getenv("RAMOS_SHIM_TRACE");
-    wanted = number("RAMOS_SHIM_AT");
-    wanted_errno = (int)number("RAMOS_SHIM_ERRNO");
-    sticky = (int)number("RAMOS_SHIM_LAST");
     int fd = state ? (int)syscall(SYS_openat, AT_FDCWD, state, O_RDWR | O_CLOEXEC) : -1;
     if (fd >= 0) {
-        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        counter = page == MAP_FAILED ? NULL : page;
+        void *found = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        page = found == MAP_FAILED ? NULL : found;
         syscall(SYS_close, fd);
     }
 }
@@ -98,21 +92,21 @@ static void note(long turn, const char *name, const char *path)
 /* Count a call; 1 when it is to fail (errno is set then). */
 static int meet(const char *name, int fd, const char *path)
 {
-    static char full[PATH_MAX * 2];
+    static __thread char full[PATH_MAX * 2];
     int before = errno;
-    if ((mode != 'f' && mode != 'k') || !counter || !resolve(fd, path, full)) {
+    if (mode != 'f' || !page || (!page->at && !page->trace) || !resolve(fd, path, full)) {
         errno = before;
         return 0;
     }
-    long turn = atomic_fetch_add(counter, 1) + 1;
-    if (trace)
+    long turn = atomic_fetch_add(&page->count, 1) + 1, at = page->at;
+    if (page->trace)
         note(turn, name, full);
     errno = before;
-    if (!wanted || (sticky ? turn < wanted : turn != wanted))
+    if (!at || (page->last ? turn < at : turn != at))
         return 0;
-    if (mode == 'k')
+    if (!page->code)
         kill(getpid(), SIGKILL);
-    errno = wanted_errno;
+    errno = (int)page->code;
     return 1;
 }
 

@@ -5,12 +5,14 @@ shim works in the processes started with its environment.
 """
 
 import os
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 STATE_BYTES = 4096
+PAGE = struct.Struct("=5q")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Shim:
 
     @property
     def state(self) -> Path:
-        """The file of the shared counter."""
+        """The page that steers it, shared by all processes."""
         return self.library.with_suffix(".state")
 
     @property
@@ -30,25 +32,25 @@ class Shim:
         """One line for each call that counted: its number, the process, the call, the file."""
         return self.library.with_suffix(".trace")
 
-    def environment(
-        self, mode: str, at: int = 0, code: int = 0, last: bool = False
-    ) -> dict[str, str]:
-        """What a process needs in its environment to meet the fault; the count starts anew."""
+    def environment(self, mode: str) -> dict[str, str]:
+        """What a process needs in its environment from its start."""
         self.state.write_bytes(bytes(STATE_BYTES))
-        self.trace.unlink(missing_ok=True)
         return {
             "LD_PRELOAD": str(self.library),
             "RAMOS_SHIM": mode,
             "RAMOS_SHIM_ROOT": str(self.root),
             "RAMOS_SHIM_STATE": str(self.state),
             "RAMOS_SHIM_TRACE": str(self.trace),
-            "RAMOS_SHIM_AT": str(at),
-            "RAMOS_SHIM_ERRNO": str(code),
-            **({"RAMOS_SHIM_LAST": "1"} if last else {}),
         }
 
+    def arm(self, at: int = 0, code: int = 0, *, last: bool = False, trace: bool = False) -> None:
+        """From now on the `at`th call fails with `code` (0 kills), with `last` all after it too."""
+        self.trace.unlink(missing_ok=True)
+        with self.state.open("r+b") as file:
+            file.write(PAGE.pack(0, at, code, last, trace))
+
     def read_trace(self) -> list[str]:
-        """The calls that counted so far."""
+        """The calls that counted since the shim was armed to trace them."""
         if not self.trace.exists():
             return []
         return self.trace.read_text(errors="replace").splitlines()
@@ -63,13 +65,15 @@ def build_shim(directory: Path, root: Path) -> Shim:
     return Shim(library, root)
 
 
-def run_without_flushes(command: list[str], directory: Path) -> int:
-    """Run a command in which no fsync does anything."""
-    shim = build_shim(directory, Path("/"))
-    environment = {**os.environ, **shim.environment("nosync")}
+def find_shim() -> Shim | None:
+    """The shim that this very process runs with."""
+    if "RAMOS_SHIM" not in os.environ:
+        return None
+    return Shim(Path(os.environ["LD_PRELOAD"]), Path(os.environ["RAMOS_SHIM_ROOT"]))
+
+
+def run_preloaded(command: list[str], mode: str, directory: Path, root: Path) -> int:
+    """Run a command under the shim; its exit status."""
+    shim = build_shim(directory, root)
+    environment = {**os.environ, **shim.environment(mode)}
     return subprocess.run(command, env=environment, check=False).returncode
-
-
-def is_preloaded() -> bool:
-    """Whether this very process runs with a shim."""
-    return "RAMOS_SHIM" in os.environ

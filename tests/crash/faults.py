@@ -1,0 +1,196 @@
+"""`python3 -m tests.crash.faults`: make saves fail in every way there is, and look what is left.
+
+Owns: the groups of faults and their command line. After each fault the default must be what it was
+(after a kill: what it was or the new one), the store whole, and the next save must work, leave no
+litter, and hold exactly what the running system shows.
+"""
+
+import argparse
+import contextlib
+import errno
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.commit import CRASH_POINTS
+from tests.crash import mounts, shim
+from tests.crash.rig import Attempt, Rig, nothing, rigged, set_crash_point
+
+KILLS = 200
+CASES_A_RIG = 25
+# Points that only one kind of upper passes.
+BTRFS_ONLY = ("snapshot-taken",)
+ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault: what it was, how the save ended, what was wrong then (nothing, if all is well)."""
+
+    name: str
+    ended: str
+    problem: str
+
+
+def describe(attempt: Attempt) -> str:
+    """How a save ended, in a word or a message."""
+    if attempt.killed:
+        return "killed"
+    return attempt.message or "saved"
+
+
+def cut_into_rigs(scratch: Path, kind: str, total: int, seed: int) -> Iterator[tuple[Rig, range]]:
+    """Fresh rigs, each for some of the cases."""
+    for start in range(0, total, CASES_A_RIG):
+        home = scratch / f"{kind}{start}"
+        with rigged(home, seed + start, kind) as rig:
+            yield rig, range(start, min(start + CASES_A_RIG, total))
+        (home / "image").unlink()
+
+
+def kill_at_points(scratch: Path, _seed: int) -> Iterator[Case]:
+    """SIGKILL at each named step, for both kinds of upper."""
+    for kind in ("btrfs", "tmpfs"):
+        points = [name for name in CRASH_POINTS if kind == "btrfs" or name not in BTRFS_ONLY]
+        for rig, share in cut_into_rigs(scratch, kind, len(points), 1):
+            for number in share:
+                yield kill_at(rig, points[number], kind)
+
+
+def kill_at(rig: Rig, point: str, kind: str) -> Case:
+    """One named step; pruning needs a layer that nothing names any more."""
+    full = point == "prune-layer"
+    for _ in range(3 if full else 0):
+        rig.change()
+        rig.save(full=True)
+    rig.change()
+    before = max(rig.numbers())
+    attempt = rig.attempt(set_crash_point(point), full=full)
+    problem = rig.examine(before, allow_new=True)
+    if not attempt.killed:
+        problem = problem or f"the save never came to {point}"
+    return Case(f"kill at {point}, {kind}", describe(attempt), problem)
+
+
+def kill_at_times(scratch: Path, seed: int) -> Iterator[Case]:
+    """SIGKILL at random times of a save."""
+    chance = random.Random(seed)
+    for rig, share in cut_into_rigs(scratch, "btrfs", KILLS, seed):
+        rig.change()
+        usual = rig.attempt(nothing).seconds
+        for number in share:
+            rig.change()
+            before = max(rig.numbers())
+            after = chance.uniform(0, usual)
+            attempt = rig.attempt(nothing, kill_after=after)
+            usual = 0.8 * usual + 0.2 * attempt.seconds if not attempt.killed else usual
+            problem = rig.examine(before, allow_new=True)
+            yield Case(f"kill {number} after {after:.4f} s", describe(attempt), problem)
+
+
+def fail_calls(scratch: Path, seed: int) -> Iterator[Case]:
+    """EIO and ENOSPC at each call of a save that writes to the stick, once and for good."""
+    tool = shim.find_shim()
+    assert tool is not None, "this group runs under the shim"
+    with rigged(tool.root, seed) as rig:
+        rig.change()
+        tool.arm(trace=True)
+        assert rig.attempt(nothing).exit_code == 0
+        calls = tool.read_trace()
+        tool.arm()
+    for kind, code in ERRORS.items():
+        for last in (False, True):
+            for rig, share in cut_into_rigs(tool.root, "btrfs", len(calls), seed):
+                for number in share:
+                    yield fail_call(tool, rig, number + 1, code, last, kind)
+
+
+def fail_call(tool: shim.Shim, rig: Rig, at: int, code: int, last: bool, kind: str) -> Case:
+    """One call fails, or all from that one on."""
+    rig.change()
+    before = max(rig.numbers())
+    tool.arm(at, code, last=last, trace=True)
+    attempt = rig.attempt(nothing)
+    calls = tool.read_trace()
+    tool.arm()
+    call = " ".join(calls[at - 1].split()[2:3]) if len(calls) >= at else "none"
+    name = f"{kind} at call {at} ({call}){' and all later ones' if last else ''}"
+    saved = attempt.exit_code == 0
+    problem = rig.examine(before, allow_new=saved)
+    if attempt.exit_code not in (0, 1):
+        problem = problem or f"exit status {attempt.exit_code}: {attempt.message}"
+    return Case(name, describe(attempt), problem)
+
+
+GROUPS: dict[str, Callable[[Path, int], Iterator[Case]]] = {
+    "points": kill_at_points,
+    "times": kill_at_times,
+    "calls": fail_calls,
+}
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.crash.faults", description=__doc__)
+    parser.add_argument("group", nargs="?", choices=sorted(GROUPS))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="every case, not only bad ones")
+    return parser.parse_args(argv)
+
+
+def run_group(name: str, options: argparse.Namespace, scratch: Path) -> list[Case]:
+    """All cases of a group, shown as they come."""
+    cases = []
+    for case in GROUPS[name](scratch, options.seed):
+        cases.append(case)
+        if (case.problem or options.verbose) and not options.json:
+            print(f"{name}: {case.name}: {case.ended}: {case.problem or 'well'}", flush=True)
+    return cases
+
+
+def main(argv: list[str]) -> int:
+    """Run the groups asked for; exit status 1 if anything was wrong after any fault."""
+    options = parse_arguments(argv)
+    if os.geteuid() != 0:
+        print("tests.crash.faults: needs root, for it mounts disks of its own", file=sys.stderr)
+        return 2
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramos-faults-")))
+        if shim.find_shim() is None:
+            command = [sys.executable, "-m", "tests.crash.faults", *argv]
+            (scratch / "root").mkdir()
+            return shim.run_preloaded(command, "fail", scratch, scratch / "root")
+        mounts.leave_host()
+        scratch = shim.find_shim().root
+        mounts.mount("ramos-faults", scratch, "tmpfs")
+        stack.callback(mounts.unmount, scratch, mounts.MNT_DETACH)
+        groups = [options.group] if options.group else list(GROUPS)
+        found = {name: run_group(name, options, scratch) for name in groups}
+    return report(options, found)
+
+
+def report(options: argparse.Namespace, found: dict[str, list[Case]]) -> int:
+    """How many, and how they ended."""
+    bad = sum(bool(case.problem) for cases in found.values() for case in cases)
+    if options.json:
+        print(json.dumps({name: [vars(c) for c in cases] for name, cases in found.items()}))
+        return 1 if bad else 0
+    for name, cases in found.items():
+        killed = sum(case.ended == "killed" for case in cases)
+        saved = sum(case.ended == "saved" for case in cases)
+        wrong = sum(bool(case.problem) for case in cases)
+        refused = len(cases) - killed - saved
+        print(
+            f"{name}: {len(cases)} faults: {killed} killed, {refused} refused, {saved} saved; bad {wrong}"
+        )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
