@@ -13,9 +13,10 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ramos.commit import CRASH_POINTS
 from tests.crash import mounts, shim
@@ -25,6 +26,7 @@ KILLS = 200
 CASES_A_RIG = 25
 # Points that only one kind of upper passes.
 BTRFS_ONLY = ("snapshot-taken",)
+T = TypeVar("T")
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 
@@ -44,22 +46,22 @@ def describe(attempt: Attempt) -> str:
     return attempt.message or "saved"
 
 
-def cut_into_rigs(scratch: Path, kind: str, total: int, seed: int) -> Iterator[tuple[Rig, range]]:
-    """Fresh rigs, each for some of the cases."""
-    for start in range(0, total, CASES_A_RIG):
-        home = scratch / f"{kind}{start}"
+def deal(scratch: Path, kind: str, cases: Sequence[T], seed: int) -> Iterator[tuple[Rig, T]]:
+    """The cases, each with a rig; after some of them comes a fresh one."""
+    for start in range(0, len(cases), CASES_A_RIG):
+        home = Path(tempfile.mkdtemp(dir=scratch))
         with rigged(home, seed + start, kind) as rig:
-            yield rig, range(start, min(start + CASES_A_RIG, total))
+            for case in cases[start : start + CASES_A_RIG]:
+                yield rig, case
         (home / "image").unlink()
 
 
-def kill_at_points(scratch: Path, _seed: int) -> Iterator[Case]:
+def kill_at_points(scratch: Path, seed: int) -> Iterator[Case]:
     """SIGKILL at each named step, for both kinds of upper."""
     for kind in ("btrfs", "tmpfs"):
         points = [name for name in CRASH_POINTS if kind == "btrfs" or name not in BTRFS_ONLY]
-        for rig, share in cut_into_rigs(scratch, kind, len(points), 1):
-            for number in share:
-                yield kill_at(rig, points[number], kind)
+        for rig, point in deal(scratch, kind, points, seed):
+            yield kill_at(rig, point, kind)
 
 
 def kill_at(rig: Rig, point: str, kind: str) -> Case:
@@ -80,41 +82,42 @@ def kill_at(rig: Rig, point: str, kind: str) -> Case:
 def kill_at_times(scratch: Path, seed: int) -> Iterator[Case]:
     """SIGKILL at random times of a save."""
     chance = random.Random(seed)
-    for rig, share in cut_into_rigs(scratch, "btrfs", KILLS, seed):
+    usual = 0.1
+    for rig, number in deal(scratch, "btrfs", range(KILLS), seed):
         rig.change()
-        usual = rig.attempt(nothing).seconds
-        for number in share:
-            rig.change()
-            before = max(rig.numbers())
-            after = chance.uniform(0, usual)
-            attempt = rig.attempt(nothing, kill_after=after)
-            usual = 0.8 * usual + 0.2 * attempt.seconds if not attempt.killed else usual
-            problem = rig.examine(before, allow_new=True)
-            yield Case(f"kill {number} after {after:.4f} s", describe(attempt), problem)
+        before = max(rig.numbers())
+        after = chance.uniform(0, usual)
+        attempt = rig.attempt(nothing, kill_after=after)
+        if not attempt.killed:
+            usual = 0.7 * usual + 0.3 * attempt.seconds
+        problem = rig.examine(before, allow_new=True)
+        yield Case(f"kill {number} after {after:.4f} s", describe(attempt), problem)
 
 
 def fail_calls(scratch: Path, seed: int) -> Iterator[Case]:
     """EIO and ENOSPC at each call of a save that writes to the stick, once and for good."""
     tool = shim.find_shim()
     assert tool is not None, "this group runs under the shim"
-    with rigged(tool.root, seed) as rig:
+    with rigged(scratch / "count", seed) as rig:
         rig.change()
         tool.arm(trace=True)
         assert rig.attempt(nothing).exit_code == 0
         calls = tool.read_trace()
         tool.arm()
-    for kind, code in ERRORS.items():
-        for last in (False, True):
-            for rig, share in cut_into_rigs(tool.root, "btrfs", len(calls), seed):
-                for number in share:
-                    yield fail_call(tool, rig, number + 1, code, last, kind)
+    faults = [
+        (number, kind, last)
+        for kind, last in ((kind, last) for kind in ERRORS for last in (False, True))
+        for number in range(1, len(calls) + 1)
+    ]
+    for rig, (number, kind, last) in deal(scratch, "btrfs", faults, seed):
+        yield fail_call(tool, rig, number, kind, last)
 
 
-def fail_call(tool: shim.Shim, rig: Rig, at: int, code: int, last: bool, kind: str) -> Case:
+def fail_call(tool: shim.Shim, rig: Rig, at: int, kind: str, last: bool) -> Case:
     """One call fails, or all from that one on."""
     rig.change()
     before = max(rig.numbers())
-    tool.arm(at, code, last=last, trace=True)
+    tool.arm(at, ERRORS[kind], last=last, trace=True)
     attempt = rig.attempt(nothing)
     calls = tool.read_trace()
     tool.arm()
@@ -186,9 +189,8 @@ def report(options: argparse.Namespace, found: dict[str, list[Case]]) -> int:
         saved = sum(case.ended == "saved" for case in cases)
         wrong = sum(bool(case.problem) for case in cases)
         refused = len(cases) - killed - saved
-        print(
-            f"{name}: {len(cases)} faults: {killed} killed, {refused} refused, {saved} saved; bad {wrong}"
-        )
+        print(f"{name}: {len(cases)} faults: {killed} killed, {refused} refused, ", end="")
+        print(f"{saved} saved; bad {wrong}")
     return 1 if bad else 0
 
 

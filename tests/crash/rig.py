@@ -120,7 +120,7 @@ class Rig:
         return 0
 
     def examine(self, before: int, allow_new: bool) -> str:
-        """What is wrong after a failed save and the one that follows it; nothing, if all is well."""
+        """What is wrong after a failed save and the one that follows; nothing, if all is well."""
         found, problem = check_store(self.persist)
         if found is None:
             return problem
