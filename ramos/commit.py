@@ -31,6 +31,7 @@ from ramos.source import Source, open_source
 from ramos.stick import Boot, check_stick, read_boot, read_written_bytes
 from ramos.store import (
     PruneReport,
+    list_numbers,
     make_tree,
     next_number,
     prune,
@@ -124,15 +125,25 @@ def commit(places: Places, request: CommitRequest, on_progress: Progress = quiet
 @contextlib.contextmanager
 def _plain_errors(places: Places) -> Iterator[None]:
     """An operating system's error that no step foresaw still says what state things are in."""
+    before = _find_highest(places.persist)
     try:
         yield
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else places.persist
         reason = error.strerror or str(error)
-        raise RamosError("cannot save", where, reason, DEFAULT_STAYS) from error
+        now = _find_highest(places.persist)
+        state = f"Generation {now} is saved all the same" if now > before else DEFAULT_STAYS
+        raise RamosError("cannot save", where, reason, state) from error
     finally:
         with contextlib.suppress(OSError, RamosError):
             sweep(places.persist)
+
+
+def _find_highest(persist: Path) -> int:
+    """The highest number; 0 where nothing can be read."""
+    with contextlib.suppress(OSError):
+        return max(list_numbers(persist), default=0)
+    return 0
 
 
 def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> CommitReport:
@@ -164,17 +175,33 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         )
         work = _Work(places, request, boot, ground, source, room_bytes)
         made = None if request.dry_run else work.store(on_progress)
+        pruned = _NOTHING_PRUNED
+        notes: list[str] = []
         if made is not None:
-            recorder.keep(work.describe_session(made, time.monotonic() - started))
+            with _noting(notes, "what was saved cannot be remembered; the next save takes longer"):
+                recorder.keep(work.describe_session(made, time.monotonic() - started))
             crash_point("session-kept")
-    pruned = _NOTHING_PRUNED
     if made is not None:
-        places.rollback_file.unlink(missing_ok=True)
-        pruned = _prune_after(places, boot, config, made)
+        with _noting(notes, "it cannot be pinned"):
+            if request.pin:
+                set_pin(places.persist, made.number)
+        with _noting(notes, "old generations cannot be deleted"):
+            places.rollback_file.unlink(missing_ok=True)
+            pruned = _prune_after(places, boot, config, made)
     crash_point("commit-done")
     now = read_written_bytes(device)
     total = 0 if written is None or now is None else now - written
-    return work.report(made, pruned, total, time.monotonic() - started)
+    report = work.report(made, pruned, total, time.monotonic() - started)
+    return replace(report, notes=tuple(notes))
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str], what: str) -> Iterator[None]:
+    """The generation is saved: what goes wrong from here on is told, but undoes nothing."""
+    try:
+        yield
+    except (OSError, RamosError) as error:
+        notes.append(f"{what}: {error}")
 
 
 def refuse_mode(boot: Boot, request: CommitRequest) -> None:
@@ -254,8 +281,6 @@ class _Work:
         made = self._describe(next_number(persist), files)
         on_progress("publish", 0, 0)
         publish_generation(persist, made)
-        if self.request.pin:
-            set_pin(persist, made.number)
         return made
 
     def _store_layer(self, on_progress: Progress) -> Iterator[StoredFile]:

@@ -110,18 +110,29 @@ def hash_file(path: Path, *, direct: bool = False) -> str:
 @contextlib.contextmanager
 def hold_lock(path: Path, purpose: str, wait_seconds: float = 0) -> Iterator[None]:
     """Hold the lock file; who holds it, and for what, can be read in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "r+") as file:
-        _take_lock(file.fileno(), path, time.monotonic() + wait_seconds)
-        file.truncate(0)
-        file.write(f"{os.getpid()} {purpose}\n")
-        file.flush()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RamosError(
+            "cannot start", path, error.strerror or error, "Nothing was changed"
+        ) from error
+    try:
+        _take_lock(descriptor, path, time.monotonic() + wait_seconds)
+        _note_holder(descriptor, f"{os.getpid()} {purpose}\n")
         try:
             yield
         finally:
-            file.seek(0)
-            file.truncate(0)
+            _note_holder(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _note_holder(descriptor: int, text: str) -> None:
+    """It is the lock that counts; a full /run must not stop a save, nor hide why one failed."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
 
 
 def _take_lock(descriptor: int, path: Path, deadline: float) -> None:

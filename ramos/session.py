@@ -55,7 +55,8 @@ def record_session(places: Places) -> Iterator[Recorder]:
         yield recorder
     finally:
         recorder.index.close()
-        recorder.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next one overwrites it
+            recorder.temporary.unlink(missing_ok=True)
 
 
 def read_session(places: Places) -> Session | None:

@@ -19,6 +19,7 @@ a damaged one, is never deleted; a number is never used twice.
 """
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -167,17 +168,27 @@ def publish_generation(persist: Path, generation: Generation) -> None:
         write_synced(temporary, data)
         crash_point("generation-written")
         if read_direct(temporary) != data:
-            raise RamosError("cannot write", final, "the stick gave back other bytes than written")
+            raise OSError(errno.EIO, "the stick gave back other bytes than were written")
         temporary.rename(final)
         crash_point("generation-renamed")
         sync_directory(final.parent)
-    except (OSError, RamosError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, RamosError):
-            raise
-        raise RamosError("cannot write", final, error.strerror or error) from error
+    except OSError as error:
+        state = _take_back(temporary, final)
+        raise RamosError("cannot write", final, error.strerror or error, state) from error
     crash_point("generation-published")
+
+
+def _take_back(temporary: Path, final: Path) -> str:
+    """Undo a publishing that failed; what state that leaves."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+    try:
+        final.unlink(missing_ok=True)
+    except OSError:
+        return (
+            "Whether it counts shows at the next boot: the stick has it as a whole, or not at all"
+        )
+    return "The default is what it was"
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -29,6 +29,7 @@ struct page {
     atomic_long code;   /* its errno; 0 kills the process */
     atomic_long last;   /* every later call fails as well (a stick that died) */
     atomic_long trace;  /* write the trace */
+    atomic_long stick;  /* only calls on what lies on persist count */
 };
 
 static char mode;
@@ -95,6 +96,10 @@ static int meet(const char *name, int fd, const char *path)
     static __thread char full[PATH_MAX * 2];
     int before = errno;
     if (mode != 'f' || !page || (!page->at && !page->trace) || !resolve(fd, path, full)) {
+        errno = before;
+        return 0;
+    }
+    if (page->stick && !strstr(full + root_length, "/persist/")) {
         errno = before;
         return 0;
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 STATE_BYTES = 4096
-PAGE = struct.Struct("=5q")
+PAGE = struct.Struct("=6q")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,19 @@ class Shim:
             "RAMOS_SHIM_TRACE": str(self.trace),
         }
 
-    def arm(self, at: int = 0, code: int = 0, *, last: bool = False, trace: bool = False) -> None:
-        """From now on the `at`th call fails with `code` (0 kills), with `last` all after it too."""
+    def arm(self, at: int = 0, code: int = 0, *, last: bool = False, stick: bool = False) -> None:
+        """From now on the `at`th call fails with `code` (0 kills), with `last` all after it too.
+
+        With `stick` only calls on the stick count, and not those in RAM.
+        """
         self.trace.unlink(missing_ok=True)
         with self.state.open("r+b") as file:
-            file.write(PAGE.pack(0, at, code, last, trace))
+            file.write(PAGE.pack(0, at, code, last, True, stick))
+
+    def disarm(self) -> None:
+        """From now on nothing fails."""
+        with self.state.open("r+b") as file:
+            file.write(bytes(PAGE.size))
 
     def read_trace(self) -> list[str]:
         """The calls that counted since the shim was armed to trace them."""
