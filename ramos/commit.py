@@ -175,24 +175,29 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         )
         work = _Work(places, request, boot, ground, source, room_bytes)
         made = None if request.dry_run else work.store(on_progress)
-        pruned = _NOTHING_PRUNED
         notes: list[str] = []
         if made is not None:
             with _noting(notes, "what was saved cannot be remembered; the next save takes longer"):
                 recorder.keep(work.describe_session(made, time.monotonic() - started))
             crash_point("session-kept")
-    if made is not None:
-        with _noting(notes, "it cannot be pinned"):
-            if request.pin:
-                set_pin(places.persist, made.number)
-        with _noting(notes, "old generations cannot be deleted"):
-            places.rollback_file.unlink(missing_ok=True)
-            pruned = _prune_after(places, boot, config, made)
+    pruned = _tidy(work, made, notes) if made is not None else _NOTHING_PRUNED
     crash_point("commit-done")
     now = read_written_bytes(device)
     total = 0 if written is None or now is None else now - written
     report = work.report(made, pruned, total, time.monotonic() - started)
     return replace(report, notes=tuple(notes))
+
+
+def _tidy(work: "_Work", made: Generation, notes: list[str]) -> PruneReport:
+    """What follows a save and is no part of it."""
+    persist, request = work.places.persist, work.request
+    with _noting(notes, "it cannot be pinned"):
+        if request.pin:
+            set_pin(persist, made.number)
+    with _noting(notes, "old generations cannot be deleted"):
+        work.places.rollback_file.unlink(missing_ok=True)
+        return _prune_after(work.places, work.boot, request.config, made)
+    return _NOTHING_PRUNED
 
 
 @contextlib.contextmanager
