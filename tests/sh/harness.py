@@ -98,7 +98,7 @@ tick() {
 """
 
 
-def place(lines: str, root: Path) -> str:
+def place(lines: str, root: Path, fakes: str = FAKES) -> str:
     """A script with the verbs sourced, all places below `root`, and the fakes in force."""
     script = ["set -u", f"R={shlex.quote(str(root))}", f"LIB={root}/lib"]
     script.append(f". {REPOSITORY}/ramos/layout.env")
@@ -108,7 +108,7 @@ def place(lines: str, root: Path) -> str:
     for name in ("BOOT_FILE:boot", "BOOT_LOG:boot.log", "UPPER_DIR:upper", "STACK_DIR:layers"):
         variable, _, below = name.partition(":")
         script.append(f"RAMOS_{variable}=$RAMOS_RUN_DIR/{below}")
-    return "\n".join([*script, FAKES, lines, ""])
+    return "\n".join([*script, fakes, lines, ""])
 
 
 def run_verbs(shell: str, root: Path, lines: str) -> "subprocess.CompletedProcess[str]":
