@@ -166,7 +166,7 @@ def _show_change(change: "Change") -> None:
     name = show_name(change.path) + ("/" if change.kind == "directory" else "")
     details = f"  ({', '.join(change.details)})" if change.details else ""
     sizes = ""
-    if change.size_before != change.size_after:
+    if change.what == "changed" and change.size_before != change.size_after:
         sizes = f"  {show_size(change.size_before)} to {show_size(change.size_after)}"
     click.echo(f"{SIGNS[change.what]} /{name}{details}{sizes}")
 

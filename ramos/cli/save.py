@@ -42,6 +42,13 @@ def find_places() -> Places:
     return Places.below(Path(tree)) if tree else Places()
 
 
+def find_records(places: Places) -> Path:
+    """Where what happened is remembered until the next save takes it to the stick."""
+    from ramos.records import RECORDS_DIR
+
+    return places.run / RECORDS_DIR.name
+
+
 def load_config() -> "SaveConfig":
     """The [save] settings of this machine; what is wrong with them is said once."""
     from ramos.settings import load_settings
@@ -79,11 +86,14 @@ def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
     from ramos.stick import read_boot
 
     plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
-    records.note(kind, **plain)
+    folder = find_records(places)
+    records.note(kind, folder, **plain)
+    if places != Places():
+        return  # not the running system: it has no ESP
     try:
         confirm.arm_generation(read_boot(places))
     except (OSError, RamosError) as error:
-        records.note("failures", what="arm the new generation", error=str(error))
+        records.note("failures", folder, what="arm the new generation", error=str(error))
 
 
 @click.command("commit")
@@ -118,7 +128,7 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         if not request.dry_run:
             from ramos import records
 
-            records.note("failures", what="save", error=str(error))
+            records.note("failures", find_records(places), what="save", error=str(error))
         raise
     finally:
         end_steps()
@@ -143,7 +153,7 @@ def _compact_if_due(places: Places, config: "SaveConfig") -> None:
     try:
         compact_if_due(places, config, show_step)
     except RamosError as error:
-        records.note("failures", what="compact", error=str(error))
+        records.note("failures", find_records(places), what="compact", error=str(error))
         click.echo(f"ramos: {error}", err=True)
     finally:
         end_steps()
@@ -189,8 +199,9 @@ def status_command(as_json: bool) -> None:
     from ramos import records
     from ramos.state import read_state
 
-    state = read_state(find_places(), load_config())
-    failures = records.read_records("failures", records.RECORDS_DIR)[-5:]
+    places = find_places()
+    state = read_state(places, load_config())
+    failures = records.read_records("failures", find_records(places))[-5:]
     if as_json:
         print_json({**asdict(state), "errors": failures})
         return

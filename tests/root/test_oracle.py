@@ -25,13 +25,11 @@ from ramos.mounts import mount_image
 from ramos.scan import ACL_XATTRS
 from ramos.store import read_default
 from tests.root.lab import Lab
-from tests.root.tree import Shape, capture, capture_acls, explain
+from tests.root.tree import ACL, Shape, capture, capture_acls, explain
 
 HISTORIES = int(os.environ.get("RAMOS_HISTORIES", "250"))
 CONFIG = SaveConfig(reserve_mib=1, max_layers=4, keep=3, exclude=("tmp/*", "*.skip"))
 NAMES = (b"a", b"b", b"one", b"c", b"n\nl", b"\xff\xfe", b" -x", b"y.skip")
-ACL = bytes.fromhex("02000000010006ffffffff02000400e8030000040004ffffffff10000400ffffffff")
-ACL += bytes.fromhex("20000400ffffffff")
 TIMES = (0, 1, -1, -315619200, 1 << 31, (1 << 32) + 5, 1700000000)
 
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
@@ -73,7 +71,9 @@ def apply_change(root: Path, name: str, path: bytes, value: Any) -> None:
 
 
 def write(full: bytes, value: Any, _root: bytes) -> None:
-    with open(full, "ab" if value == 3 else "wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK  # a fifo has no reader
+    descriptor = os.open(full, flags | (os.O_APPEND if value == 3 else os.O_TRUNC), 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(b"content %d" % value)
 
 
@@ -104,7 +104,8 @@ def special(full: bytes, value: Any, _root: bytes) -> None:
 
 
 def sparse(full: bytes, value: Any, _root: bytes) -> None:
-    with open(full, "r+b" if os.path.exists(full) else "wb") as file:
+    descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.seek(int(value) * 17)
         file.write(b"end")
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ramos.stage import list_xattrs
 
 Shape = dict[bytes, tuple[object, ...]]
 MAX_SECONDS = (1 << 32) - 1
+# user::rw-, user:1000:r--, group::r--, mask::r--, other::r-- as the kernel's xattr has it.
+ACL_ENTRIES = ((1, 6, -1), (2, 4, 1000), (4, 4, -1), (16, 4, -1), (32, 4, -1))
+ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in ACL_ENTRIES)
 
 
 def capture(top: Path, excludes: Iterable[str] = ()) -> Shape:
