@@ -95,7 +95,10 @@ def show_error(error: RamosError) -> None:
 def main() -> None:
     """Entry point: run, and turn what went wrong into a message and an exit code."""
     try:
-        root(standalone_mode=False, prog_name="ramos")
+        # An Exit inside a command comes back as a value here.
+        status = root(standalone_mode=False, prog_name="ramos")
+        if isinstance(status, int):
+            sys.exit(status)
     except RamosError as error:
         if os.environ.get("RAMOS_DEBUG"):
             raise

@@ -40,6 +40,7 @@ def reboot(lab: Lab) -> None:
 def test_a_day_of_work(lab: Lab) -> None:
     root = lab.places.root
     (root / "etc/five").write_text("mine\n")
+    os.utime(root / "etc/five", (1, 1))
     (root / "a/one").unlink()
     (root / "b/new\nname").write_text("x")
     assert ramos(lab, "diff").splitlines() == [
@@ -56,6 +57,7 @@ def test_a_day_of_work(lab: Lab) -> None:
     status = json.loads(ramos(lab, "status", "--json"))
     assert (status["running"], status["unsaved"]["files"]) == (1, 0)
     (root / "etc/five").write_text("mine again\n")
+    os.utime(root / "etc/five", (1, 1))
     assert ramos(lab, "commit", "--pin").startswith("generation 2: 1 files")
     lines = ramos(lab, "log").splitlines()
     assert [line.split()[0] for line in lines] == ["2", "1"]
