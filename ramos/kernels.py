@@ -1,0 +1,242 @@
+"""The kernels on the ESP: one directory each, written so that no power cut can hurt.
+
+    kernels/<name>/vmlinuz, initramfs   what GRUB loads
+    kernels/<name>/sha256               what GRUB compares them with
+    kernels/<name>/complete             written last: without it the directory does not exist
+
+Owns: these directories. Refuses: renaming over, truncating or changing anything that is there,
+and deleting the last complete kernel. Invariants: a directory with `complete` was durable and was
+read back; deleting takes `complete` away first. A name is the kernel's version; when that is taken
+by another build of the same version it is `<version>+2`, and so on.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout
+from ramos.bootenv import BootEnv
+from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.fs import crash_point, hash_file, read_chunks_direct, sync_directory
+
+COMPLETE = "complete"
+SUMS = "sha256"
+VMLINUZ = "vmlinuz"
+INITRAMFS = "initramfs"
+# FAT writes whole clusters, and a directory takes one more.
+CLUSTER_BYTES = 32768
+RESERVE_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
+REVISION = re.compile(r"(.+)\+([0-9]{1,4})")
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """What a kernel directory is made of, before it is written."""
+
+    version: str
+    vmlinuz: Path
+    initramfs: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the ESP."""
+        sizes = (self.vmlinuz.stat().st_size, self.initramfs.stat().st_size)
+        return sum(sizes) + 5 * CLUSTER_BYTES
+
+
+def list_complete(esp: Path) -> list[str]:
+    """The names of the kernels that GRUB would load."""
+    return sorted(path.parent.name for path in (esp / layout.KERNELS_DIR).glob(f"*/{COMPLETE}"))
+
+
+def list_all(esp: Path) -> list[str]:
+    """The names of all directories, also of what an interrupted write left."""
+    folder = esp / layout.KERNELS_DIR
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def kernel_version(name: str) -> str:
+    """The version of the kernel in a directory."""
+    match = REVISION.fullmatch(name)
+    return match[1] if match else name
+
+
+def choose_name(esp: Path, files: KernelFiles) -> tuple[str, bool]:
+    """The name for a kernel, and whether exactly this kernel is there already."""
+    complete = set(list_complete(esp))
+    wanted = render_sums(files)
+    revision = 1
+    while True:
+        name = files.version if revision == 1 else f"{files.version}+{revision}"
+        if name not in complete:
+            return name, False
+        if _read_sums(esp, name) == wanted and is_whole(esp, name):
+            return name, True
+        revision += 1
+
+
+def render_sums(files: KernelFiles) -> str:
+    """The file that GRUB's hashsum reads."""
+    return f"{hash_file(files.vmlinuz)}  {VMLINUZ}\n{hash_file(files.initramfs)}  {INITRAMFS}\n"
+
+
+def is_whole(esp: Path, name: str) -> bool:
+    """Whether a kernel's files are what its sums say, read from the device."""
+    folder = esp / layout.KERNELS_DIR / name
+    try:
+        for line in _read_sums(esp, name).splitlines():
+            digest, _, file = line.partition("  ")
+            if hash_file(folder / file, direct=True) != digest:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def require_space(esp: Path, files: KernelFiles) -> None:
+    """Refuse before anything is written."""
+    state = os.statvfs(esp)
+    free = state.f_bavail * state.f_frsize
+    needed = files.size_bytes + RESERVE_BYTES
+    if free < needed:
+        raise RamosError(
+            "not enough space on the ESP",
+            files.version,
+            f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
+            "Nothing was changed",
+            "Remove a kernel that you no longer need: ramos pkg list, then ramos pkg remove.",
+        )
+
+
+def write_kernel(esp: Path, name: str, files: KernelFiles) -> None:
+    """Write one kernel directory; it counts from the moment that `complete` is durable."""
+    folder = esp / layout.KERNELS_DIR / name
+    if (folder / COMPLETE).exists():
+        raise UsageError("cannot write kernel", name, "it is there already", "It was left alone")
+    delete_kernel(esp, name)
+    try:
+        folder.mkdir()
+        sync_directory(folder.parent)
+        crash_point("kernel-directory")
+        _write_new(folder / VMLINUZ, files.vmlinuz)
+        crash_point("kernel-vmlinuz")
+        _write_new(folder / INITRAMFS, files.initramfs)
+        crash_point("kernel-initramfs")
+        _write_bytes(folder / SUMS, render_sums(files).encode("ascii"))
+        sync_directory(folder)
+        crash_point("kernel-written")
+        if not is_whole(esp, name):
+            reason = "the stick gave back other bytes than were written"
+            raise DamagedError("cannot write kernel", name, reason)
+        _write_bytes(folder / COMPLETE, f"{files.version}\n".encode("ascii"))
+        sync_directory(folder)
+        crash_point("kernel-complete")
+    except (OSError, RamosError) as error:
+        with contextlib.suppress(OSError):
+            delete_kernel(esp, name)
+        reason = error.reason if isinstance(error, RamosError) else error.strerror or str(error)
+        state = "It was taken away again; the other kernels are as they were"
+        hint = "Remove a kernel that you no longer need." if _is_full(error) else ""
+        raise RamosError("cannot write kernel", name, reason, state, hint) from error
+
+
+def delete_kernel(esp: Path, name: str) -> None:
+    """Take a kernel directory away: first `complete`, so that GRUB never sees half of one."""
+    folder = esp / layout.KERNELS_DIR / name
+    if not folder.is_dir():
+        return
+    if (folder / COMPLETE).exists():
+        (folder / COMPLETE).unlink()
+        sync_directory(folder)
+        crash_point("kernel-uncompleted")
+    for path in sorted(folder.iterdir()):
+        path.unlink()
+    sync_directory(folder)
+    folder.rmdir()
+    sync_directory(folder.parent)
+
+
+def remove_kernel(esp: Path, name: str, env: BootEnv, running: str) -> None:
+    """Delete a kernel on request: never the last, the running or the good one."""
+    complete = list_complete(esp)
+    if name in complete and len(complete) == 1:
+        raise _refuse(name, "it is the last kernel on this stick")
+    if running and kernel_version(name) == running and _is_only(name, complete):
+        raise _refuse(name, "it is the one that runs now")
+    if name == env.good:
+        raise _refuse(name, "it is the one that is known to boot")
+    delete_kernel(esp, name)
+
+
+def plan_removal(complete: Iterable[str], env: BootEnv, running: str, keep: int = 2) -> list[str]:
+    """Kernels that are old and not needed: not good, not on trial, not running, not newest.
+
+    While one is on trial nothing goes: the old ones are what the stick falls back to.
+    """
+    names = list(complete)
+    if env.trial or env.good not in names:
+        return []
+    kept = {env.good, *(name for name in names if kernel_version(name) == running)}
+    others = [name for name in sorted(names, key=version_key, reverse=True) if name not in kept]
+    spare = max(0, keep - len(kept))
+    return sorted(others[spare:])
+
+
+def list_leftovers(esp: Path, complete: Collection[str]) -> list[str]:
+    """Directories that an interrupted write or removal left."""
+    return [name for name in list_all(esp) if name not in complete]
+
+
+def version_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts kernel versions as people read them: 6.1.0-9 before 6.1.0-10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def _is_only(name: str, complete: Iterable[str]) -> bool:
+    version = kernel_version(name)
+    return all(kernel_version(other) != version for other in complete if other != name)
+
+
+def _refuse(name: str, reason: str) -> UsageError:
+    hint = "Boot another kernel first, or install one: the boot menu lists them."
+    return UsageError("cannot remove kernel", name, reason, "Nothing was changed", hint)
+
+
+def _read_sums(esp: Path, name: str) -> str:
+    try:
+        return (esp / layout.KERNELS_DIR / name / SUMS).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
+def _write_new(path: Path, source: Path) -> None:
+    """A new file on the ESP, durable and out of the page cache; compared while it is written."""
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as file, source.open("rb") as data:
+        while chunk := data.read(CHUNK_BYTES):
+            digest.update(chunk)
+            file.write(chunk)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    if b"".join(bytes(chunk) for chunk in read_chunks_direct(path)) != data:
+        raise OSError(errno.EIO, "the stick gave back other bytes than were written")
