@@ -22,7 +22,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.bootenv import BootEnv
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.fs import crash_point, hash_file, read_chunks_direct, sync_directory
+from ramos.fs import crash_point, hash_file, sync_directory
 
 COMPLETE = "complete"
 SUMS = "sha256"
@@ -221,12 +221,10 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _write_new(path: Path, source: Path) -> None:
-    """A new file on the ESP, durable and out of the page cache; compared while it is written."""
-    digest = hashlib.sha256()
+    """A new file on the ESP, durable and out of the page cache, so that reading asks the stick."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb", buffering=0) as file, source.open("rb") as data:
         while chunk := data.read(CHUNK_BYTES):
-            digest.update(chunk)
             file.write(chunk)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -238,5 +236,5 @@ def _write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    if b"".join(bytes(chunk) for chunk in read_chunks_direct(path)) != data:
+    if hash_file(path, direct=True) != hashlib.sha256(data).hexdigest():
         raise OSError(errno.EIO, "the stick gave back other bytes than were written")

@@ -1,0 +1,277 @@
+"""Debian's package manager as the engine uses it, and the stick's own repository for it.
+
+Owns: two views of apt: *upstream* (every source but the stick's) and the ordinary one. Refuses:
+unauthenticated packages, ever. Invariants: what `fetch` returns has the sha256 that a signed index
+names; what is installed comes from the stick's repository, which the stick's key signs.
+
+    /persist/packages/debian/      Packages, Release, Release.gpg, *.deb
+    /persist/packages/debian/ramos.gpg             the public key
+    /etc/apt/sources.list.d/ramos.sources          names both; written with the first package
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos.errors import RamosError
+from ramos.formats import deb, deb_repository
+from ramos.formats.apk_sign import make_key
+from ramos.formats.deb_package import parse_fields, split_relations
+from ramos.formats.openpgp import make_public_key, sign_detached
+from ramos.fs import hash_file, publish, write_durably
+from ramos.recipe import Recipe
+from ramos.run import Result, run, run_watched
+from ramos.site import Candidate, Site
+from ramos.staging import MARK, Staged, stage_deb
+
+KEY_USER = "RAMOS stick <root@localhost>"
+SOURCE_NAME = "ramos.sources"
+NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One installed package; `special` when it came through the engine."""
+
+    name: str
+    version: str
+    special: bool
+
+
+def find_arch() -> str:
+    """The architecture of this system's packages."""
+    return run(["dpkg", "--print-architecture"]).text
+
+
+def refresh(site: Site, on_line: OnLine) -> None:
+    """Fetch the indexes of the mirrors."""
+    argv = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
+    argv += ["-o", "APT::Update::Error-Mode=any", *_upstream(site)]
+    try:
+        run_watched(argv, on_line)
+    except RamosError as error:
+        hint = "Check the network and /etc/apt/sources.list.d."
+        raise RamosError(
+            "cannot refresh", "the package lists", error.reason, "Nothing was changed", hint
+        ) from error
+
+
+def list_installed(site: Site) -> dict[str, Installed]:
+    """Every installed package."""
+    layout = "${db:Status-Abbrev}\t${Package}\t${Version}\t${" + MARK + "}\n"
+    root = f"--admindir={site.root / 'var/lib/dpkg'}"
+    found = {}
+    for line in run(["dpkg-query", root, "-W", "-f", layout]).text.splitlines():
+        status, name, version, mark = line.split("\t")
+        if status[1:2] == "i":
+            found[name] = Installed(name, version, bool(mark))
+    return found
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Compare versions the way dpkg does."""
+    return run(["dpkg", "--compare-versions", version, "gt", than], check=False).code == 0
+
+
+def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
+    """What the mirrors have of these packages: NAME, or NAME=VERSION."""
+    words = list(dict.fromkeys(wanted))
+    versions = _find_versions(site, [word for word in words if "=" not in word])
+    exact = [
+        word if "=" in word else f"{word}={versions[word]}"
+        for word in words
+        if "=" in word or word in versions
+    ]
+    if not exact:
+        return {}
+    shown = run(["apt-cache", "show", *_upstream(site), *exact], check=False)
+    found: dict[str, Candidate] = {}
+    for text in shown.stdout.decode("utf-8", "surrogateescape").split("\n\n"):
+        if text.strip():
+            _take_candidate(parse_fields(text.strip("\n"), "the package lists"), exact, found)
+    return found
+
+
+def _take_candidate(
+    fields: dict[str, str], exact: Sequence[str], found: dict[str, Candidate]
+) -> None:
+    name, version = fields.get("Package", ""), fields.get("Version", "")
+    if name in found or "SHA256" not in fields or f"{name}={version}" not in exact:
+        return
+    relations = (*split_relations(fields.get("Pre-Depends", "")),)
+    found[name] = Candidate(
+        name=name,
+        version=version,
+        proof=fields["SHA256"],
+        size_bytes=int(fields.get("Size", "0")),
+        installed_bytes=int(fields.get("Installed-Size", "0")) * 1024,
+        depends=(*relations, *split_relations(fields.get("Depends", ""))),
+    )
+
+
+def _find_versions(site: Site, names: Sequence[str]) -> dict[str, str]:
+    """What apt would install of each, with the user's own pins but without ours."""
+    if not names:
+        return {}
+    found: dict[str, str] = {}
+    name = ""
+    for line in run(["apt-cache", "policy", *_upstream(site), *names]).text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            name = line[:-1]
+        elif line.startswith("  Candidate: ") and not line.endswith("(none)"):
+            found[name] = line.partition(": ")[2]
+    return found
+
+
+def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Path:
+    """Download one package from the mirrors and compare it with the signed index."""
+    folder.mkdir(parents=True)
+    target = f"{candidate.name}={candidate.version}"
+    argv = ["apt-get", "download", "-q", *NEVER, *_upstream(site), target]
+    try:
+        run_watched(argv, on_line, cwd=folder)
+    except RamosError as error:
+        hint = "Run 'apt-get update' if the mirror has changed meanwhile."
+        raise RamosError(
+            "cannot fetch", target, error.reason, "Nothing was changed", hint
+        ) from error
+    found = list(folder.glob("*.deb"))
+    if len(found) != 1:
+        raise RamosError("cannot fetch", target, f"{len(found)} files came", "Nothing was changed")
+    deb.verify_package(
+        found[0],
+        sha256=candidate.proof,
+        size_bytes=candidate.size_bytes,
+        name=candidate.name,
+        version=candidate.version,
+        arch=find_arch(),
+    )
+    return found[0]
+
+
+def stage(site: Site, path: Path, recipe: Recipe) -> Staged:
+    """Take one package apart."""
+    return stage_deb(path, recipe, site.work / "staged")
+
+
+def publish_packages(site: Site, paths: Iterable[Path]) -> None:
+    """Put packages into the stick's repository, in place of older versions, and sign it anew."""
+    folder = site.packages / "debian"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        name = path.name.partition("_")[0]
+        for old in folder.glob(f"{name}_*.deb"):
+            if old.name != path.name:
+                old.unlink()
+        write_durably(folder / path.name, path.read_bytes())
+    sign_repository(site)
+
+
+def sign_repository(site: Site) -> None:
+    """Write the indexes of what is there. Done anew, it also mends what a power cut left."""
+    folder = site.packages / "debian"
+    key = find_key(site)
+    entries = [(path.name, *_describe_file(path)) for path in sorted(folder.glob("*.deb"))]
+    packages = deb_repository.render_packages(entries)
+    now = int(time.time())
+    release = deb_repository.render_release({"Packages": packages}, now)
+    write_durably(folder / "ramos.gpg", make_public_key(key, KEY_USER))
+    write_durably(folder / "Packages", packages)
+    write_durably(folder / "Release", release)
+    write_durably(folder / "Release.gpg", sign_detached(key, release, now).encode("ascii"))
+
+
+def _describe_file(path: Path) -> tuple[dict[str, str], int, str]:
+    return dict(deb.read_package(path).fields), path.stat().st_size, hash_file(path)
+
+
+def find_key(site: Site) -> Path:
+    """The stick's own signing key; made when it is needed for the first time."""
+    key = site.packages / "key" / "ramos-stick.rsa"
+    if not key.exists():
+        key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_key(key)
+    return key
+
+
+def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> Result:
+    """Install from the stick's repository with the real apt."""
+    _write_source(site)
+    parts = _select_parts(site, "local", lambda name: name == SOURCE_NAME)
+    update = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
+    update += ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
+    run_watched([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
+    argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--no-remove", *NEVER]
+    argv += ["-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"]
+    argv += ["--simulate"] if simulate else []
+    return run_watched([*argv, *names], on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
+
+
+def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
+    """Remove packages; what a special one had left behind elsewhere is the engine's business."""
+    argv = ["apt-get", "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
+    run_watched(argv, on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
+    for name in names:
+        for path in (site.packages / "debian").glob(f"{name}_*.deb"):
+            path.unlink()
+    if (site.packages / "debian").is_dir():
+        sign_repository(site)
+
+
+def release_files(site: Site, name: str, recipe: Recipe) -> None:
+    """Make dpkg forget what has left an installed stock package, and the scripts that go.
+
+    Otherwise replacing it would delete the running kernel's modules from the system in RAM.
+    """
+    info = site.root / "var/lib/dpkg/info"
+    for listing in (*info.glob(f"{name}.list"), *info.glob(f"{name}:*.list")):
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        kept = [line for line in lines if not recipe.find_place(line.lstrip("/"))]
+        text = "".join(f"{line}\n" for line in kept)
+        listing.write_text(text, encoding="utf-8", errors="surrogateescape")
+        for script in recipe.dropped_scripts:
+            listing.with_suffix(f".{script}").unlink(missing_ok=True)
+
+
+def _write_source(site: Site) -> None:
+    folder = site.packages / "debian"
+    text = f"Types: deb\nURIs: file:{folder}\nSuites: ./\nSigned-By: {folder}/ramos.gpg\n"
+    path = site.root / "etc/apt/sources.list.d" / SOURCE_NAME
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        publish(temporary, path)
+
+
+def _upstream(site: Site) -> list[str]:
+    """Options for apt that leave the stick's own repository and pins out."""
+    sources = _select_parts(site, "upstream", lambda name: name != SOURCE_NAME)
+    pins = _select_parts(site, "pins", lambda name: not name.startswith("ramos"), "preferences.d")
+    caches = site.work / "apt-cache"
+    caches.mkdir(parents=True, exist_ok=True)
+    return [
+        *("-o", f"Dir::Etc::SourceParts={sources}"),
+        *("-o", f"Dir::Etc::PreferencesParts={pins}"),
+        *("-o", f"Dir::Cache::pkgcache={caches}/pkgcache.bin"),
+        *("-o", f"Dir::Cache::srcpkgcache={caches}/srcpkgcache.bin"),
+    ]
+
+
+def _select_parts(
+    site: Site, name: str, wanted: Callable[[str], bool], source: str = "sources.list.d"
+) -> Path:
+    """A directory with links to some of apt's configuration files."""
+    folder = site.work / f"apt-{name}"
+    origin = site.root / "etc/apt" / source
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+    for path in sorted(origin.iterdir()) if origin.is_dir() else ():
+        link = folder / path.name
+        if wanted(path.name) and not link.is_symlink():
+            link.symlink_to(path)
+    return folder

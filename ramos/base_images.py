@@ -1,0 +1,157 @@
+"""Base images that packages change on a running stick: modules of a kernel, and firmware.
+
+Owns: making these images from trees, and their place on persist. Refuses: replacing an image that
+a generation names, or that is mounted. Invariants: an image has its name only when it was durable
+and was read back from the stick; a changed firmware image gets a new name, and a new generation
+names it: going back to an older generation brings the older firmware back.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ramos import layout
+from ramos.errors import DamagedError, RamosError
+from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_file
+from ramos.generation import Generation, Kind, StoredFile
+from ramos.run import run
+from ramos.store import next_number, publish_generation, read_default
+from ramos.verity import digest_file, enable_verity
+
+COMPRESSION_LEVEL = 3
+MEMORY_MIB = 96
+FIRMWARE_NAME = re.compile(r"firmware-[0-9a-f]{12}\.squashfs")
+REASON = "packages"
+
+
+def find_library(root: Path) -> str:
+    """Where a system keeps modules and firmware: usr/lib where /lib is a link to it."""
+    return "usr/lib" if (root / "lib").is_symlink() else "lib"
+
+
+def arrange_modules(sources: Iterable[Path], tree: Path, library: str) -> None:
+    """Lay out module directories as the running system has them, and index what is not indexed."""
+    folder = tree / library / "modules"
+    folder.mkdir(parents=True)
+    for source in sources:
+        target = folder / source.name
+        source.rename(target)
+        for name in ("build", "source", "vmlinuz"):
+            link = target / name
+            if link.is_symlink():
+                link.unlink()
+        # depmod looks for lib/modules below its base.
+        run(["depmod", "-b", (tree / library).parent, source.name])
+
+
+def write_image(tree: Path, temporary: Path) -> None:
+    """Make a squashfs of a tree under a temporary name on persist, and read it back."""
+    argv = ["mksquashfs", str(tree), str(temporary), "-noappend", "-comp", "zstd"]
+    argv += ["-Xcompression-level", str(COMPRESSION_LEVEL), "-no-progress", "-no-recovery"]
+    argv += ["-all-root", "-mem", f"{MEMORY_MIB}M", "-processors", str(min(2, os.cpu_count() or 1))]
+    try:
+        done = run(argv, env={"SOURCE_DATE_EPOCH": "0"})
+        if done.stderr.strip():
+            raise RamosError("cannot make image", temporary.name, done.complaint)
+        expected = hash_file(temporary)
+        sync_file(temporary)
+        if hash_file(temporary, direct=True) != expected:
+            reason = "the stick gave back other bytes than were written"
+            raise DamagedError("cannot make image", temporary.name, reason)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_modules(persist: Path, kernel: str, temporary: Path) -> StoredFile:
+    """Give a finished modules image its name."""
+    return _publish_image(persist, "modules", layout.modules_image(kernel), temporary)
+
+
+def publish_firmware(persist: Path, temporary: Path) -> StoredFile:
+    """Give a finished firmware image the name of its content."""
+    name = f"firmware-{hash_file(temporary)[:12]}.squashfs"
+    return _publish_image(persist, "firmware", name, temporary)
+
+
+def _publish_image(persist: Path, kind: Kind, name: str, temporary: Path) -> StoredFile:
+    digests = digest_file(temporary)
+    crash_point(f"image-{kind}")
+    publish(temporary, persist / name)
+    with contextlib.suppress(RamosError):  # without fs-verity the sha256 still tells
+        enable_verity(persist / name)
+    return StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity)
+
+
+def publish_base(persist: Path, changed: Sequence[StoredFile], message: str) -> Generation | None:
+    """A generation like the default, but with other base images; None where there is no default."""
+    default = read_default(persist)
+    if default is None:
+        return None
+    paths = {file.path for file in changed}
+    replaced = {"firmware"} & {file.kind for file in changed}
+    kept = [f for f in default.base if f.path not in paths and f.kind not in replaced]
+    base = sorted(
+        [*kept, *changed], key=lambda file: ("rootfs", "modules", "firmware").index(file.kind)
+    )
+    generation = replace(
+        default,
+        number=next_number(persist),
+        parent=default.number,
+        created=int(time.time()),
+        reason=REASON,
+        message=message,
+        files=(*base, *default.saved),
+    )
+    publish_generation(persist, generation)
+    return generation
+
+
+def merge_firmware(
+    old: Path | None, removed: Iterable[str], sources: Iterable[Path], tree: Path, library: str
+) -> None:
+    """All firmware as one tree: what there was, without what is gone, under what is new.
+
+    `old` is the image in use; `removed` names are relative to lib/firmware.
+    """
+    if old is not None:
+        run(["unsquashfs", "-no-progress", "-quiet", "-d", tree, old])
+    folder = tree / library / "firmware"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in removed:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    for source in sources:
+        run(["cp", "-a", "--remove-destination", f"{source}/.", folder])
+
+
+def list_unused(persist: Path, generations: Iterable[Generation]) -> list[Path]:
+    """Firmware images that no generation names."""
+    named = {file.path for generation in generations for file in generation.files}
+    found = (path for path in persist.iterdir() if FIRMWARE_NAME.fullmatch(path.name))
+    return sorted(path for path in found if path.name not in named)
+
+
+def sweep_temporaries(persist: Path) -> None:
+    """Remove what an interrupted operation left at the top of persist; nothing names it."""
+    for path in persist.glob(f"*.squashfs{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def require_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
+    """Refuse before anything is written."""
+    free = shutil.disk_usage(persist).free - reserve_bytes
+    if free < needed_bytes:
+        raise RamosError(
+            "not enough space on persist",
+            persist,
+            f"about {needed_bytes >> 20} MiB are needed, {max(0, free) >> 20} MiB can be used",
+            "Nothing was changed",
+            "Prune old generations (ramos prune), or remove a kernel that you do not need.",
+        )

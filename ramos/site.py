@@ -1,0 +1,42 @@
+"""Where the package engine works: the running system and its stick, or a test's stand-in for them.
+
+Owns: these places. Refuses: looking into them. Invariant: everything below `work` may be deleted
+at any time when no engine runs.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import layout
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One package that a mirror has. `proof` is what the signed index says of it."""
+
+    name: str
+    version: str
+    proof: str
+    size_bytes: int
+    installed_bytes: int = 0
+    depends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """The places of one machine."""
+
+    base: str
+    persist: Path
+    work: Path
+    running: str
+    open_esp: Callable[[bool], AbstractContextManager[Path]]
+    root: Path = Path("/")
+    recipes_dir: Path = layout.RECIPES_DIR
+
+    @property
+    def packages(self) -> Path:
+        """The stick's own repositories, its key and what the engine remembers."""
+        return self.persist / layout.PACKAGES_DIR

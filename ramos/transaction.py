@@ -1,0 +1,150 @@
+"""A change of kernels or base images that is under way, so that a cut can be undone or finished.
+
+    /persist/packages/transaction      there while a change is under way
+
+Owns: this file and what is done with it afterwards. Refuses: guessing; only what the file names is
+taken away. Invariants: the file is durable before the first thing that it names gets its name;
+phase `ready` means that everything is in place and only the boot environment is missing.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ramos import bootenv, layout
+from ramos.base_images import sweep_temporaries
+from ramos.bootenv import BootEnv
+from ramos.errors import RamosError
+from ramos.esp import read_env, write_env
+from ramos.fs import crash_point, sync_directory, write_durably
+from ramos.kernels import delete_kernel, is_whole, kernel_version, list_complete
+from ramos.store import read_all
+
+FILE_NAME = "transaction"
+FIRST_LINE = "ramos-transaction=1"
+PUBLISHING, READY = "publishing", "ready"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What is being made: kernel directories, and images below persist that did not exist."""
+
+    phase: str = PUBLISHING
+    packages: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was done about an interrupted change."""
+
+    finished: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
+
+
+def journal_path(persist: Path) -> Path:
+    """Where the file lies."""
+    return persist / layout.PACKAGES_DIR / FILE_NAME
+
+
+def render(journal: Journal) -> str:
+    """The text of the file."""
+    lines = [FIRST_LINE, f"phase={journal.phase}"]
+    for key in ("packages", "kernels", "images"):
+        lines += [f"{key}={value}" for value in getattr(journal, key)]
+    return "".join(f"{line}\n" for line in [*lines, "end=1"])
+
+
+def parse(text: str) -> Journal | None:
+    """Read the file; one that was not written to its end says nothing."""
+    lines = text.splitlines()
+    if lines[:1] != [FIRST_LINE] or lines[-1:] != ["end=1"]:
+        return None
+    pairs = [line.partition("=") for line in lines[1:-1]]
+    found = {key: tuple(v for k, _, v in pairs if k == key) for key in ("packages", "kernels")}
+    images = tuple(value for key, _, value in pairs if key == "images")
+    phase = next((value for key, _, value in pairs if key == "phase"), PUBLISHING)
+    return Journal(phase, found["packages"], found["kernels"], images)
+
+
+def read_journal(persist: Path) -> Journal | None:
+    """The change that is under way, or was when the power went."""
+    try:
+        return parse(journal_path(persist).read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return None
+
+
+def begin(persist: Path, journal: Journal) -> None:
+    """From now on what the journal names can be taken away again."""
+    journal_path(persist).parent.mkdir(parents=True, exist_ok=True)
+    write_durably(journal_path(persist), render(journal).encode("utf-8"))
+    crash_point("transaction-begun")
+
+
+def mark_ready(persist: Path, journal: Journal) -> Journal:
+    """Everything is in place: from now on the change is finished, not undone."""
+    ready = replace(journal, phase=READY)
+    write_durably(journal_path(persist), render(ready).encode("utf-8"))
+    crash_point("transaction-ready")
+    return ready
+
+
+def start_trials(esp: Path, kernels: tuple[str, ...]) -> None:
+    """The last kernel of the change is tried at the next boots."""
+    env = _read_env(esp)
+    for name in kernels[-1:]:
+        if name not in (env.good, env.trial):
+            write_env(esp, bootenv.start_trial(env, name))
+            crash_point("transaction-trial")
+
+
+def end(persist: Path) -> None:
+    """The change is done, one way or the other."""
+    journal_path(persist).unlink(missing_ok=True)
+    sync_directory(journal_path(persist).parent)
+    crash_point("transaction-ended")
+
+
+def recover(persist: Path, esp: Path) -> Recovery:
+    """Finish or undo what was interrupted. Doing it twice is the same as once."""
+    sweep_temporaries(persist)
+    journal = read_journal(persist)
+    if journal is None:
+        if journal_path(persist).exists():
+            end(persist)
+        return Recovery()
+    complete = list_complete(esp)
+    whole = all(name in complete and is_whole(esp, name) for name in journal.kernels)
+    if journal.phase == READY and whole:
+        start_trials(esp, journal.kernels)
+        end(persist)
+        return Recovery(finished=journal.packages)
+    undo(persist, esp, journal)
+    return Recovery(undone=journal.packages)
+
+
+def undo(persist: Path, esp: Path, journal: Journal) -> None:
+    """Take away what the journal names, unless the stick boots from it by now."""
+    env = _read_env(esp)
+    for name in journal.kernels:
+        if env.trial == name:
+            env = bootenv.end_trial(env)
+            write_env(esp, env)
+        others = [other for other in list_complete(esp) if other != name]
+        if name != env.good and (others or name not in list_complete(esp)):
+            delete_kernel(esp, name)
+    named = {file.path for generation in read_all(persist)[0] for file in generation.files}
+    versions = {layout.modules_image(kernel_version(name)) for name in list_complete(esp)}
+    for path in journal.images:
+        if path not in named | versions:
+            (persist / path).unlink(missing_ok=True)
+    sync_directory(persist)
+    end(persist)
+
+
+def _read_env(esp: Path) -> BootEnv:
+    try:
+        return read_env(esp)
+    except RamosError:
+        return BootEnv()
