@@ -10,6 +10,7 @@ names; what is installed comes from the stick's repository, which the stick's ke
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ KEY_USER = "RAMOS stick <root@localhost>"
 SOURCE_NAME = "ramos.sources"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
+MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 OnLine = Callable[[str], None]
 
 
@@ -211,15 +213,32 @@ def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool
     return run_watched([*argv, *names], on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
 
 
+def withdraw(site: Site, names: Iterable[str]) -> None:
+    """Take packages out of the stick's repository: what they belong to did not come about."""
+    folder = site.packages / "debian"
+    for name in names:
+        for path in folder.glob(f"{name}_*.deb"):
+            path.unlink()
+    if folder.is_dir():
+        sign_repository(site)
+
+
+def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
+    """The kernels that installed stock packages had brought, by the files they list."""
+    found = []
+    for name in names:
+        listing = site.root / "var/lib/dpkg/info" / f"{name}.list"
+        lines = listing.read_text(errors="surrogateescape").splitlines() if listing.exists() else []
+        matches = (MODULES_LINE.fullmatch(line) for line in lines)
+        found += [match[1] for match in matches if match]
+    return found
+
+
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
     argv = ["apt-get", "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
     run_watched(argv, on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
-    for name in names:
-        for path in (site.packages / "debian").glob(f"{name}_*.deb"):
-            path.unlink()
-    if (site.packages / "debian").is_dir():
-        sign_repository(site)
+    withdraw(site, names)
 
 
 def release_files(site: Site, name: str, recipe: Recipe) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError
-from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_file
+from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_directory, sync_file
 from ramos.generation import Generation, Kind, StoredFile
 from ramos.run import run
 from ramos.store import next_number, publish_generation, read_default
@@ -25,6 +25,7 @@ from ramos.verity import digest_file, enable_verity
 
 COMPRESSION_LEVEL = 3
 MEMORY_MIB = 96
+RESERVE_BYTES = 64 << 20
 FIRMWARE_NAME = re.compile(r"firmware-[0-9a-f]{12}\.squashfs")
 REASON = "packages"
 
@@ -76,8 +77,12 @@ def publish_modules(persist: Path, kernel: str, temporary: Path) -> StoredFile:
 
 def publish_firmware(persist: Path, temporary: Path) -> StoredFile:
     """Give a finished firmware image the name of its content."""
-    name = f"firmware-{hash_file(temporary)[:12]}.squashfs"
-    return _publish_image(persist, "firmware", name, temporary)
+    return _publish_image(persist, "firmware", firmware_name(temporary), temporary)
+
+
+def firmware_name(image: Path) -> str:
+    """The name of a firmware image: that of its content."""
+    return f"firmware-{hash_file(image)[:12]}.squashfs"
 
 
 def _publish_image(persist: Path, kind: Kind, name: str, temporary: Path) -> StoredFile:
@@ -129,6 +134,13 @@ def merge_firmware(
             (folder / name).unlink()
     for source in sources:
         run(["cp", "-a", "--remove-destination", f"{source}/.", folder])
+
+
+def delete_modules(persist: Path, version: str, remaining: Iterable[str]) -> None:
+    """Delete the modules of a kernel version, unless a kernel that remains needs them."""
+    if version not in remaining:
+        (persist / layout.modules_image(version)).unlink(missing_ok=True)
+        sync_directory(persist)
 
 
 def list_unused(persist: Path, generations: Iterable[Generation]) -> list[Path]:

@@ -162,16 +162,17 @@ def delete_kernel(esp: Path, name: str) -> None:
     sync_directory(folder.parent)
 
 
-def remove_kernel(esp: Path, name: str, env: BootEnv, running: str) -> None:
-    """Delete a kernel on request: never the last, the running or the good one."""
+def check_removal(esp: Path, names: Collection[str], env: BootEnv, running: str) -> None:
+    """Refuse to remove the last, the running or the good kernel."""
     complete = list_complete(esp)
-    if name in complete and len(complete) == 1:
-        raise _refuse(name, "it is the last kernel on this stick")
-    if running and kernel_version(name) == running and _is_only(name, complete):
-        raise _refuse(name, "it is the one that runs now")
-    if name == env.good:
-        raise _refuse(name, "it is the one that is known to boot")
-    delete_kernel(esp, name)
+    remaining = [name for name in complete if name not in names]
+    for name in names:
+        if name in complete and not remaining:
+            raise _refuse(name, "it is the last kernel on this stick")
+        if running and kernel_version(name) == running:
+            raise _refuse(name, "it is the one that runs now")
+        if name == env.good:
+            raise _refuse(name, "it is the one that is known to boot")
 
 
 def plan_removal(complete: Iterable[str], env: BootEnv, running: str, keep: int = 2) -> list[str]:
@@ -197,11 +198,6 @@ def version_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts kernel versions as people read them: 6.1.0-9 before 6.1.0-10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
-
-
-def _is_only(name: str, complete: Iterable[str]) -> bool:
-    version = kernel_version(name)
-    return all(kernel_version(other) != version for other in complete if other != name)
 
 
 def _refuse(name: str, reason: str) -> UsageError:

@@ -92,7 +92,7 @@ def mark_ready(persist: Path, journal: Journal) -> Journal:
 
 def start_trials(esp: Path, kernels: tuple[str, ...]) -> None:
     """The last kernel of the change is tried at the next boots."""
-    env = _read_env(esp)
+    env = read_environment(esp)
     for name in kernels[-1:]:
         if name not in (env.good, env.trial):
             write_env(esp, bootenv.start_trial(env, name))
@@ -126,7 +126,7 @@ def recover(persist: Path, esp: Path) -> Recovery:
 
 def undo(persist: Path, esp: Path, journal: Journal) -> None:
     """Take away what the journal names, unless the stick boots from it by now."""
-    env = _read_env(esp)
+    env = read_environment(esp)
     for name in journal.kernels:
         if env.trial == name:
             env = bootenv.end_trial(env)
@@ -143,7 +143,8 @@ def undo(persist: Path, esp: Path, journal: Journal) -> None:
     end(persist)
 
 
-def _read_env(esp: Path) -> BootEnv:
+def read_environment(esp: Path) -> BootEnv:
+    """What GRUB remembers; a block that nobody can read counts as empty."""
     try:
         return read_env(esp)
     except RamosError:

@@ -76,6 +76,7 @@ RANKS = {
     "ramos.base_images": 40,
     "ramos.transaction": 41,
     "ramos.apt": 41,
+    "ramos.kernel_build": 42,
     "ramos.explain": 31,
     "ramos.esp": 33,
     "ramos.stickwatch": 33,

@@ -1,0 +1,249 @@
+"""From packages taken apart to what the stick needs: images, kernels with their initramfs.
+
+Owns: building all of it before anything is published. Refuses: kernels without their modules.
+Invariant: until `publish_images` is called only temporary names on persist and the private work
+directory were written.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import base_images, cpio, layout
+from ramos.errors import RamosError
+from ramos.fs import TEMPORARY_SUFFIX, write_durably
+from ramos.generation import StoredFile
+from ramos.initramfs import build_initramfs
+from ramos.kernels import KernelFiles, kernel_version, list_complete
+from ramos.run import run
+from ramos.site import Site
+from ramos.staging import Staged, find_vmlinuz
+from ramos.store import read_default
+
+MICROCODE_DIR = "microcode"
+# What left a package: lines `kernel VERSION` and `firmware PATH`, one file for each package.
+LEFT_DIR = "left"
+# The kernel looks for these two names at the front of the initramfs.
+MICROCODE_FILES = {
+    "intel-ucode": "kernel/x86/microcode/GenuineIntel.bin",
+    "amd-ucode": "kernel/x86/microcode/AuthenticAMD.bin",
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything that is ready to be published."""
+
+    modules: dict[str, Path]
+    firmware: Path | None
+    kernels: tuple[KernelFiles, ...]
+    microcode: dict[str, bytes]
+    left: dict[str, list[str]]
+
+    @property
+    def temporaries(self) -> list[Path]:
+        """The images under their temporary names."""
+        return [*self.modules.values(), *([self.firmware] if self.firmware else [])]
+
+    @property
+    def image_names(self) -> list[str]:
+        """The names that the images will have."""
+        names = [layout.modules_image(kernel) for kernel in self.modules]
+        if self.firmware is not None:
+            names.append(base_images.firmware_name(self.firmware))
+        return names
+
+    def publish_images(self, site: Site) -> int:
+        """Give the images their names; the number of the generation that names them, or 0."""
+        changed: list[StoredFile] = []
+        for kernel, temporary in self.modules.items():
+            changed.append(base_images.publish_modules(site.persist, kernel, temporary))
+        if self.firmware is not None:
+            changed.append(base_images.publish_firmware(site.persist, self.firmware))
+        for package, data in self.microcode.items():
+            _write_note(site.packages / MICROCODE_DIR / f"{package}.img", data)
+        for package, lines in self.left.items():
+            text = "".join(f"{line}\n" for line in lines)
+            _write_note(site.packages / LEFT_DIR / package, os.fsencode(text))
+        if not changed:
+            return 0
+        words = ", ".join(file.path for file in changed)
+        generation = base_images.publish_base(site.persist, changed, f"packages: {words}"[:200])
+        return generation.number if generation else 0
+
+
+def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
+    """Make images and kernels from what left the packages."""
+    library = base_images.find_library(site.root)
+    new_microcode = {
+        p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
+    }
+    microcode = _join_microcode(site, new_microcode)
+    modules: dict[str, Path] = {}
+    files: list[KernelFiles] = []
+    sources = _find_firmware_sources(staged)
+    try:
+        for package in staged:
+            for kernel in package.kernels:
+                tree = site.work / "trees" / kernel
+                folders = package.list_below("modules", "modules")
+                base_images.arrange_modules([f for f in folders if f.name == kernel], tree, library)
+                say(f"packing the modules of {kernel}")
+                modules[kernel] = _temporary(site, layout.modules_image(kernel))
+                base_images.write_image(tree, modules[kernel])
+                vmlinuz = _need_vmlinuz(package)
+                files.append(_build_kernel(site, kernel, vmlinuz, tree, microcode, say))
+        if not files and any("initramfs" in package.recipe.after for package in staged):
+            files.append(_rebuild_running(site, microcode, say))
+        firmware = build_firmware(site, sources, (), say) if sources else None
+    except BaseException:
+        for path in modules.values():
+            path.unlink(missing_ok=True)
+        raise
+    return Built(modules, firmware, tuple(files), new_microcode, _list_left(staged, sources))
+
+
+def _temporary(site: Site, name: str) -> Path:
+    return site.persist / f"{name}{TEMPORARY_SUFFIX}"
+
+
+def _write_note(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, data)
+
+
+def _need_vmlinuz(package: Staged) -> Path:
+    vmlinuz = find_vmlinuz(package)
+    if vmlinuz is None:
+        reason = "it brings modules, but no vmlinuz"
+        raise RamosError("cannot use kernel package", package.name, reason, "Nothing was changed")
+    return vmlinuz
+
+
+def _build_kernel(
+    site: Site, kernel: str, vmlinuz: Path, tree: Path | None, microcode: bytes, say: Say
+) -> KernelFiles:
+    say(f"building the initramfs of {kernel}")
+    initramfs = site.work / f"initramfs-{kernel}"
+    with view_system(site, tree) if tree else contextlib.nullcontext(site.root) as root:
+        build_initramfs(root, kernel, initramfs, source_date_epoch=0)
+    if microcode:
+        initramfs.write_bytes(microcode + initramfs.read_bytes())
+    return KernelFiles(kernel, vmlinuz, initramfs)
+
+
+def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
+    """The running kernel once more, with another initramfs."""
+    vmlinuz = site.work / "vmlinuz-running"
+    with site.open_esp(False) as esp:
+        names = [n for n in list_complete(esp) if kernel_version(n) == site.running]
+        if not names:
+            reason = "it is not on the ESP"
+            raise RamosError("cannot rebuild kernel", site.running, reason, "Nothing was changed")
+        shutil.copyfile(esp / layout.KERNELS_DIR / names[-1] / "vmlinuz", vmlinuz)
+    return _build_kernel(site, site.running, vmlinuz, None, microcode, say)
+
+
+@contextlib.contextmanager
+def view_system(site: Site, tree: Path) -> Iterator[Path]:
+    """The running system with the modules of another kernel in it, read-only."""
+    view = site.work / "view"
+    view.mkdir()
+    run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={tree}:{site.root}", "overlay", view])
+    try:
+        yield view
+    finally:
+        run(["umount", "-l", view])
+        view.rmdir()
+
+
+def _find_firmware_sources(staged: Sequence[Staged]) -> dict[str, Path]:
+    sources: dict[str, Path] = {}
+    for package in staged:
+        for root in ("usr/lib/firmware", "lib/firmware"):
+            folder = package.places["firmware"] / root if "firmware" in package.places else None
+            if folder is not None and folder.is_dir():
+                sources[package.name] = folder
+    return sources
+
+
+def build_firmware(
+    site: Site, sources: Mapping[str, Path], removed: Iterable[str], say: Say
+) -> Path:
+    """The whole firmware as one new image: with packages' files, without those of others."""
+    new = {name for folder in sources.values() for name in _list_files(folder)}
+    old = [
+        line for package in (*sources, *removed) for line in read_left(site, package, "firmware")
+    ]
+    say("packing the firmware")
+    tree = site.work / "trees" / "firmware"
+    tree.parent.mkdir(exist_ok=True)
+    gone = [name for name in old if name not in new]
+    library = base_images.find_library(site.root)
+    base_images.merge_firmware(find_firmware(site), gone, sources.values(), tree, library)
+    temporary = _temporary(site, "firmware-new.squashfs")
+    base_images.write_image(tree, temporary)
+    return temporary
+
+
+def find_firmware(site: Site) -> Path | None:
+    """The firmware image in use: the one that the default generation names."""
+    default = read_default(site.persist)
+    named = [file.path for file in default.base if file.kind == "firmware"] if default else []
+    for name in (*named, layout.FIRMWARE_IMAGE):
+        if (site.persist / name).is_file():
+            return site.persist / name
+    return None
+
+
+def _list_files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+
+
+def _list_left(staged: Sequence[Staged], sources: Mapping[str, Path]) -> dict[str, list[str]]:
+    left: dict[str, list[str]] = {}
+    for package in staged:
+        lines = [f"kernel {kernel}" for kernel in package.kernels]
+        if package.name in sources:
+            lines += [f"firmware {name}" for name in _list_files(sources[package.name])]
+        if lines:
+            left[package.name] = lines
+    return left
+
+
+def read_left(site: Site, package: str, kind: str) -> list[str]:
+    """What left a package for the stick: its kernels, or its firmware files."""
+    path = site.packages / LEFT_DIR / package
+    lines = os.fsdecode(path.read_bytes()).splitlines() if path.is_file() else []
+    return [line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")]
+
+
+def forget_left(site: Site, package: str) -> None:
+    """A package is gone, and what it had left on the stick too."""
+    (site.packages / LEFT_DIR / package).unlink(missing_ok=True)
+    (site.packages / MICROCODE_DIR / f"{package}.img").unlink(missing_ok=True)
+
+
+def _join_microcode(site: Site, new: Mapping[str, bytes]) -> bytes:
+    """What stands at the front of each initramfs."""
+    stored = {path.stem: path for path in (site.packages / MICROCODE_DIR).glob("*.img")}
+    names = sorted({*stored, *new})
+    return b"".join(new[name] if name in new else stored[name].read_bytes() for name in names)
+
+
+def make_microcode(top: Path) -> bytes:
+    """An early cpio archive: ready-made ones as they are, loose files put together."""
+    ready = [path.read_bytes() for path in sorted(top.rglob("*.img")) if path.is_file()]
+    archive = cpio.Archive()
+    loose = False
+    for folder, name in MICROCODE_FILES.items():
+        files = [p for p in sorted(top.rglob(f"{folder}/*")) if p.is_file() and p.suffix != ".asc"]
+        if files:
+            loose = True
+            archive.add_file(name, b"".join(path.read_bytes() for path in files))
+    data = b"".join(ready) + (archive.render(0) if loose else b"")
+    return data + b"\0" * (-len(data) % 4)

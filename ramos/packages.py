@@ -1,0 +1,326 @@
+"""Special packages on a running stick: check, add, upgrade, remove, list.
+
+Owns: the order of things. Everything is fetched, verified, taken apart, built and simulated before
+the first byte that counts is written; then: images on persist, kernel directories on the ESP, the
+package manager, and last the boot environment. Refuses: removing the last kernel, working without
+a stick. Invariant: a cut at any point leaves a stick that boots the old state or the new one, and
+`recover` (run before everything else) finishes or undoes what was under way.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from ramos import apt, base_images, kernels, transaction
+from ramos.errors import RamosError, UsageError
+from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
+from ramos.recipe import Recipe, find_recipe
+from ramos.recipe_files import load_recipes
+from ramos.site import Candidate, Site
+from ramos.staging import Staged
+from ramos.store import read_all
+from ramos.transaction import Journal, Recovery
+
+MANAGERS: dict[str, ModuleType] = {"debian": apt}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Newer:
+    """A special package that a mirror has in a newer version, or that is not installed yet."""
+
+    name: str
+    installed: str
+    candidate: Candidate
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a change did."""
+
+    packages: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    generation: int = 0
+    removed_kernels: tuple[str, ...] = ()
+    recovery: Recovery = field(default_factory=Recovery)
+
+
+def manager(site: Site) -> ModuleType:
+    """The package manager of a base: modules with the same functions."""
+    found = MANAGERS.get(site.base)
+    if found is None:
+        raise UsageError("cannot manage packages", site.base, "this base is not known")
+    return found
+
+
+def list_special(site: Site) -> list[tuple[str, str, str, bool]]:
+    """Installed special packages: name, version, recipe, and whether they came by the engine."""
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    rows = []
+    for name, installed in sorted(manager(site).list_installed(site).items()):
+        recipe = find_recipe(recipes, name, site.base)
+        if recipe is not None:
+            rows.append((name, installed.version, recipe.name, installed.special))
+    return rows
+
+
+def find_newer(site: Site) -> list[Newer]:
+    """What an upgrade would bring, with what that needs."""
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    names = [name for name, _, _, _ in list_special(site)]
+    return plan_targets(site, recipes, names, only_newer=True)
+
+
+def plan_targets(
+    site: Site, recipes: Sequence[Recipe], names: Iterable[str], *, only_newer: bool
+) -> list[Newer]:
+    """The packages to bring in, with the special ones among what they depend on."""
+    engine = manager(site)
+    installed = engine.list_installed(site)
+    wanted = list(names)
+    found: dict[str, Newer] = {}
+    while wanted:
+        candidates = engine.find_candidates(site, wanted)
+        _require_found(wanted, candidates, only_newer)
+        wanted = []
+        for name, candidate in sorted(candidates.items()):
+            recipe = find_recipe(recipes, name, site.base)
+            there = installed[name].version if name in installed else ""
+            newer = not there or engine.is_newer(candidate.version, there)
+            if (
+                recipe is None
+                or name in found
+                or (not newer and (only_newer or installed[name].special))
+            ):
+                continue
+            found[name] = Newer(name, there, candidate, recipe)
+            wanted += _find_special_depends(site, recipes, candidate, set(found) | set(installed))
+    return list(found.values())
+
+
+def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate], only_newer: bool) -> None:
+    missing = [word for word in wanted if word.partition("=")[0] not in found]
+    if missing and not only_newer:
+        raise RamosError(
+            "no such package",
+            ", ".join(missing),
+            "no mirror has it",
+            "Nothing was changed",
+            "'ramos pkg check' refreshes the package lists.",
+        )
+
+
+def _find_special_depends(
+    site: Site, recipes: Sequence[Recipe], candidate: Candidate, known: set[str]
+) -> list[str]:
+    """Special packages that one needs, as NAME or NAME=VERSION."""
+    found = []
+    for depend in candidate.depends:
+        name, _, rest = depend.partition("|")[0].strip().partition(" ")
+        name = name.partition(":")[0]
+        if name in known or find_recipe(recipes, name, site.base) is None:
+            continue
+        exact = rest.strip().removeprefix("(= ") if rest.startswith("(= ") else ""
+        found.append(f"{name}={exact.rstrip(')')}" if exact else name)
+    return found
+
+
+@contextlib.contextmanager
+def workplace(site: Site) -> Iterator[None]:
+    """A private, empty directory for the length of the block."""
+    shutil.rmtree(site.work, ignore_errors=True)
+    site.work.mkdir(parents=True, mode=0o755)
+    try:
+        yield
+    finally:
+        shutil.rmtree(site.work, ignore_errors=True)
+
+
+def recover(site: Site) -> Recovery:
+    """Finish or undo what was interrupted."""
+    if not transaction.journal_path(site.persist).exists():
+        base_images.sweep_temporaries(site.persist)
+        return Recovery()
+    with site.open_esp(True) as esp:
+        recovery = transaction.recover(site.persist, esp)
+    if recovery.undone:
+        manager(site).withdraw(site, [word.partition("=")[0] for word in recovery.undone])
+    return recovery
+
+
+def refresh(site: Site, say: Say) -> None:
+    """Fetch the package lists."""
+    manager(site).refresh(site, say)
+
+
+def upgrade(site: Site, say: Say) -> Report:
+    """Bring every installed special package to the newest version."""
+    return _bring(site, find_newer(site), say)
+
+
+def add(site: Site, names: Sequence[str], say: Say) -> Report:
+    """Install special packages."""
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    for word in names:
+        name = word.partition("=")[0]
+        if find_recipe(recipes, name, site.base) is None:
+            raise UsageError(
+                "no recipe matches",
+                name,
+                "it is an ordinary package",
+                "Nothing was changed",
+                "Install it with the package manager itself.",
+            )
+    return _bring(site, plan_targets(site, recipes, names, only_newer=False), say)
+
+
+def _bring(site: Site, targets: Sequence[Newer], say: Say) -> Report:
+    """Everything up to the point where nothing can go wrong any more, then the change itself."""
+    if not targets:
+        return Report()
+    engine = manager(site)
+    _require_memory_and_space(site, targets)
+    staged = []
+    for target in targets:
+        say(f"fetching {target.name} {target.candidate.version}")
+        folder = site.work / "fetched" / target.name
+        path = engine.fetch(site, target.candidate, folder, say)
+        staged.append(engine.stage(site, path, target.recipe))
+        shutil.rmtree(folder)
+    built = build(site, staged, say)
+    try:
+        return _publish(site, targets, staged, built, say)
+    finally:
+        for temporary in built.temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def _require_memory_and_space(site: Site, targets: Sequence[Newer]) -> None:
+    """Refuse early: RAM for what is unpacked, persist for what is packed again."""
+    packed = sum(target.candidate.size_bytes for target in targets)
+    unpacked = sum(target.candidate.installed_bytes for target in targets)
+    free = shutil.disk_usage(site.work).free
+    if free < unpacked + packed:
+        raise RamosError(
+            "not enough memory",
+            site.work,
+            f"{(unpacked + packed) >> 20} MiB are needed to unpack, {free >> 20} MiB are free",
+            "Nothing was changed",
+            "Save, restart and try again before anything else uses the RAM.",
+        )
+    base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
+
+
+def _publish(
+    site: Site, targets: Sequence[Newer], staged: Sequence[Staged], built: Built, say: Say
+) -> Report:
+    """The change itself, in the one safe order."""
+    engine = manager(site)
+    names = [target.name for target in targets]
+    with site.open_esp(True) as esp:
+        written = _choose_kernels(esp, built)
+        journal = Journal(
+            packages=tuple(f"{t.name}={t.candidate.version}" for t in targets),
+            kernels=tuple(written),
+            images=tuple(name for name in built.image_names if not (site.persist / name).exists()),
+        )
+        transaction.begin(site.persist, journal)
+        try:
+            engine.publish_packages(site, [stage.path for stage in staged])
+            engine.install(site, names, say, simulate=True)
+            generation = built.publish_images(site)
+            for name, files in written.items():
+                say(f"writing kernel {name} to the ESP")
+                kernels.write_kernel(esp, name, files)
+            for target in targets:
+                engine.release_files(site, target.name, target.recipe)
+            engine.install(site, names, say)
+        except BaseException:
+            transaction.undo(site.persist, esp, journal)
+            engine.withdraw(site, names)
+            raise
+        transaction.mark_ready(site.persist, journal)
+        transaction.start_trials(esp, journal.kernels)
+        transaction.end(site.persist)
+    images = tuple(built.image_names)
+    return Report(journal.packages, journal.kernels, images, generation)
+
+
+def _choose_kernels(esp: Path, built: Built) -> dict[str, kernels.KernelFiles]:
+    """What has to be written: not what is there already. Space is checked for all of it."""
+    for name in kernels.list_leftovers(esp, kernels.list_complete(esp)):
+        kernels.delete_kernel(esp, name)
+    chosen = {}
+    for files in built.kernels:
+        name, there = kernels.choose_name(esp, files)
+        if not there:
+            kernels.require_space(esp, files)
+            chosen[name] = files
+    return chosen
+
+
+def remove(site: Site, names: Sequence[str], say: Say) -> Report:
+    """Remove special packages, and what they had brought."""
+    engine = manager(site)
+    installed = engine.list_installed(site)
+    absent = [name for name in names if name not in installed]
+    if absent:
+        raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
+    with site.open_esp(True) as esp:
+        doomed = _find_kernels_of(site, esp, names)
+        kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)
+        _release(site, names)
+        engine.remove(site, names, say)
+        _delete_kernels(site, esp, doomed)
+    generation = _remove_firmware(site, names, say)
+    for name in names:
+        forget_left(site, name)
+    return Report(tuple(names), generation=generation, removed_kernels=tuple(doomed))
+
+
+def _release(site: Site, names: Iterable[str]) -> None:
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    for name in names:
+        recipe = find_recipe(recipes, name, site.base)
+        if recipe is not None:
+            manager(site).release_files(site, name, recipe)
+
+
+def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
+    """The kernel directories that packages had brought."""
+    owned = {version for name in names for version in read_left(site, name, "kernel")}
+    owned |= set(manager(site).list_kernel_versions(site, names))
+    return [name for name in kernels.list_all(esp) if kernels.kernel_version(name) in owned]
+
+
+def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:
+    for name in names:
+        kernels.delete_kernel(esp, name)
+        remaining = [kernels.kernel_version(other) for other in kernels.list_all(esp)]
+        base_images.delete_modules(site.persist, kernels.kernel_version(name), remaining)
+
+
+def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
+    """A new firmware image without the files of these packages; its generation, or 0."""
+    if not any(read_left(site, name, "firmware") for name in names):
+        return 0
+    temporary = build_firmware(site, {}, names, say)
+    return Built({}, temporary, (), {}, {}).publish_images(site)
+
+
+def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:
+    """Delete kernels and firmware that are no longer needed, once a newer kernel is confirmed."""
+    with site.open_esp(True) as esp:
+        env = transaction.read_environment(esp)
+        old = kernels.plan_removal(kernels.list_complete(esp), env, site.running)
+        if old:
+            say(f"removing old kernels: {', '.join(old)}")
+        _delete_kernels(site, esp, old)
+    for path in base_images.list_unused(site.persist, read_all(site.persist)[0]):
+        path.unlink()
+    return tuple(old)
