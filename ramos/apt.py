@@ -16,19 +16,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramos.apt_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.errors import RamosError
 from ramos.formats import deb, deb_repository
 from ramos.formats.apk_sign import make_key
 from ramos.formats.deb_package import parse_fields, split_relations
 from ramos.formats.openpgp import make_public_key, sign_detached
-from ramos.fs import hash_file, publish, write_durably
+from ramos.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
 from ramos.recipe import Recipe
+from ramos.recipe_files import find_shipped_dir, load_recipes
 from ramos.run import Result, run, run_watched
 from ramos.site import Candidate, Site
 from ramos.staging import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
-SOURCE_NAME = "ramos.sources"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
@@ -202,8 +203,8 @@ def find_key(site: Site) -> Path:
 
 def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> Result:
     """Install from the stick's repository with the real apt."""
-    _write_source(site)
-    parts = _select_parts(site, "local", lambda name: name == SOURCE_NAME)
+    write_settings(site)
+    parts = _select_parts(site, "local", lambda name: name == Path(SOURCE_FILE).name)
     update = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
     update += ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
     run_watched([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
@@ -256,20 +257,24 @@ def release_files(site: Site, name: str, recipe: Recipe) -> None:
             listing.with_suffix(f".{script}").unlink(missing_ok=True)
 
 
-def _write_source(site: Site) -> None:
-    folder = site.packages / "debian"
-    text = f"Types: deb\nURIs: file:{folder}\nSuites: ./\nSigned-By: {folder}/ramos.gpg\n"
-    path = site.root / "etc/apt/sources.list.d" / SOURCE_NAME
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, path)
+def write_settings(site: Site) -> None:
+    """Tell apt about the stick's repository and about what is special."""
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    hook = find_shipped_dir() / "debian" / HOOK.name
+    texts = render_settings(recipes, hook, site.root)
+    texts[SOURCE_FILE] = render_source(site.packages / "debian")
+    for name, text in texts.items():
+        path = site.root / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+            temporary.write_text(text, encoding="utf-8")
+            publish(temporary, path)
 
 
 def _upstream(site: Site) -> list[str]:
     """Options for apt that leave the stick's own repository and pins out."""
-    sources = _select_parts(site, "upstream", lambda name: name != SOURCE_NAME)
+    sources = _select_parts(site, "upstream", lambda name: name != Path(SOURCE_FILE).name)
     pins = _select_parts(site, "pins", lambda name: not name.startswith("ramos"), "preferences.d")
     caches = site.work / "apt-cache"
     caches.mkdir(parents=True, exist_ok=True)

@@ -95,8 +95,12 @@ def build_initramfs(
     *,
     compress: str = "zstd",
     source_date_epoch: int | None = None,
+    modules_root: Path | None = None,
 ) -> Contents:
-    """Write the initramfs for `kernel` from the tree at `root`."""
+    """Write the initramfs for `kernel` from the tree at `root`.
+
+    With `modules_root` the modules come from another tree: that of a kernel being installed.
+    """
     if compress not in COMPRESSORS:
         raise UsageError(
             "unknown compression", compress, f"it is one of {', '.join(sorted(COMPRESSORS))}"
@@ -106,7 +110,7 @@ def build_initramfs(
     _add_hooks(archive)
     _add_busybox(archive, root)
     missing = _add_tools(archive, root)
-    modules = kmod.load(root, kernel)
+    modules = kmod.load(modules_root or root, kernel)
     names = _add_modules(archive, modules, kernel)
     _add_keymap(archive, root)
     plain = archive.render(source_date_epoch or 0)

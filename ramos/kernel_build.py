@@ -5,10 +5,9 @@ Invariant: until `publish_images` is called only temporary names on persist and 
 directory were written.
 """
 
-import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from ramos.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.generation import StoredFile
 from ramos.initramfs import build_initramfs
 from ramos.kernels import KernelFiles, kernel_version, list_complete
-from ramos.run import run
 from ramos.site import Site
 from ramos.staging import Staged, find_vmlinuz
 from ramos.store import read_default
@@ -86,6 +84,7 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
     modules: dict[str, Path] = {}
     files: list[KernelFiles] = []
     sources = _find_firmware_sources(staged)
+    left = _list_left(staged, sources)  # before what is listed is moved into the images' trees
     try:
         for package in staged:
             for kernel in package.kernels:
@@ -104,7 +103,7 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
         for path in modules.values():
             path.unlink(missing_ok=True)
         raise
-    return Built(modules, firmware, tuple(files), new_microcode, _list_left(staged, sources))
+    return Built(modules, firmware, tuple(files), new_microcode, left)
 
 
 def _temporary(site: Site, name: str) -> Path:
@@ -129,8 +128,7 @@ def _build_kernel(
 ) -> KernelFiles:
     say(f"building the initramfs of {kernel}")
     initramfs = site.work / f"initramfs-{kernel}"
-    with view_system(site, tree) if tree else contextlib.nullcontext(site.root) as root:
-        build_initramfs(root, kernel, initramfs, source_date_epoch=0)
+    build_initramfs(site.root, kernel, initramfs, source_date_epoch=0, modules_root=tree)
     if microcode:
         initramfs.write_bytes(microcode + initramfs.read_bytes())
     return KernelFiles(kernel, vmlinuz, initramfs)
@@ -146,19 +144,6 @@ def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
             raise RamosError("cannot rebuild kernel", site.running, reason, "Nothing was changed")
         shutil.copyfile(esp / layout.KERNELS_DIR / names[-1] / "vmlinuz", vmlinuz)
     return _build_kernel(site, site.running, vmlinuz, None, microcode, say)
-
-
-@contextlib.contextmanager
-def view_system(site: Site, tree: Path) -> Iterator[Path]:
-    """The running system with the modules of another kernel in it, read-only."""
-    view = site.work / "view"
-    view.mkdir()
-    run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={tree}:{site.root}", "overlay", view])
-    try:
-        yield view
-    finally:
-        run(["umount", "-l", view])
-        view.rmdir()
 
 
 def _find_firmware_sources(staged: Sequence[Staged]) -> dict[str, Path]:

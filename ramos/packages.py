@@ -16,8 +16,9 @@ from types import ModuleType
 
 from ramos import apt, base_images, kernels, transaction
 from ramos.errors import RamosError, UsageError
+from ramos.fs import hold_lock
 from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
-from ramos.recipe import Recipe, find_recipe
+from ramos.recipe import Recipe, drops_depend, find_recipe
 from ramos.recipe_files import load_recipes
 from ramos.site import Candidate, Site
 from ramos.staging import Staged
@@ -25,6 +26,7 @@ from ramos.store import read_all
 from ramos.transaction import Journal, Recovery
 
 MANAGERS: dict[str, ModuleType] = {"debian": apt}
+LOCK_WAIT_SECONDS = 60
 Say = Callable[[str], None]
 
 
@@ -69,6 +71,30 @@ def list_special(site: Site) -> list[tuple[str, str, str, bool]]:
     return rows
 
 
+@dataclass(frozen=True)
+class KernelState:
+    """One kernel on the ESP, and what it is to the next boot."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+def list_kernels(site: Site) -> list[KernelState]:
+    """The kernels that the boot menu offers, newest first."""
+    with site.open_esp(False) as esp:
+        env = transaction.read_environment(esp)
+        names = sorted(kernels.list_complete(esp), key=kernels.version_key, reverse=True)
+    found = []
+    for name in names:
+        facts = {
+            "running": kernels.kernel_version(name) == site.running,
+            "known to boot": name == env.good,
+            f"on trial ({env.tries} boots left)": name == env.trial,
+        }
+        found.append(KernelState(name, tuple(word for word, holds in facts.items() if holds)))
+    return found
+
+
 def find_newer(site: Site) -> list[Newer]:
     """What an upgrade would bring, with what that needs."""
     recipes = load_recipes(site.recipes_dir).require_sound()
@@ -99,7 +125,9 @@ def plan_targets(
             ):
                 continue
             found[name] = Newer(name, there, candidate, recipe)
-            wanted += _find_special_depends(site, recipes, candidate, set(found) | set(installed))
+            known = set(found) | set(installed)
+            kept = [d for d in candidate.depends if not drops_depend(recipe, d)]
+            wanted += _find_special_depends(site, recipes, kept, known)
     return list(found.values())
 
 
@@ -116,11 +144,11 @@ def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate], only_n
 
 
 def _find_special_depends(
-    site: Site, recipes: Sequence[Recipe], candidate: Candidate, known: set[str]
+    site: Site, recipes: Sequence[Recipe], depends: Iterable[str], known: set[str]
 ) -> list[str]:
     """Special packages that one needs, as NAME or NAME=VERSION."""
     found = []
-    for depend in candidate.depends:
+    for depend in depends:
         name, _, rest = depend.partition("|")[0].strip().partition(" ")
         name = name.partition(":")[0]
         if name in known or find_recipe(recipes, name, site.base) is None:
@@ -222,12 +250,13 @@ def _publish(
     """The change itself, in the one safe order."""
     engine = manager(site)
     names = [target.name for target in targets]
-    with site.open_esp(True) as esp:
+    images = tuple(built.image_names)
+    with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         written = _choose_kernels(esp, built)
         journal = Journal(
             packages=tuple(f"{t.name}={t.candidate.version}" for t in targets),
             kernels=tuple(written),
-            images=tuple(name for name in built.image_names if not (site.persist / name).exists()),
+            images=tuple(name for name in images if not (site.persist / name).exists()),
         )
         transaction.begin(site.persist, journal)
         try:
@@ -247,7 +276,6 @@ def _publish(
         transaction.mark_ready(site.persist, journal)
         transaction.start_trials(esp, journal.kernels)
         transaction.end(site.persist)
-    images = tuple(built.image_names)
     return Report(journal.packages, journal.kernels, images, generation)
 
 

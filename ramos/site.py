@@ -35,6 +35,7 @@ class Site:
     open_esp: Callable[[bool], AbstractContextManager[Path]]
     root: Path = Path("/")
     recipes_dir: Path = layout.RECIPES_DIR
+    lock_file: Path = layout.LOCK_FILE
 
     @property
     def packages(self) -> Path:

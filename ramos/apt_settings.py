@@ -1,0 +1,71 @@
+"""What apt is told on a stick, as text: pins, the hook, and which packages are special.
+
+Owns: these texts. Refuses: files. Invariants: the stick's own repository wins over every mirror
+for special packages; a mirror's special package is never taken for an upgrade, and installing one
+ends in the hook, which says what to do instead.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ramos import layout
+from ramos.formats.deb_repository import LABEL, ORIGIN
+from ramos.recipe import Recipe
+
+PINS_FILE = "etc/apt/preferences.d/ramos"
+HOOK_FILE = "etc/apt/apt.conf.d/80ramos"
+SPECIAL_FILE = "etc/apt/ramos-special"
+SOURCE_FILE = "etc/apt/sources.list.d/ramos.sources"
+HOOK = layout.SHARE_DIR / "apk-triggers" / "debian" / "apt-hook"
+# Below 100 an installed package is never replaced; above 0 the hook can still say why not.
+STOCK_PRIORITY = 50
+OWN_PRIORITY = 990
+
+
+def render_settings(
+    recipes: Sequence[Recipe], hook: Path = HOOK, root: Path = Path("/")
+) -> dict[str, str]:
+    """Every file below the root and its text; none of them depends on the stick."""
+    debian = [recipe for recipe in recipes if recipe.base == "debian"]
+    return {
+        PINS_FILE: render_pins(debian),
+        SPECIAL_FILE: render_special(debian),
+        HOOK_FILE: render_hook(hook, root / SPECIAL_FILE),
+    }
+
+
+def render_pins(recipes: Sequence[Recipe]) -> str:
+    """Who wins: the first record that matches a version decides."""
+    names = " ".join(pattern for recipe in recipes for pattern in recipe.match)
+    return (
+        "Explanation: kernels, firmware and the like come from the stick's own repository.\n"
+        f"Package: {names}\n"
+        f"Pin: release o={ORIGIN},l={LABEL}\n"
+        f"Pin-Priority: {OWN_PRIORITY}\n"
+        "\n"
+        "Explanation: never as a mirror has them; 'ramos pkg upgrade' brings what is newer.\n"
+        f"Package: {names}\n"
+        "Pin: release *\n"
+        f"Pin-Priority: {STOCK_PRIORITY}\n"
+    )
+
+
+def render_special(recipes: Sequence[Recipe]) -> str:
+    """For the hook: one pattern a line; a ! takes names out again."""
+    lines = [pattern for recipe in recipes for pattern in recipe.match]
+    lines += [f"!{pattern}" for recipe in recipes for pattern in recipe.excludes]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_hook(hook: Path, special: Path) -> str:
+    """apt's own configuration."""
+    lines = (
+        f'DPkg::Pre-Install-Pkgs {{ "{hook} {special}"; }};',
+        f'DPkg::Tools::Options::{hook}::Version "3";',
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_source(repository: Path) -> str:
+    """Where the stick's own packages are, and whose signature counts."""
+    return f"Types: deb\nURIs: file:{repository}\nSuites: ./\nSigned-By: {repository}/ramos.gpg\n"

@@ -1,0 +1,183 @@
+"""`ramos pkg add, upgrade, remove, list, check`: the commands that ask the engine.
+
+Owns: options, progress and reports. Refuses: doing any of the work.
+"""
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from ramos import packages
+from ramos.cli import print_json
+from ramos.cli.packages import JSON, pkg
+from ramos.fs import hold_lock
+from ramos.running_site import find_site, require_route
+from ramos.site import Site
+
+OFFLINE = click.option(
+    "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
+)
+LOCK_NAME = "packages.lock"
+Say = Callable[[str], None]
+
+
+def make_say() -> Say:
+    """Progress: one line for each step, on a terminal only what counts stays."""
+    shown = sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        if shown:
+            click.echo(f"\r\033[K{text[:78]}", nl=False, err=True)
+
+    return say
+
+
+def _start(purpose: str) -> tuple[Site, "click.Context"]:
+    context = click.get_current_context()
+    site = find_site()
+    context.with_resource(hold_lock(site.lock_file.with_name(LOCK_NAME), purpose))
+    context.with_resource(packages.workplace(site))
+    return site, context
+
+
+def _recover(site: Site) -> None:
+    recovery = packages.recover(site)
+    if recovery.finished:
+        click.echo(f"finished what was interrupted: {', '.join(recovery.finished)}")
+    if recovery.undone:
+        click.echo(f"undid what was interrupted: {', '.join(recovery.undone)}")
+
+
+def _show_report(report: packages.Report, as_json: bool) -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    if as_json:
+        print_json(vars(report))
+        return
+    if not report.packages:
+        click.echo("nothing to do: every special package is up to date")
+        return
+    click.echo(f"done: {', '.join(report.packages)}")
+    for kernel in report.kernels:
+        click.echo(f"kernel {kernel} is tried at the next boot; if it fails, the old one is back")
+    for kernel in report.removed_kernels:
+        click.echo(f"kernel {kernel} was removed from the stick")
+    if report.generation:
+        click.echo(f"generation {report.generation} names the new images")
+    click.echo("The list of installed packages is in RAM until you save: ramos commit")
+
+
+@pkg.command("list")
+@JSON
+def list_command(as_json: bool) -> None:
+    """List installed special packages, and the kernels on the stick.
+
+    \b
+    Example:
+      ramos pkg list
+    """
+    site = find_site()
+    rows = packages.list_special(site)
+    found = packages.list_kernels(site)
+    if as_json:
+        names = ("name", "version", "recipe", "by_engine")
+        values = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"packages": values, "kernels": [vars(kernel) for kernel in found]})
+        return
+    for name, version, recipe, by_engine in rows:
+        click.echo(f"{name} {version}  {recipe}{'' if by_engine else ', from the base image'}")
+    for kernel in found:
+        click.echo(f"kernel {kernel.name}  {', '.join(kernel.words) or 'older'}")
+
+
+@pkg.command()
+@OFFLINE
+@JSON
+def check(offline: bool, as_json: bool) -> None:
+    """Tell what is newer upstream. Nothing is installed.
+
+    \b
+    Example:
+      ramos pkg check
+    """
+    site, _ = _start("pkg check")
+    if not offline:
+        require_route()
+    packages.refresh(site, make_say())
+    newer = packages.find_newer(site)
+    if as_json:
+        print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
+        return
+    _show_report_line()
+    for item in newer:
+        size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
+        click.echo(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
+    if not newer:
+        click.echo("every special package is up to date")
+
+
+def _show_report_line() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+@pkg.command()
+@OFFLINE
+@JSON
+def upgrade(offline: bool, as_json: bool) -> None:
+    """Bring every special package to the newest version.
+
+    \b
+    Example:
+      ramos pkg upgrade
+    """
+    site, _ = _start("pkg upgrade")
+    _recover(site)
+    if not offline:
+        require_route()
+    say = make_say()
+    packages.refresh(site, say)
+    old = packages.collect_kernels(site, say)
+    report = packages.upgrade(site, say)
+    _show_report(report, as_json)
+    if old and not as_json:
+        click.echo(f"removed old kernels: {', '.join(old)}")
+
+
+@pkg.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@OFFLINE
+@JSON
+def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Install special packages: NAME, or NAME=VERSION.
+
+    \b
+    Examples:
+      ramos pkg add firmware-iwlwifi
+      ramos pkg add linux-image-6.1.0-28-amd64
+    """
+    site, _ = _start("pkg add")
+    _recover(site)
+    if not offline:
+        require_route()
+    say = make_say()
+    packages.refresh(site, say)
+    _show_report(packages.add(site, names, say), as_json)
+
+
+@pkg.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@JSON
+def remove(names: tuple[str, ...], as_json: bool) -> None:
+    """Remove special packages, and what they had brought onto the stick.
+
+    The last kernel, the running one and the one that is known to boot stay.
+
+    \b
+    Example:
+      ramos pkg remove linux-image-6.1.0-28-amd64
+    """
+    site, _ = _start("pkg remove")
+    _recover(site)
+    _show_report(packages.remove(site, names, make_say()), as_json)

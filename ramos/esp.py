@@ -1,0 +1,96 @@
+"""The ESP of the running stick: mounted only while it is needed.
+
+Owns: finding it, mounting it, and the in-place write of grubenv. Refuses: renaming over,
+truncating or rewriting anything (measured: only new names, or one sector in place, survive a power
+cut on FAT). Invariants: it is found on the same disk as persist, never by a label that another
+stick may bear too; grubenv stays one sector at the same place.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ramos import bootenv, devices, fs, layout, syscalls
+from ramos.errors import RamosError
+from ramos.stick import Boot
+
+MOUNT_POINT = layout.RUN_DIR / "esp"
+LOCK = layout.RUN_DIR / "esp.lock"
+LOCK_WAIT_SECONDS = 60
+UNCHANGED = "The ESP is as it was"
+
+
+def find_esp(boot: Boot) -> Path:
+    """The ESP of the stick that this system booted from."""
+    disk = devices.find_disk(Path(boot.persist))
+    nodes = devices.list_partitions(disk) if disk else []
+    for node in nodes:
+        seen = devices.read_identity(node)
+        if seen.kind == "vfat" and boot.esp_uuid.upper() in ("", seen.uuid):
+            return node
+    raise RamosError(
+        "cannot find the ESP",
+        boot.persist or "persist",
+        f"no FAT32 partition {boot.esp_uuid or ''} on the same disk".replace("  ", " "),
+        UNCHANGED,
+        "Is the stick plugged in?",
+    )
+
+
+@contextlib.contextmanager
+def mount_esp(boot: Boot, *, writable: bool) -> Iterator[Path]:
+    """The mounted ESP, for the length of the block."""
+    with fs.hold_lock(LOCK, "using the ESP", wait_seconds=LOCK_WAIT_SECONDS):
+        yield from _mounted(find_esp(boot), writable)
+
+
+def _mounted(node: Path, writable: bool) -> Iterator[Path]:
+    MOUNT_POINT.mkdir(parents=True, exist_ok=True)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_NOATIME
+    if not writable:
+        flags |= syscalls.MS_RDONLY
+    try:
+        syscalls.mount(node, MOUNT_POINT, "vfat", flags, "umask=077")
+    except OSError as error:
+        raise RamosError("cannot mount the ESP", node, error.strerror, UNCHANGED) from error
+    try:
+        yield MOUNT_POINT
+    finally:
+        syscalls.unmount(MOUNT_POINT, lazily=True)
+
+
+def list_kernels(esp: Path) -> list[str]:
+    """The complete kernels on the ESP."""
+    return sorted(p.parent.name for p in (esp / layout.KERNELS_DIR).glob("*/complete"))
+
+
+def read_env(esp: Path) -> bootenv.BootEnv:
+    """What GRUB remembers."""
+    path = esp / layout.GRUBENV
+    try:
+        return bootenv.parse(path.read_bytes())
+    except OSError as error:
+        raise RamosError("cannot read", path, error.strerror, UNCHANGED) from error
+
+
+def write_env(esp: Path, env: bootenv.BootEnv) -> bool:
+    """Write the sector in place where it differs; whether anything was written."""
+    path = esp / layout.GRUBENV
+    data = bootenv.render(env)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+    except OSError as error:
+        raise RamosError("cannot write", path, error.strerror, UNCHANGED) from error
+    try:
+        if os.fstat(descriptor).st_size != bootenv.SIZE_BYTES:
+            raise RamosError("cannot write", path, "it is not one sector long", UNCHANGED)
+        if os.pread(descriptor, bootenv.SIZE_BYTES, 0) == data:
+            return False
+        if os.pwrite(descriptor, data, 0) != bootenv.SIZE_BYTES:
+            raise RamosError("cannot write", path, "only a part was taken", "It may be damaged")
+        return True
+    except OSError as error:
+        raise RamosError("cannot write", path, error.strerror, "It may be damaged") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,445 @@
+"""The package engine on a real root tree, with the real apt and dpkg, and a mirror of its own.
+
+The system's root is an overlay over this machine's; the stick is two directories (what FAT does to
+the order of writes is proved in the crash tests).
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ramos import bootenv, kernels, layout, packages, transaction
+from ramos.errors import RamosError
+from ramos.esp import read_env
+from ramos.formats.apk_sign import make_key
+from ramos.generation import Generation, StoredFile
+from ramos.kernels import list_complete
+from ramos.site import Site
+from ramos.store import make_tree, publish_generation, read_default
+from ramos.verity import digest_file
+from tests.debmirror import KEY_BITS, Mirror
+
+OLD, NEW = "6.1.0-1-test", "6.1.0-2-test"
+BUILTIN = "".join(
+    f"kernel/{name}.ko\n" for name in ("ext4", "squashfs", "loop", "overlay", "vfat", "zram")
+)
+FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
+
+
+@dataclass
+class Lab:
+    """A system, its stick and its mirror."""
+
+    site: Site
+    esp: Path
+    mirror: Mirror
+    said: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def refresh(self) -> None:
+        with packages.workplace(self.site):
+            packages.refresh(self.site, self.say)
+
+    def upgrade(self) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.upgrade(self.site, self.say)
+
+    def add(self, *names: str) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.add(self.site, names, self.say)
+
+    def status(self, name: str) -> str:
+        admin = f"--admindir={self.site.root}/var/lib/dpkg"
+        argv = ["dpkg-query", admin, "-W", "-f", "${db:Status-Abbrev} ${Version}", name]
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+    def apt(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["apt-get", "-y", "-q", *words], capture_output=True, text=True, check=False
+        )
+
+    def stick(self) -> dict[str, bytes]:
+        """Every file on the stick but the key, for comparing before and after."""
+        found = {}
+        for top in (self.site.persist, self.esp):
+            for path in sorted(top.rglob("*")):
+                if path.is_file() and "packages" not in path.parts:
+                    found[str(path)] = path.read_bytes()
+        return found
+
+
+def add_kernel(mirror: Mirror, kernel: str, version: str, *, meta: bool = True) -> None:
+    """A kernel package as Debian has them, small, with scripts that must not run."""
+    mirror.add(
+        {
+            "Package": f"linux-image-{kernel}",
+            "Version": version,
+            "Architecture": "amd64",
+            "Depends": "initramfs-tools (>= 0.120) | linux-initramfs-tool",
+        },
+        {
+            f"boot/vmlinuz-{kernel}": f"kernel {kernel} {version}".encode() * 1000,
+            f"boot/config-{kernel}": b"CONFIG_X=y\n",
+            f"lib/modules/{kernel}/modules.builtin": BUILTIN.encode(),
+            f"lib/modules/{kernel}/modules.order": b"",
+            f"usr/share/doc/linux-image-{kernel}/copyright": b"free\n",
+        },
+        scripts={"postinst": FAILING, "prerm": FAILING, "postrm": FAILING, "preinst": FAILING},
+    )
+    if meta:
+        depends = f"linux-image-{kernel} (= {version})"
+        fields = {"Package": "linux-image-test", "Version": version, "Architecture": "amd64"}
+        mirror.add({**fields, "Depends": depends}, {}, scripts={"postinst": FAILING})
+
+
+def add_firmware(mirror: Mirror, version: str, files: dict[str, bytes]) -> None:
+    mirror.add(
+        {"Package": "firmware-test", "Version": version, "Architecture": "all"},
+        {f"lib/firmware/{name}": data for name, data in files.items()},
+        scripts={"postinst": FAILING},
+    )
+
+
+@pytest.fixture
+def lab(tmp_path: Path, private_mounts: None, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    del private_mounts
+    root = make_root(tmp_path)
+    mirror = Mirror(tmp_path / "mirror")
+    sources = root / "etc/apt/sources.list.d"
+    (sources / "test.sources").write_text(mirror.source)
+    monkeypatch.setenv("APT_CONFIG", str(write_apt_config(tmp_path, root)))
+    persist, esp = tmp_path / "persist", tmp_path / "esp"
+    make_stick(persist, esp, tmp_path)
+
+    @contextlib.contextmanager
+    def open_esp(writable: bool) -> Iterator[Path]:
+        del writable
+        yield esp
+
+    site = Site(
+        base="debian",
+        persist=persist,
+        work=tmp_path / "work",
+        running=OLD,
+        open_esp=open_esp,
+        root=root,
+        recipes_dir=tmp_path / "recipes.d",
+        lock_file=tmp_path / "lock",
+    )
+    return Lab(site, esp, mirror)
+
+
+def make_root(tmp_path: Path) -> Path:
+    """This machine's tree with an upper of its own, and no package but dpkg's bare minimum."""
+    root, upper, work = (tmp_path / name for name in ("root", "upper", "upper-work"))
+    for folder in (root, upper, work):
+        folder.mkdir()
+    options = f"lowerdir=/,upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], check=True)
+    for name in ("etc/apt", "var/lib/dpkg", "var/lib/apt", "var/cache/apt"):
+        shutil.rmtree(root / name)
+    for name in ("sources.list.d", "preferences.d", "apt.conf.d", "trusted.gpg.d"):
+        (root / "etc/apt" / name).mkdir(parents=True)
+    for name in ("var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"):
+        (root / name).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    for name in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def write_apt_config(tmp_path: Path, root: Path) -> Path:
+    config = tmp_path / "apt.conf"
+    config.write_text(
+        f'Dir "{root}/";\nDir::State::status "{root}/var/lib/dpkg/status";\n'
+        'Dir::Bin::dpkg "/usr/bin/dpkg";\nDir::Bin::methods "/usr/lib/apt/methods";\n'
+        'Dir::Bin::apt-key "/usr/bin/apt-key"; APT::Architecture "amd64";\n'
+        'APT::Architectures {{ "amd64"; }};\nAPT::Sandbox::User "root";\n'
+        f'DPkg::Options {{{{ "--root={root}"; }}}};\nDPkg::Path "{os.environ["PATH"]}";\n'.replace(
+            "{{", "{"
+        ).replace("}}", "}")
+    )
+    return config
+
+
+def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
+    """A stick as built: one kernel, base images, generation 1."""
+    persist.mkdir()
+    (esp / "grub").mkdir(parents=True)
+    (esp / "kernels").mkdir()
+    (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(OLD)))
+    for name in ("vmlinuz", "initramfs"):
+        (tmp_path / name).write_text(f"old {name}")
+    files = kernels.KernelFiles(OLD, tmp_path / "vmlinuz", tmp_path / "initramfs")
+    kernels.write_kernel(esp, OLD, files)
+    tree = tmp_path / "firmware/usr/lib/firmware"
+    tree.mkdir(parents=True)
+    (tree / "built-in.bin").write_bytes(b"from the build")
+    image = persist / layout.FIRMWARE_IMAGE
+    subprocess.run(
+        ["mksquashfs", tmp_path / "firmware", image, "-quiet", "-no-progress"], check=True
+    )
+    for name in (layout.ROOTFS_IMAGE, layout.modules_image(OLD)):
+        (persist / name).write_bytes(name.encode())
+    make_tree(persist)
+    base = []
+    for kind, name in (
+        ("rootfs", layout.ROOTFS_IMAGE),
+        ("modules", layout.modules_image(OLD)),
+        ("firmware", layout.FIRMWARE_IMAGE),
+    ):
+        digests = digest_file(persist / name)
+        base.append(
+            StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity)  # type: ignore[arg-type]
+        )
+    key = persist / "packages/key/ramos-stick.rsa"
+    key.parent.mkdir(parents=True)
+    make_key(key, KEY_BITS)
+    publish_generation(persist, Generation(1, 0, 1, OLD, "build", "", tuple(base)))
+
+
+def read_image(image: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What is in a squashfs."""
+    folder = tmp_path / f"unpacked-{image.name}"
+    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", folder, image], check=True)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_kernel_is_added_upgraded_and_removed(lab: Lab, tmp_path: Path) -> None:
+    add_kernel(lab.mirror, OLD, "6.1.1-1")
+    lab.mirror.publish()
+    lab.add("linux-image-test")
+    assert lab.status("linux-image-test") == "ii  6.1.1-1"
+    assert lab.status(f"linux-image-{OLD}") == "ii  6.1.1-1"
+    assert not (lab.site.root / f"boot/vmlinuz-{OLD}").exists()
+    assert (lab.site.root / f"boot/config-{OLD}").exists()
+    add_kernel(lab.mirror, NEW, "6.1.2-1")
+    lab.mirror.publish()
+    report = lab.upgrade()
+    assert report.kernels == (NEW,)
+    assert lab.status("linux-image-test") == "ii  6.1.2-1"
+    env = read_env(lab.esp)
+    assert (env.good, env.trial) == (OLD, NEW)
+    folder = lab.esp / "kernels" / NEW
+    assert (folder / "vmlinuz").read_bytes() == f"kernel {NEW} 6.1.2-1".encode() * 1000
+    assert kernels.is_whole(lab.esp, NEW)
+    sums = subprocess.run(
+        ["sha256sum", "-c", "sha256"], cwd=folder, capture_output=True, check=False
+    )
+    assert sums.returncode == 0
+    modules = read_image(lab.site.persist / layout.modules_image(NEW), tmp_path)
+    assert f"usr/lib/modules/{NEW}/modules.dep" in modules
+    default = read_default(lab.site.persist)
+    assert default is not None
+    assert layout.modules_image(NEW) in [file.path for file in default.base]
+    assert layout.modules_image(OLD) in [file.path for file in default.base]
+    assert not transaction.journal_path(lab.site.persist).exists()
+    assert lab.upgrade().packages == ()
+
+
+def test_plain_apt_neither_upgrades_nor_replaces_a_special_package(lab: Lab) -> None:
+    add_kernel(lab.mirror, OLD, "6.1.1-1")
+    lab.mirror.publish()
+    lab.add("linux-image-test")
+    add_kernel(lab.mirror, NEW, "6.1.2-1")
+    lab.mirror.publish()
+    assert lab.apt("update").returncode == 0
+    for words in (["upgrade"], ["dist-upgrade"], ["install", "--reinstall", f"linux-image-{OLD}"]):
+        done = lab.apt(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert lab.status("linux-image-test") == "ii  6.1.1-1"
+        assert lab.status(f"linux-image-{NEW}") == ""
+
+
+def test_the_hook_stops_a_stock_special_package(lab: Lab) -> None:
+    add_kernel(lab.mirror, OLD, "6.1.1-1")
+    add_kernel(lab.mirror, NEW, "6.1.2-1", meta=False)
+    fields = {"Package": "stand-in", "Version": "1", "Architecture": "all"}
+    lab.mirror.add({**fields, "Provides": "linux-initramfs-tool"}, {})
+    lab.mirror.add({"Package": "plain", "Version": "1", "Architecture": "all"}, {"etc/x": b"x"})
+    lab.mirror.publish()
+    lab.add("linux-image-test")
+    assert lab.apt("update").returncode == 0
+    done = lab.apt("install", f"linux-image-{NEW}")
+    assert done.returncode != 0
+    assert f"ramos pkg add linux-image-{NEW}" in done.stderr
+    assert lab.status(f"linux-image-{NEW}") == ""
+    assert lab.apt("install", "plain").returncode == 0
+    assert lab.status("plain") == "ii  1"
+
+
+def test_a_stock_package_of_the_base_image_leaves_its_modules_alone(lab: Lab) -> None:
+    """The build installed the stock package; replacing it must not delete what is in images."""
+    root = lab.site.root
+    info = root / "var/lib/dpkg/info"
+    name = f"linux-image-{OLD}"
+    (root / "var/lib/dpkg/status").write_text(
+        f"Package: {name}\nStatus: install ok installed\nMaintainer: x <x@x>\n"
+        "Architecture: amd64\nVersion: 6.1.0-1\nDescription: x\n"
+    )
+    module = root / f"usr/lib/modules/{OLD}/kernel/x.ko"
+    module.parent.mkdir(parents=True)
+    module.write_text("in use")
+    listing = f"/.\n/lib\n/lib/modules\n/lib/modules/{OLD}\n/lib/modules/{OLD}/kernel\n"
+    (info / f"{name}.list").write_text(f"{listing}/lib/modules/{OLD}/kernel/x.ko\n")
+    for script in ("prerm", "postrm"):
+        (info / f"{name}.{script}").write_text(FAILING)
+        (info / f"{name}.{script}").chmod(0o755)
+    add_kernel(lab.mirror, OLD, "6.1.1-1", meta=False)
+    lab.mirror.publish()
+    report = lab.upgrade()
+    assert lab.status(name) == "ii  6.1.1-1"
+    assert module.read_text() == "in use"
+    assert report.kernels == (f"{OLD}+2",)
+    assert sorted(list_complete(lab.esp)) == [OLD, f"{OLD}+2"]
+    assert read_env(lab.esp).trial == f"{OLD}+2"
+
+
+def test_firmware_is_merged_replaced_and_taken_away(lab: Lab, tmp_path: Path) -> None:
+    add_firmware(lab.mirror, "1", {"a.bin": b"a1", "dir/b.bin": b"b1"})
+    lab.mirror.publish()
+    lab.add("firmware-test")
+    first = read_default(lab.site.persist)
+    assert first is not None
+    assert first.parent == 1
+    image = next(file.path for file in first.base if file.kind == "firmware")
+    assert read_image(lab.site.persist / image, tmp_path) == {
+        "usr/lib/firmware/built-in.bin": b"from the build",
+        "usr/lib/firmware/a.bin": b"a1",
+        "usr/lib/firmware/dir/b.bin": b"b1",
+    }
+    assert (lab.site.persist / layout.FIRMWARE_IMAGE).exists()
+    assert not (lab.site.root / "usr/lib/firmware/a.bin").exists()
+    (lab.mirror.folder / "firmware-test_1_all.deb").unlink()
+    add_firmware(lab.mirror, "2", {"a.bin": b"a2"})
+    lab.mirror.publish()
+    lab.upgrade()
+    assert _read_firmware(lab, tmp_path) == {
+        "usr/lib/firmware/built-in.bin": b"from the build",
+        "usr/lib/firmware/a.bin": b"a2",
+    }
+    with packages.workplace(lab.site):
+        packages.remove(lab.site, ["firmware-test"], lab.say)
+    assert _read_firmware(lab, tmp_path) == {"usr/lib/firmware/built-in.bin": b"from the build"}
+    assert lab.status("firmware-test")[:2] != "ii"
+
+
+def _read_firmware(lab: Lab, tmp_path: Path) -> dict[str, bytes]:
+    default = read_default(lab.site.persist)
+    assert default is not None
+    image = next(file.path for file in default.base if file.kind == "firmware")
+    return read_image(lab.site.persist / image, tmp_path)
+
+
+def test_the_last_the_running_and_the_good_kernel_stay(lab: Lab) -> None:
+    add_kernel(lab.mirror, OLD, "6.1.1-1")
+    add_kernel(lab.mirror, NEW, "6.1.2-1", meta=False)
+    lab.mirror.publish()
+    lab.add(f"linux-image-{OLD}")
+    before = lab.stick()
+    with packages.workplace(lab.site), pytest.raises(RamosError, match="cannot remove kernel"):
+        packages.remove(lab.site, [f"linux-image-{OLD}"], lab.say)
+    assert lab.stick() == before
+    assert lab.status(f"linux-image-{OLD}").startswith("ii")
+    lab.add(f"linux-image-{NEW}")
+    with packages.workplace(lab.site):
+        report = packages.remove(lab.site, [f"linux-image-{NEW}"], lab.say)
+    assert report.removed_kernels == (NEW,)
+    assert not (lab.site.persist / layout.modules_image(NEW)).exists()
+    assert lab.status(f"linux-image-{NEW}")[:2] != "ii"
+
+
+def test_old_kernels_go_only_when_the_new_one_is_confirmed(lab: Lab) -> None:
+    for kernel, version in (("6.1.0-2-test", "6.1.2-1"), ("6.1.0-3-test", "6.1.3-1")):
+        add_kernel(lab.mirror, kernel, version)
+        lab.mirror.publish()
+        lab.add("linux-image-test")
+        (lab.mirror.folder / f"linux-image-test_{version}_amd64.deb").unlink()
+    assert packages.collect_kernels(lab.site, lab.say) == ()
+    env = read_env(lab.esp)
+    confirmed = bootenv.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
+    (lab.esp / "grub/grubenv").write_bytes(bootenv.render(confirmed))
+    # the new one is good, the old one still runs: the one between is not needed
+    assert packages.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
+    assert sorted(list_complete(lab.esp)) == [OLD, "6.1.0-3-test"]
+
+
+BAD_MIRRORS = {
+    "wrong key": "update|signature|NO_PUBKEY|BADSIG|verified",
+    "swapped": "Hash Sum mismatch|size|sha256",
+    "gone half-way": "fetch|File not found",
+    "unsigned": "not signed|signature",
+}
+
+
+@pytest.mark.parametrize("case", BAD_MIRRORS)
+def test_a_bad_mirror_changes_nothing(lab: Lab, tmp_path: Path, case: str) -> None:
+    add_kernel(lab.mirror, NEW, "6.1.2-1", meta=False)
+    other = Mirror(tmp_path / "other")
+    lab.mirror.publish(other.key if case == "wrong key" else None)
+    path = lab.mirror.folder / f"linux-image-{NEW}_6.1.2-1_amd64.deb"
+    if case == "swapped":
+        add_kernel(other, NEW, "6.1.2-1", meta=False)
+        data = bytearray((other.folder / path.name).read_bytes())
+        path.write_bytes(data + b"\n")
+    elif case == "gone half-way":
+        path.unlink()
+    elif case == "unsigned":
+        (lab.mirror.folder / "Release.gpg").unlink()
+    before = lab.stick()
+    with pytest.raises(RamosError) as caught:
+        lab.add(f"linux-image-{NEW}")
+    assert any(word in str(caught.value) for word in BAD_MIRRORS[case].split("|")), caught.value
+    assert lab.stick() == before
+    assert lab.status(f"linux-image-{NEW}") == ""
+
+
+CUTS = (
+    "transaction-begun",
+    f"publish-after-rename:{layout.modules_image(NEW)}",
+    "kernel-directory",
+    "kernel-written",
+    "kernel-complete",
+    "transaction-ready",
+)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_leaves_a_stick_that_boots_and_can_go_on(lab: Lab, cut: str) -> None:
+    add_kernel(lab.mirror, NEW, "6.1.2-1", meta=False)
+    lab.mirror.publish()
+    child = os.fork()
+    if child == 0:
+        os.environ["RAMOS_CRASH_AT"] = cut
+        with contextlib.suppress(BaseException):
+            lab.add(f"linux-image-{NEW}")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9, "the cut was not reached"
+    env = read_env(lab.esp)
+    assert env.good == OLD
+    assert kernels.is_whole(lab.esp, OLD)
+    assert env.trial in ("", NEW)
+    if env.trial:
+        assert kernels.is_whole(lab.esp, NEW)
+        assert (lab.site.persist / layout.modules_image(NEW)).exists()
+    for name in list_complete(lab.esp):
+        assert kernels.is_whole(lab.esp, name)
+        assert (lab.site.persist / layout.modules_image(name)).exists()
+    (lab.site.root / "var/lib/dpkg/lock-frontend").unlink(missing_ok=True)
+    lab.add(f"linux-image-{NEW}")
+    assert read_env(lab.esp).trial == NEW
+    assert lab.status(f"linux-image-{NEW}") == "ii  6.1.2-1"
+    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not list(lab.site.persist.glob("*.tmp"))
