@@ -18,7 +18,8 @@ def verify(tmp_path: Path, data: bytes, signature: str, keyring: bytes) -> bool:
     (tmp_path / "keyring.gpg").write_bytes(keyring)
     (tmp_path / "data").write_bytes(data)
     (tmp_path / "data.asc").write_text(signature)
-    argv = ["gpgv", "--keyring", tmp_path / "keyring.gpg", tmp_path / "data.asc", tmp_path / "data"]
+    files = [str(tmp_path / name) for name in ("keyring.gpg", "data.asc", "data")]
+    argv = ["gpgv", "--keyring", *files]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 

@@ -1,0 +1,175 @@
+"""A system, its stick and its mirror, for the tests of the package engine.
+
+The system's root is an overlay over this machine's, with the real apt and dpkg and an empty package
+database; the stick is two directories.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ramos import bootenv, kernels, layout, packages
+from ramos.formats.apk_sign import make_key
+from ramos.generation import Generation, Kind, StoredFile
+from ramos.site import Site
+from ramos.store import make_tree, publish_generation
+from ramos.verity import digest_file
+from tests.debmirror import KEY_BITS, Mirror
+
+OLD, NEW = "6.1.0-1-test", "6.1.0-2-test"
+BUILTIN = "".join(
+    f"kernel/{name}.ko\n" for name in ("ext4", "squashfs", "loop", "overlay", "vfat", "zram")
+)
+FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
+
+
+@dataclass
+class Lab:
+    """A system, its stick and its mirror."""
+
+    site: Site
+    esp: Path
+    mirror: Mirror
+    said: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def refresh(self) -> None:
+        with packages.workplace(self.site):
+            packages.refresh(self.site, self.say)
+
+    def upgrade(self) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.upgrade(self.site, self.say)
+
+    def add(self, *names: str) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.add(self.site, names, self.say)
+
+    def status(self, name: str) -> str:
+        admin = f"--admindir={self.site.root}/var/lib/dpkg"
+        argv = ["dpkg-query", admin, "-W", "-f", "${db:Status-Abbrev} ${Version}", name]
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+    def apt(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["apt-get", "-y", "-q", *words], capture_output=True, text=True, check=False
+        )
+
+    def stick(self) -> dict[str, bytes]:
+        """Every file on the stick but the key, for comparing before and after."""
+        found = {}
+        for top in (self.site.persist, self.esp):
+            for path in sorted(top.rglob("*")):
+                if path.is_file() and "packages" not in path.parts:
+                    found[str(path)] = path.read_bytes()
+        return found
+
+
+def add_kernel(mirror: Mirror, kernel: str, version: str, *, meta: bool = True) -> None:
+    """A kernel package as Debian has them, small, with scripts that must not run."""
+    mirror.add(
+        {
+            "Package": f"linux-image-{kernel}",
+            "Version": version,
+            "Architecture": "amd64",
+            "Depends": "initramfs-tools (>= 0.120) | linux-initramfs-tool",
+        },
+        {
+            f"boot/vmlinuz-{kernel}": f"kernel {kernel} {version}".encode() * 1000,
+            f"boot/config-{kernel}": b"CONFIG_X=y\n",
+            f"lib/modules/{kernel}/modules.builtin": BUILTIN.encode(),
+            f"lib/modules/{kernel}/modules.order": b"",
+            f"usr/share/doc/linux-image-{kernel}/copyright": b"free\n",
+        },
+        scripts={"postinst": FAILING, "prerm": FAILING, "postrm": FAILING, "preinst": FAILING},
+    )
+    if meta:
+        depends = f"linux-image-{kernel} (= {version})"
+        fields = {"Package": "linux-image-test", "Version": version, "Architecture": "amd64"}
+        mirror.add({**fields, "Depends": depends}, {}, scripts={"postinst": FAILING})
+
+
+def add_firmware(mirror: Mirror, version: str, files: dict[str, bytes]) -> None:
+    mirror.add(
+        {"Package": "firmware-test", "Version": version, "Architecture": "all"},
+        {f"lib/firmware/{name}": data for name, data in files.items()},
+        scripts={"postinst": FAILING},
+    )
+
+
+def make_root(tmp_path: Path) -> Path:
+    """This machine's tree with an upper of its own, and no package but dpkg's bare minimum."""
+    root, upper, work = (tmp_path / name for name in ("root", "upper", "upper-work"))
+    for folder in (root, upper, work):
+        folder.mkdir()
+    options = f"lowerdir=/,upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], check=True)
+    for name in ("etc/apt", "var/lib/dpkg", "var/lib/apt", "var/cache/apt"):
+        shutil.rmtree(root / name)
+    for name in ("sources.list.d", "preferences.d", "apt.conf.d", "trusted.gpg.d"):
+        (root / "etc/apt" / name).mkdir(parents=True)
+    for name in ("var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"):
+        (root / name).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    for name in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def write_apt_config(tmp_path: Path, root: Path) -> Path:
+    config = tmp_path / "apt.conf"
+    config.write_text(
+        f'Dir "{root}/";\nDir::State::status "{root}/var/lib/dpkg/status";\n'
+        'Dir::Bin::dpkg "/usr/bin/dpkg";\nDir::Bin::methods "/usr/lib/apt/methods";\n'
+        'Dir::Bin::apt-key "/usr/bin/apt-key"; APT::Architecture "amd64";\n'
+        'APT::Architectures {{ "amd64"; }};\nAPT::Sandbox::User "root";\n'
+        f'DPkg::Options {{{{ "--root={root}"; }}}};\nDPkg::Path "{os.environ["PATH"]}";\n'.replace(
+            "{{", "{"
+        ).replace("}}", "}")
+    )
+    return config
+
+
+def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
+    """A stick as built: one kernel, base images, generation 1."""
+    persist.mkdir()
+    (esp / "grub").mkdir(parents=True)
+    (esp / "kernels").mkdir()
+    (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(OLD)))
+    for name in ("vmlinuz", "initramfs"):
+        (tmp_path / name).write_text(f"old {name}")
+    files = kernels.KernelFiles(OLD, tmp_path / "vmlinuz", tmp_path / "initramfs")
+    kernels.write_kernel(esp, OLD, files)
+    tree = tmp_path / "firmware/usr/lib/firmware"
+    tree.mkdir(parents=True)
+    (tree / "built-in.bin").write_bytes(b"from the build")
+    image = persist / layout.FIRMWARE_IMAGE
+    subprocess.run(
+        ["mksquashfs", tmp_path / "firmware", image, "-quiet", "-no-progress"], check=True
+    )
+    for name in (layout.ROOTFS_IMAGE, layout.modules_image(OLD)):
+        (persist / name).write_bytes(name.encode())
+    make_tree(persist)
+    base = []
+    images: tuple[tuple[Kind, str], ...] = (
+        ("rootfs", layout.ROOTFS_IMAGE),
+        ("modules", layout.modules_image(OLD)),
+        ("firmware", layout.FIRMWARE_IMAGE),
+    )
+    for kind, name in images:
+        digests = digest_file(persist / name)
+        base.append(
+            StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity)  # type: ignore[arg-type]
+        )
+    key = persist / "packages/key/ramos-stick.rsa"
+    key.parent.mkdir(parents=True)
+    make_key(key, KEY_BITS)
+    publish_generation(persist, Generation(1, 0, 1, OLD, "build", "", tuple(base)))
