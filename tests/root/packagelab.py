@@ -166,9 +166,7 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     )
     for kind, name in images:
         digests = digest_file(persist / name)
-        base.append(
-            StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity)  # type: ignore[arg-type]
-        )
+        base.append(StoredFile(kind, name, digests.size_bytes, digests.sha256, digests.verity))
     key = persist / "packages/key/ramos-stick.rsa"
     key.parent.mkdir(parents=True)
     make_key(key, KEY_BITS)
