@@ -7,7 +7,7 @@ no sense is passed over.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -45,20 +45,36 @@ def chart_init(steps: Sequence[tuple[float, str, str]]) -> list[Row]:
     return rows
 
 
-def parse_systemd(text: str) -> dict[str, float]:
-    """Seconds since the kernel started, by property, of `systemctl show` (microseconds)."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key: int(value) / 1e6 for key, _, value in pairs if value.isdigit() and int(value)}
+def chart_systemd(text: str) -> list[Row]:
+    """The units of `systemctl show` (one block each): from the begin of their start to its end."""
+    rows = []
+    for block in text.split("\n\n"):
+        pairs = dict(line.partition("=")[::2] for line in block.splitlines())
+        start = _read_microseconds(pairs.get("InactiveExitTimestampMonotonic", ""))
+        end = _read_microseconds(pairs.get("ActiveEnterTimestampMonotonic", ""))
+        if pairs.get("Id") and start and end and end >= start:
+            rows.append(Row("services", pairs["Id"].removesuffix(".service"), start, end))
+    return sorted(rows, key=lambda row: row.start_seconds)
 
 
-def chart_unit(name: str, text: str) -> Row | None:
-    """When a unit began to start and when it was there, of `systemctl show`."""
-    times = parse_systemd(text)
-    start = times.get("InactiveExitTimestampMonotonic")
-    end = times.get("ActiveEnterTimestampMonotonic", start)
-    if start is None or end is None:
-        return None
-    return Row("services", name, start, max(start, end))
+def chart_openrc(started: Mapping[str, float], begin_seconds: float) -> list[Row]:
+    """Services that were started one after the other, by the time at which each was there."""
+    rows = []
+    for name, end in sorted(started.items(), key=lambda item: item[1]):
+        if end >= begin_seconds:
+            rows.append(Row("services", name, begin_seconds, end))
+            begin_seconds = end
+    return rows
+
+
+def pick_longest(rows: Sequence[Row], count: int) -> list[Row]:
+    """The rows that took longest, in their own order."""
+    longest = sorted(rows, key=lambda row: row.start_seconds - row.end_seconds)[:count]
+    return [row for row in rows if row in longest]
+
+
+def _read_microseconds(text: str) -> float:
+    return int(text) / 1e6 if text.isdigit() else 0.0
 
 
 def draw_svg(rows: Sequence[Row], title: str) -> str:

@@ -156,6 +156,13 @@ def remount(node: Path, persist: Path) -> None:
         raise RamosError("cannot mount", node, reason, "Saves stay refused") from error
 
 
+def unlock(node: Path, passphrase: bytes) -> Path:
+    """Open an encrypted stick that came back, beside its dead mapping."""
+    name = f"ramos-persist-{node.name}"
+    run.run(["cryptsetup", "open", "--key-file", "-", node, name], stdin=passphrase)
+    return Path("/dev/mapper", name)
+
+
 def revive_loop(loop: Path, file: Path) -> str:
     """Let a loop device read the same file on the new device; why not, or ""."""
     try:

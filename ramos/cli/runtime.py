@@ -4,6 +4,7 @@ Owns: how the state of the runtime is shown. Refuses: deciding (the modules belo
 each of them works with ramosd dead.
 """
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 
 from ramos import (
     bootacls,
+    bootchart,
+    bootreport,
     confirm,
     finalsave,
     settings,
@@ -34,24 +37,58 @@ def read_uptime() -> float:
 
 
 @click.group(invoke_without_command=True)
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw where the time went.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.pass_context
-def boot(context: click.Context, as_json: bool) -> None:
+def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     """Show how this boot went and what the next one will try.
 
     \b
     Examples:
-      ramos boot              mode, generation, what GRUB remembers, where the time went
-      ramos boot --json       the same for programs
+      ramos boot                  mode, generation, what GRUB remembers, where the time went
+      ramos boot --svg boot.svg   the same as a chart
+      ramos boot --json           the same for programs
     """
     if context.invoked_subcommand is not None:
         return
     info = stick.read_boot(Places())
-    attempts = confirm.read_attempts(info)
+    rows = bootreport.list_rows()
+    if svg is not None:
+        title = f"RAMOS {info.mode}, generation {info.generation}, kernel {info.kernel}"
+        svg.write_text(bootchart.draw_svg(rows, title), encoding="utf-8")
+    attempts, problem = _read_attempts(info)
     if as_json:
-        print_json({"boot": asdict(info), "attempts": asdict(attempts)})
+        shown = asdict(attempts) if attempts else None
+        print_json({"boot": asdict(info), "attempts": shown, "rows": [asdict(r) for r in rows]})
         return
-    click.echo(f"mode {info.mode}, generation {info.generation}, kernel {info.kernel}")
+    _show_boot(info, attempts, problem)
+    for row in rows:
+        length = row.end_seconds - row.start_seconds
+        click.echo(f"  {row.start_seconds:8.2f} s {length:7.2f} s  {row.part:9}{row.name}")
+
+
+def _read_attempts(info: stick.Boot) -> tuple[confirm.Attempts | None, str]:
+    try:
+        return confirm.read_attempts(info), ""
+    except RamosError as error:
+        return None, str(error)
+
+
+def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
+    trial = ", on trial" if info.trial else ""
+    click.echo(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
+    click.echo(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
+    for skipped in info.skipped:
+        click.echo(f"skipped {skipped}")
+    if attempts is None:
+        click.echo(problem)
+        return
+    env = attempts.env
+    click.echo(f"GRUB: good kernel {env.good or 'none'}, good generation {env.gen_good or 'none'}")
+    click.echo(f"      {env.gen_tries} more boots may try a generation that is not confirmed")
+    if env.trial and env.tries:
+        click.echo(f"      kernel {env.trial} is on trial, {env.tries} tries left")
+    click.echo(f"      kernels on the ESP: {', '.join(attempts.kernels) or 'none'}")
 
 
 @boot.command("confirm")
@@ -122,3 +159,60 @@ def shutdown_save() -> None:
         screen.say(reason)
     if outcome.result == "failed":
         sys.exit(1)
+
+
+@click.command("config")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def config_command(as_json: bool) -> None:
+    """Print every setting, where it comes from, and what is wrong in the files.
+
+    \b
+    Examples:
+      ramos config            after editing /etc/ramos/ramos.toml
+      ramos config --json     for programs
+    """
+    loaded = settings.load_settings()
+    if as_json:
+        print_json({"settings": [asdict(s) for s in loaded.settings], "problems": loaded.problems})
+    else:
+        for setting in loaded.settings:
+            click.echo(f"{setting.key} = {render_value(setting.value)}  # {setting.source}")
+    for problem in loaded.problems:
+        click.echo(f"ramos: {problem}", err=True)
+    if loaded.problems:
+        sys.exit(1)
+
+
+def render_value(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(render_value(item) for item in value)}]"
+    return json.dumps(value)
+
+
+@click.command("reconnect")
+def reconnect() -> None:
+    """Use the stick again after it was pulled out, where ramosd could not do it alone.
+
+    \b
+    Example:
+      ramos reconnect         asks for the passphrase of an encrypted stick
+    """
+    places = Places()
+    info = stick.read_boot(places)
+    if stickwatch.is_there(places.persist):
+        click.echo("The stick is there; nothing is to be done.")
+        return
+    known = stickwatch.remember_stick(info)
+    node = stickwatch.find_returned(known) if known else None
+    if node is None:
+        raise RamosError(
+            "cannot reconnect",
+            "the stick",
+            "the one this system was started from is not plugged in",
+        )
+    if info.luks:
+        node = stickwatch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
+    click.echo(stickwatch.return_stick(node, lambda _part, text: click.echo(f"  {text}", err=True)))

@@ -87,6 +87,9 @@ RANKS = {
     "ramos.shutdown": 45,
     "ramos.confirm": 46,
     "ramos.finalsave": 47,
+    "ramos.health": 41,
+    "ramos.usage": 40,
+    "ramos.bootreport": 41,
     # 4: the use cases
     "ramos.layer": 40,
     "ramos.base": 35,

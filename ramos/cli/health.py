@@ -1,0 +1,112 @@
+"""The commands about the stick's life and the room for changes: health and usage.
+
+Owns: how they are shown. Refuses: measuring (`health`, `usage` and `scrub` do).
+"""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ramos import fs, health, records, scrub, usage
+from ramos.cli import print_json
+from ramos.places import Places
+from ramos.stick import read_boot
+
+MIB = 1 << 20
+
+
+@click.command("health")
+@click.option("--scrub", "do_scrub", is_flag=True, help="Read and compare everything stored first.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def health_command(do_scrub: bool, as_json: bool) -> None:
+    """Show what the stick has been through: writes, errors, the last scrub, the wear.
+
+    \b
+    Examples:
+      ramos health            the numbers
+      ramos health --scrub    read everything that is stored and compare it first
+      ramos health --json     for programs
+    """
+    places = Places()
+    read_boot(places)
+    if do_scrub:
+        _scrub(places)
+    found = health.read_health(places)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+    if found.damaged:
+        sys.exit(3)
+
+
+def _scrub(places: Places) -> None:
+    scrub.be_idle()
+
+    def show(part: float, text: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{part * 100:3.0f} %  {text[-60:]}", err=True, nl=False)
+
+    with fs.hold_lock(places.lock_file, "scrub"):
+        report = scrub.scrub(places.persist, show)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    records.note("scrubs", **asdict(report))
+
+
+def _show(found: health.Health) -> None:
+    total, boot = found.bytes_written_total / MIB, found.bytes_written_boot / MIB
+    click.echo(f"written      {total:.1f} MiB in {found.boots} boots, {boot:.1f} MiB in this one")
+    if found.bytes_a_day is not None:
+        click.echo(f"             {found.bytes_a_day / MIB:.1f} MiB a day")
+    if found.wear_percent is not None:
+        click.echo(
+            f"wear         {found.full_writes} full writes, about {found.wear_percent} % of what "
+            "a cheap stick stands"
+        )
+    click.echo(f"saves        {found.commits}")
+    click.echo(f"errors       {found.errors}, the filesystem noted {_or_unknown(found)}")
+    when = time.strftime("%Y-%m-%d", time.gmtime(found.last_scrub)) if found.last_scrub else "never"
+    click.echo(f"last scrub   {when}, {len(found.damaged)} damaged")
+    for name in found.damaged:
+        click.echo(f"  damaged: {name}")
+    for failure in found.failures:
+        click.echo(f"  failure: {failure.get('what')}: {failure.get('error')}")
+
+
+def _or_unknown(found: health.Health) -> str:
+    return "unknown" if found.filesystem_errors is None else str(found.filesystem_errors)
+
+
+@click.command("usage")
+@click.option("--count", default=15, show_default=True, help="How many directories.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def usage_command(count: int, as_json: bool) -> None:
+    """Show what takes the room for changes: what has grown since boot, by directory.
+
+    \b
+    Examples:
+      ramos usage             the largest directories
+      ramos usage --json      for programs
+    """
+    places = Places()
+    saved_at = _find_last_save(places.saved_file)
+    found = usage.pick_telling(usage.measure_upper(places.upper_dir, saved_at), count)
+    if as_json:
+        print_json([asdict(directory) for directory in found])
+        return
+    click.echo("since boot  since the last save     files  directory")
+    for d in found:
+        total, unsaved = d.total_bytes / MIB, d.unsaved_bytes / MIB
+        click.echo(f"{total:7.1f} MiB  {unsaved:15.1f} MiB  {d.files:8}  {d.path}")
+
+
+def _find_last_save(session: Path) -> float:
+    """When this boot last saved; 0 if it has not."""
+    try:
+        return session.stat().st_mtime
+    except OSError:
+        return 0.0
