@@ -28,7 +28,7 @@ from ramos.cli.provision import (
 from ramos.cli.screen import Screen
 from ramos.disks import Disk
 from ramos.errors import UsageError
-from ramos.image import build, plan, provision
+from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
 from ramos.image.plan import Plan, format_size
 from ramos.image.progress import Event, Progress
@@ -151,6 +151,8 @@ def build_command(context: click.Context, /, **options: Any) -> None:
       SOURCE_DATE_EPOCH=1763700000 ramos image build --batch --output same.img
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    if not options["plan_only"]:
+        rootless.become_root()
     screen = Screen(options["verbose"])
     asked = wizard.is_wanted(options)
     if asked:

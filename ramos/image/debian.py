@@ -8,6 +8,7 @@ initramfs made by Debian's own tools. Invariant: a tree has its final name only 
 """
 
 import hashlib
+import re
 import shlex
 import tempfile
 import urllib.error
@@ -17,9 +18,8 @@ from pathlib import Path
 
 from ramos import run
 from ramos.errors import RamosError
-from ramos.image import aptsources
+from ramos.image import aptsources, debian_setup
 from ramos.image.plan import Plan, Source, read_package_list
-from ramos.image.settings import replace_link, write_file
 
 # Raise this when the commands below change what is in a tree.
 DEFAULT_INIT = "systemd"
@@ -27,15 +27,6 @@ RECIPE_VERSION = 1
 TOOLS = ("mmdebstrap", "apt-get", "dpkg-deb")
 TIMEOUT_SECONDS = 15
 OPTION_NAMES = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
-DPKG_OPTIONS = (
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/locale/*",
-    "path-exclude=/usr/share/info/*",
-    "path-exclude=/usr/share/lintian/*",
-    "path-exclude=/usr/share/bug/*",
-    "force-unsafe-io",
-)
 STAND_IN_CONTROL = """Package: ramos-initramfs
 Version: 1
 Architecture: all
@@ -43,46 +34,41 @@ Maintainer: RAMOS <root@localhost>
 Provides: linux-initramfs-tool
 Description: stands in for an initramfs generator: RAMOS makes its own
 """
-NO_MANUALS = "path-exclude=/usr/share/man/*"
-NETWORK = """\
-[Match]
-Name=en* eth* wl*
-
-[Network]
-DHCP=yes
-"""
-OPENRC_MAGIC = b"#!/sbin/openrc-run"
-INITTAB = """\
-id:2:initdefault:
-si::sysinit:/sbin/openrc sysinit
-rc::bootwait:/sbin/openrc boot
-l0:0:wait:/sbin/openrc shutdown
-l0s:0:wait:/sbin/halt -d -f -p
-l1:1:wait:/sbin/openrc single
-l2:2345:wait:/sbin/openrc default
-l6:6:wait:/sbin/openrc reboot
-l6r:6:wait:/sbin/reboot -d -f
-ca:12345:ctrlaltdel:/sbin/shutdown -r now
-1:2345:respawn:/sbin/getty --noclear 38400 tty1 linux
-2:2345:respawn:/sbin/getty 38400 tty2 linux
-S0:2345:respawn:/sbin/getty --keep-baud 115200,9600 ttyS0 vt220
-"""
-SULOGIN = "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=1\n"
-# Units of Debian that would cost time, memory or writes and do nothing for a system in RAM.
-MASKED_UNITS = (
-    "apt-daily.timer",
-    "apt-daily-upgrade.timer",
-    "dpkg-db-backup.timer",
-    "e2scrub_all.timer",
-    "e2scrub_reap.service",
-    "fstrim.timer",
-    "man-db.timer",
-    "systemd-pstore.service",
-    "systemd-networkd-wait-online.service",
-    "ldconfig.service",
-    "systemd-update-done.service",
-    "systemd-journal-flush.service",
+# What apt says -> what failed, why, and the way out.
+FAILURES = (
+    (
+        r"(?:Unable to locate package|Package) '?([a-z0-9][a-z0-9+.-]*)'?"
+        r"(?: has no installation candidate)?",
+        "unknown package",
+        "{release} does not have it",
+        "Correct --packages, or choose another --release.",
+    ),
+    (
+        r"NO_PUBKEY|not signed|signatures couldn't be verified|BADSIG",
+        "cannot trust the mirror",
+        "the index of {release} is not signed by a trusted key",
+        "Give the right keyring with --keys.",
+    ),
+    (
+        r"No space left on device",
+        "disk full",
+        "there is no room for the root tree",
+        "Free some space, or put --cache on another disk.",
+    ),
+    (
+        r"Failed to fetch (\S+)",
+        "cannot fetch",
+        "the mirror did not give it",
+        "Check the network, or name another mirror with --mirror.",
+    ),
+    (
+        r"Hash Sum mismatch|unexpected size",
+        "cannot trust the mirror",
+        "a package is not what the signed index says",
+        "Try again later, or name another mirror with --mirror.",
+    ),
 )
+configure = debian_setup.configure
 
 
 def list_packages(plan: Plan) -> tuple[str, ...]:
@@ -92,6 +78,8 @@ def list_packages(plan: Plan) -> tuple[str, ...]:
         sections.append("rescue")
     if plan.firmware_choice != "none":
         sections.append(f"firmware-{plan.firmware_choice}")
+    if plan.keymap != "us":
+        sections.append("keymap")
     names = read_package_list("debian", tuple(sections))
     return tuple(dict.fromkeys((*names, *plan.packages)))
 
@@ -139,7 +127,21 @@ def bootstrap(
     """Make the root tree at `tree`; packages are kept in `downloads` and taken from there."""
     with tempfile.TemporaryDirectory(prefix="stand-in-", dir=downloads) as directory:
         stand_in = make_stand_in(Path(directory))
-        run.run_watched(plan_argv(plan, source, tree, downloads, stand_in), on_line)
+        try:
+            run.run_watched(plan_argv(plan, source, tree, downloads, stand_in), on_line)
+        except RamosError as error:
+            raise explain_failure(error, source) from error
+
+
+def explain_failure(error: RamosError, source: Source) -> RamosError:
+    """What stopped mmdebstrap, in terms of what the user asked for."""
+    for pattern, what, reason, hint in FAILURES:
+        match = re.search(pattern, error.reason)
+        if match:
+            obj = match[1] if match.groups() else source.mirror
+            reason = reason.format(release=source.release)
+            return RamosError(what, obj, reason, "No image was written", hint)
+    return error
 
 
 def make_stand_in(directory: Path) -> Path:
@@ -167,7 +169,7 @@ def plan_argv(plan: Plan, source: Source, tree: Path, downloads: Path, stand_in:
         "--format=directory",
         "--architectures=amd64",
         "--include=" + ",".join(list_packages(plan)),
-        *(f"--dpkgopt={option}" for option in list_excludes(plan)),
+        *(f"--dpkgopt={option}" for option in debian_setup.list_excludes(plan)),
         *(f"--aptopt={option}" for option in read_apt_options()),
         # Keep what was fetched, and fetch only what is not there yet.
         "--skip=download/empty,essential/unlink",
@@ -189,60 +191,3 @@ def read_apt_options() -> list[str]:
         for line in dump.splitlines()
         if line.startswith(OPTION_NAMES) and not line.endswith('"";')
     ]
-
-
-def configure(plan: Plan, tree: Path) -> None:
-    """Set up what only Debian has; `settings` does what every base shares."""
-    for folder in ("etc/apt/apt.conf.d", "etc/dpkg/dpkg.cfg.d"):
-        # What served the build need not serve the stick: it may sit behind another proxy.
-        (tree / folder / "99mmdebstrap").unlink(missing_ok=True)
-    write_file(tree / "etc/dpkg/dpkg.cfg.d/ramos", render_dpkg_config(plan))
-    write_file(tree / "etc/default/locale", "LANG=C.UTF-8\n")
-    if plan.init == "systemd":
-        _configure_systemd(plan, tree)
-    else:
-        _configure_openrc(tree)
-
-
-def render_dpkg_config(plan: Plan) -> str:
-    """dpkg goes on leaving out what the build left out."""
-    options = "".join(f"{option}\n" for option in list_excludes(plan))
-    return (
-        f"# RAMOS: what would only take space. Remove lines, then reinstall, to have it.\n{options}"
-    )
-
-
-def list_excludes(plan: Plan) -> tuple[str, ...]:
-    """What dpkg does not unpack."""
-    return (*DPKG_OPTIONS, *((NO_MANUALS,) if plan.profile == "minimal" else ()))
-
-
-def _configure_systemd(plan: Plan, tree: Path) -> None:
-    units = tree / "etc/systemd/system"
-    for unit in MASKED_UNITS:
-        replace_link(units / unit, "/dev/null")
-        for wants in units.glob(f"*.wants/{unit}"):
-            wants.unlink()
-    write_file(tree / "etc/systemd/journald.conf.d/ramos.conf", "[Journal]\nStorage=volatile\n")
-    write_file(tree / "etc/systemd/network/80-ramos.network", NETWORK)
-    replace_link(
-        units / "multi-user.target.wants/systemd-networkd.service",
-        "/lib/systemd/system/systemd-networkd.service",
-    )
-    if not plan.password_hash:
-        # Root is locked: without this, a boot that fails ends before a prompt that nobody passes.
-        for unit in ("emergency", "rescue"):
-            write_file(units / f"{unit}.service.d/ramos.conf", SULOGIN)
-
-
-def _configure_openrc(tree: Path) -> None:
-    """Only native services: each LSB script costs a slow machine seconds (payload brings ours)."""
-    for script in (tree / "etc/init.d").iterdir():
-        if script.is_file() and not script.read_bytes().startswith(OPENRC_MAGIC):
-            script.unlink()
-    for link in (tree / "etc/runlevels").glob("*/*"):
-        link.unlink()
-    for runlevel, service in (("sysinit", "cgroups"), ("default", "local")):
-        if (tree / "etc/init.d" / service).exists():
-            replace_link(tree / "etc/runlevels" / runlevel / service, f"/etc/init.d/{service}")
-    write_file(tree / "etc/inittab", INITTAB)
