@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # What the builder runs, as Debian packages. The programs that it runs are checked again by itself.
 HOST_PACKAGES="python3 python3-click python3-pyudev python3-psutil python3-pyroute2
- python3-sdnotify mmdebstrap debian-archive-keyring squashfs-tools gdisk mtools dosfstools
+ python3-sdnotify mmdebstrap debian-archive-keyring squashfs-tools gdisk fdisk mtools dosfstools
  e2fsprogs util-linux grub-common grub-pc-bin grub-efi-amd64-bin kmod zstd cpio busybox-static
  cryptsetup-bin openssl uidmap"
 # For --try: the virtual machine.

@@ -56,7 +56,7 @@ def grow_partition(disk: Path, disk_bytes: int) -> Partition:
     wanted = plan_partition(disk_bytes, current)
     if wanted != current:
         start, size = (n // SECTOR_BYTES for n in (wanted.start_bytes, wanted.size_bytes))
-        run(["sgdisk", "--move-second-header", str(disk)])
+        run(["sfdisk", "--relocate", "gpt-bak-std", "--no-reread", "--no-tell-kernel", str(disk)])
         argv = ["sfdisk", "--no-reread", "--no-tell-kernel", "--partno", str(PERSIST_NUMBER)]
         run([*argv, str(disk)], stdin=f"start={start}, size={size}\n".encode())
     return wanted

@@ -27,6 +27,8 @@ COMMAND_SECONDS = 120.0
 LINE_BYTES = 3000
 PIECE_BYTES = 2000
 HOTKEYS = {"default": "1", "backup": "2", "clean": "3", "kernels": "4"}
+# A prompt, and not the # of a kernel's version in a greeting that has only half arrived.
+PROMPT = r"(?:^|\S)[#$] ?\Z"
 SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 
 
@@ -68,11 +70,11 @@ class Machine:
 
     def open_shell(self, command: str = "exec sh") -> None:
         """From any prompt to a shell that neither echoes nor prompts."""
-        self.expect(r"[#$] ?\Z", COMMAND_SECONDS)
+        self.expect(PROMPT, COMMAND_SECONDS)
         self.serial.send(f"{command}\n")
-        self.expect(r"[#$] ?\Z", COMMAND_SECONDS)
+        self.expect(PROMPT, COMMAND_SECONDS)
         self.serial.send(f"{SHELL_SETUP}; echo REA''DY\n")
-        self.expect(r"^READY$", COMMAND_SECONDS)
+        self.expect(r"READY$", COMMAND_SECONDS)
 
     def shell(self, command: str, timeout_seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
         """Run a command of any length in the guest's shell: its status and what it printed."""
