@@ -118,9 +118,20 @@ def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
         ]
     if not any(line.suite == release for line in lines):
         lines = [SourceLine(plan.mirror or DEFAULT_MIRROR, release, ("main",), keyring)]
-    lines = [replace(line, keyring=keyring, components=_components(plan, line)) for line in lines]
+    lines = [
+        SourceLine(find_uri(line.uri), line.suite, _components(plan, line), keyring)
+        for line in lines
+    ]
     # The release itself comes first: mmdebstrap takes its name from there.
     return sorted(dict.fromkeys(lines), key=lambda line: (line.suite != release, line.suite))
+
+
+def find_uri(mirror: str) -> str:
+    """A mirror as apt takes it: a directory of this machine is copied from, for the tree that is
+    being made cannot see it."""
+    if "://" not in mirror and not mirror.startswith(("file:", "copy:")):
+        mirror = Path(mirror).absolute().as_uri()
+    return re.sub("^file:", "copy:", mirror)
 
 
 def _components(plan: Plan, line: SourceLine) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import hashlib
 import re
 import shlex
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -102,23 +101,23 @@ def resolve(plan: Plan) -> Source:
 
 def _read_state(line: aptsources.SourceLine) -> bytes:
     """The signed index of one suite; empty when the mirror does not answer. apt checks it later."""
-    url = f"{line.uri.rstrip('/')}/dists/{line.suite}/InRelease"
+    uri = re.sub("^copy:", "file:", line.uri.rstrip("/"))
+    url = f"{uri}/dists/{line.suite}/InRelease"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             data: bytes = answer.read()
             return data
-    except urllib.error.HTTPError as error:
-        if error.code in (403, 404, 410):
-            raise RamosError(
-                "unknown release",
-                line.suite,
-                f"{line.uri} does not have it ({error.code})",
-                "Nothing was built",
-                "Give --release with a Debian release name, such as bookworm.",
-            ) from error
-        return b""
-    except (OSError, ValueError):
-        return b""
+    except (OSError, ValueError) as error:
+        gone = isinstance(getattr(error, "reason", None), FileNotFoundError)
+        if not gone and getattr(error, "code", 0) not in (403, 404, 410):
+            return b""
+        raise RamosError(
+            "unknown release",
+            line.suite,
+            f"{line.uri} does not have it",
+            "Nothing was built",
+            "Give --release with a Debian release name, such as bookworm.",
+        ) from error
 
 
 def bootstrap(

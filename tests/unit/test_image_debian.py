@@ -1,0 +1,151 @@
+"""The Debian base: which mirrors it takes, the command it plans, and what its failures mean."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ramos.errors import RamosError
+from ramos.image import aptsources, debian, debian_setup
+from ramos.image.plan import Plan, Source
+
+PLAN = Plan(
+    base="debian",
+    output=Path("/x/stick.img"),
+    cache=Path("/x/cache"),
+    profile="minimal",
+    init="systemd",
+)
+SOURCE = Source("bookworm", "http://mirror/debian", "deb http://mirror/debian bookworm main", "s")
+ONE_LINE = """\
+# a comment
+deb http://mirror/debian bookworm main contrib # more
+deb [arch=amd64 signed-by=/k/debian-archive-keyring.gpg] https://m/d bookworm-updates main
+deb-src http://mirror/debian bookworm main
+deb https://vendor.example/apt stable main
+deb cdrom:[Debian]/ bookworm main
+"""
+DEB822 = """\
+Types: deb deb-src
+URIs: http://mirror/debian-security
+# a comment inside
+Suites: bookworm-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: https://packages.vendor.example/
+Suites: bookworm
+Components: main
+Signed-By: /usr/share/keyrings/vendor.gpg
+
+Enabled: no
+Types: deb
+URIs: http://old/debian
+Suites: bookworm
+Components: main
+"""
+
+
+def test_both_formats_of_apt() -> None:
+    lines = list(aptsources.parse_one_line(ONE_LINE))
+    assert [line.suite for line in lines][:2] == ["bookworm", "bookworm-updates"]
+    assert lines[0].components == ("main", "contrib")
+    assert lines[1].keyring == "/k/debian-archive-keyring.gpg"
+    (security, vendor) = aptsources.parse_deb822(DEB822)
+    assert security.suite == "bookworm-security"
+    assert vendor.keyring.endswith("vendor.gpg")
+
+
+def test_only_debian_itself_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text(ONE_LINE)
+    parts = tmp_path / "sources.list.d"
+    parts.mkdir()
+    (parts / "debian.sources").write_text(DEB822)
+    (parts / "notes.txt").write_text("deb http://no/where bookworm main\n")
+    lines = aptsources.read_machine_sources(tmp_path)
+    chosen = [line for line in lines if aptsources.is_debian_source(line, "bookworm")]
+    assert [line.uri for line in chosen] == [
+        "http://mirror/debian",
+        "https://m/d",
+        "http://mirror/debian-security",
+    ]
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Path:
+    path = tmp_path / "keyring.gpg"
+    path.touch()
+    return path
+
+
+def test_a_mirror_of_the_users_own(keyring: Path) -> None:
+    asked = replace(PLAN, mirror="http://here/debian", release="trixie", keys=keyring)
+    (line,) = aptsources.choose_sources(asked)
+    assert line.text == f"deb [signed-by={keyring}] http://here/debian trixie main"
+
+
+def test_firmware_needs_what_is_not_free(keyring: Path) -> None:
+    asked = replace(PLAN, mirror="http://here/debian", keys=keyring, firmware="common")
+    (line,) = aptsources.choose_sources(asked)
+    assert line.components == ("main", "non-free-firmware")
+
+
+def test_a_missing_keyring_is_named() -> None:
+    with pytest.raises(RamosError, match="/no/such/keyring"):
+        aptsources.choose_sources(replace(PLAN, keys=Path("/no/such/keyring")))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    downloads = tmp_path / "with space"
+    argv = debian.plan_argv(PLAN, SOURCE, tmp_path / "tree", downloads, tmp_path / "s.deb")
+    assert argv[0] == "mmdebstrap"
+    assert argv[-3:] == ["bookworm", str(tmp_path / "tree"), SOURCE.config]
+    (include,) = [word for word in argv if word.startswith("--include=")]
+    packages = include.removeprefix("--include=").split(",")
+    assert {"linux-image-amd64", "busybox-static", "systemd-sysv", "python3-click"} <= set(packages)
+    assert not {"testdisk", "openrc", "linux-image-cloud-amd64"} & set(packages)
+    hooks = [word for word in argv if "-hook=" in word]
+    assert all(f"'{downloads}'" in hook or "s.deb" in hook for hook in hooks)
+
+
+def test_profiles_and_inits() -> None:
+    rescue = debian.list_packages(replace(PLAN, profile="rescue"))
+    assert {"testdisk", "gddrescue", "firmware-iwlwifi"} <= set(rescue)
+    openrc = debian.list_packages(replace(PLAN, init="openrc", packages=("gparted",)))
+    assert {"openrc", "gparted"} <= set(openrc)
+    assert "systemd-sysv" not in openrc
+    assert "path-exclude=/usr/share/man/*" in debian_setup.list_excludes(PLAN)
+    assert "/usr/share/man" not in debian_setup.render_dpkg_config(replace(PLAN, profile="rescue"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("E: Unable to locate package nosuchpackage | E: apt-get failed", "nosuchpackage"),
+        ("E: Package 'hfsprogs' has no installation candidate", "unknown package: hfsprogs"),
+        ("W: GPG error: http://m InRelease: NO_PUBKEY 0E98404D386FA1D9", "cannot trust"),
+        ("tar: write error: No space left on device", "disk full"),
+        ("E: Failed to fetch http://m/pool/a.deb  404", "http://m/pool/a.deb"),
+        ("something new", "something new"),
+    ],
+)
+def test_failures_are_told_in_the_users_words(said: str, told: str) -> None:
+    error = RamosError("command failed", "mmdebstrap", f"exit status 25: {said}")
+    assert told in str(debian.explain_failure(error, SOURCE))
+
+
+def test_an_unreachable_mirror_has_no_state(keyring: Path) -> None:
+    asked = replace(PLAN, mirror="http://127.0.0.1:9/debian", keys=keyring)
+    assert debian.resolve(asked).state == ""
+    assert "127.0.0.1:9" in debian.probe(asked)
+
+
+def test_an_unknown_release_is_named(tmp_path: Path, keyring: Path) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "dists/bookworm").mkdir(parents=True)
+    (mirror / "dists/bookworm/InRelease").write_text("Suite: bookworm\n")
+    asked = replace(PLAN, mirror=str(mirror), keys=keyring)
+    assert debian.resolve(replace(asked, release="bookworm")).state
+    with pytest.raises(RamosError, match="bookwurm"):
+        debian.resolve(replace(asked, release="bookwurm"))

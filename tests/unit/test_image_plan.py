@@ -1,0 +1,104 @@
+"""The builder's plan: what is refused before anything is fetched, and how large images are."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramos.errors import RamosError, UsageError
+from ramos.image import plan
+from ramos.image.plan import MIB, Plan
+
+GOOD = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), init="systemd")
+
+
+def test_defaults_are_sound() -> None:
+    plan.check_plan(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("user", "Root User"),
+        ("user", "root"),
+        ("user", "www-data"),
+        ("user", ""),
+        ("user", "a:b"),
+        ("user", "x" * 33),
+        ("hostname", "two words"),
+        ("hostname", "-dash"),
+        ("hostname", "a\nb"),
+        ("timezone", "../../etc/passwd"),
+        ("timezone", "/UTC"),
+        ("keymap", "de; reboot"),
+        ("packages", ("good", "--option=bad")),
+        ("packages", ("a b",)),
+        ("consoles", ("ttyS0,115200 init=/bin/sh",)),
+        ("release", "Bookworm; x"),
+    ],
+)
+def test_bad_words_are_named(field: str, value: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan.check_plan(replace(GOOD, **{field: value}))
+    word = value[-1] if isinstance(value, tuple) else value
+    assert str(word) in str(caught.value) or repr(word) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("512", 512), ("4k", 4096), ("64M", 64 * MIB), ("2GiB", 2 << 30), ("1TB", 1 << 40)],
+)
+def test_sizes_as_people_write_them(text: str, size: int) -> None:
+    assert plan.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "-1M", "1.5G", "4 X", "G"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError):
+        plan.parse_size(text)
+
+
+def test_a_size_too_small_says_what_is_needed() -> None:
+    small = replace(GOOD, size_bytes=100 * MIB)
+    with pytest.raises(UsageError) as caught:
+        plan.check_plan(small)
+    assert "too small" in str(caught.value)
+    smallest = plan.minimum_size(small, 200 * MIB)
+    assert plan.choose_size(replace(GOOD, size_bytes=smallest), 200 * MIB) == smallest
+    with pytest.raises(RamosError):
+        plan.choose_size(replace(GOOD, size_bytes=smallest - 1), 200 * MIB)
+
+
+def test_the_default_size_has_room_for_as_much_again() -> None:
+    for content in (10 * MIB, 200 * MIB, 900 * MIB):
+        size = plan.choose_size(GOOD, content)
+        assert size % plan.ALIGNMENT_BYTES == 0
+        assert size >= plan.minimum_size(GOOD, content) + content
+
+
+def test_package_lists() -> None:
+    text = "[a]\none two # comment\n# three\n[b]\nfour\none\n[c]  # why\nfive\n"
+    assert plan.select_packages(text, ("a",)) == ("one", "two")
+    assert plan.select_packages(text, ("a", "b")) == ("one", "two", "four")
+    assert plan.select_packages(text, ("c",)) == ("five",)
+
+
+@pytest.mark.parametrize("base", ["debian", "alpine"])
+def test_the_lists_of_the_bases(base: str) -> None:
+    rescue = plan.read_package_list(base, ("rescue",))
+    for name in ("testdisk", "ntfs-3g", "smartmontools", "nvme-cli", "hdparm", "partclone"):
+        assert name in rescue
+    everything = plan.read_package_list(base, ("minimal", "rescue", "firmware-common"))
+    assert all(plan.PACKAGE_PATTERN.fullmatch(name) for name in everything)
+
+
+def test_a_key_depends_on_every_part() -> None:
+    assert plan.make_key({"a": 1, "b": 2}) == plan.make_key({"b": 2, "a": 1})
+    assert plan.make_key({"a": 1, "b": 2}) != plan.make_key({"a": 2, "b": 1})
+    assert plan.make_key({"a": "1"}) != plan.make_key({"a": 1})
+
+
+def test_no_secret_is_described() -> None:
+    secret = replace(GOOD, password_hash="$6$salt$hash")
+    assert "$6$" not in repr(plan.describe_plan(secret))
