@@ -71,12 +71,18 @@ def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFil
     patterns: tuple[tuple[Kind, str], ...] = (
         ("rootfs", layout.ROOTFS_IMAGE),
         ("modules", layout.modules_image("*")),
-        ("firmware", layout.FIRMWARE_IMAGE),
+        ("firmware", find_firmware(persist, known)),
     )
     for kind, pattern in patterns:
         for path in sorted(persist.glob(pattern)):
             found.append(_describe_image(path, kind, before.get(path.name)))
     return tuple(found)
+
+
+def find_firmware(persist: Path, known: Generation | None) -> str:
+    """The firmware image in use: packages that bring firmware make one under a new name."""
+    named = [file.path for file in known.base if file.kind == "firmware"] if known else []
+    return next((name for name in named if (persist / name).is_file()), layout.FIRMWARE_IMAGE)
 
 
 def _describe_image(path: Path, kind: Kind, before: StoredFile | None) -> StoredFile:

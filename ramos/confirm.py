@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ramos import bootenv, esp, layout, records, store
+from ramos.kernels import read_command_line
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
 
 MOTD = "motd"
+COMMAND_LINE = Path("/proc/cmdline")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
         kernels = esp.list_kernels(directory)
         env = bootenv.confirm(
             esp.read_env(directory),
-            boot.kernel,
+            read_command_line(COMMAND_LINE.read_text(encoding="ascii"), boot.kernel),
             kernels,
             generation,
             newest.number if newest else 0,

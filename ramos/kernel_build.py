@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import base_images, cpio, layout
+from ramos.base import find_firmware
 from ramos.errors import RamosError
 from ramos.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.generation import StoredFile
@@ -169,20 +170,15 @@ def build_firmware(
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]
     library = base_images.find_library(site.root)
-    base_images.merge_firmware(find_firmware(site), gone, sources.values(), tree, library)
+    base_images.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
     temporary = _temporary(site, "firmware-new.squashfs")
     base_images.write_image(tree, temporary)
     return temporary
 
 
-def find_firmware(site: Site) -> Path | None:
-    """The firmware image in use: the one that the default generation names."""
-    default = read_default(site.persist)
-    named = [file.path for file in default.base if file.kind == "firmware"] if default else []
-    for name in (*named, layout.FIRMWARE_IMAGE):
-        if (site.persist / name).is_file():
-            return site.persist / name
-    return None
+def _find_firmware_image(site: Site) -> Path | None:
+    image = site.persist / find_firmware(site.persist, read_default(site.persist))
+    return image if image.is_file() else None
 
 
 def _list_files(folder: Path) -> list[str]:

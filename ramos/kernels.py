@@ -67,6 +67,13 @@ def kernel_version(name: str) -> str:
     return match[1] if match else name
 
 
+def read_command_line(text: str, version: str) -> str:
+    """The directory that GRUB loaded this kernel from; without GRUB's word, the version."""
+    folder = re.escape(layout.KERNELS_DIR)
+    match = re.match(rf"BOOT_IMAGE=\S*/{folder}/([^/\s]+)/{VMLINUZ}(?:\s|$)", text)
+    return match[1] if match and kernel_version(match[1]) == version else version
+
+
 def choose_name(esp: Path, files: KernelFiles) -> tuple[str, bool]:
     """The name for a kernel, and whether exactly this kernel is there already."""
     complete = set(list_complete(esp))

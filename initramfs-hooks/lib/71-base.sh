@@ -5,6 +5,7 @@
 KERNEL=""
 BASE_LOWER=""
 BASE_ROOT=""
+FIRMWARE_NAME=""
 
 # provide_base: BASE_LOWER = modules:firmware:rootfs, those that there are
 provide_base() {
@@ -13,11 +14,25 @@ provide_base() {
     [ "$TORAM" = 0 ] || check_toram
     provide_image rootfs "$RAMOS_ROOTFS_IMAGE" || return 1
     BASE_ROOT=$RAMOS_RUN_DIR/rootfs
-    provide_image firmware "$RAMOS_FIRMWARE_IMAGE" || tell_missing firmware
+    find_firmware
+    provide_image firmware "$FIRMWARE_NAME" || tell_missing firmware
     provide_image modules "$RAMOS_MODULES_PREFIX$KERNEL.squashfs" ||
         warn "no modules for kernel $KERNEL: $WHY. Only the drivers that were needed to boot work"
     BASE_LOWER=${BASE_LOWER%:}
     DONE=$BASE_LOWER
+}
+
+# find_firmware: FIRMWARE_NAME = the image that the generation names: packages that bring firmware
+# make a new one under a new name, and going back brings the old one back
+find_firmware() {
+    local kind size verity digest name
+    FIRMWARE_NAME=$RAMOS_FIRMWARE_IMAGE
+    while read -r kind size verity digest name; do
+        [ "$kind" = firmware ] && [ -f "$RAMOS_PERSIST_DIR/$name" ] || continue
+        FIRMWARE_NAME=$name
+    done <<END
+$GEN_FILES
+END
 }
 
 # tell_missing KIND: firmware is optional, unless the generation was made with it
@@ -75,7 +90,8 @@ mount_image() {
 check_toram() {
     local path bytes size
     bytes=0
-    for path in "$RAMOS_ROOTFS_IMAGE" "$RAMOS_FIRMWARE_IMAGE" "$RAMOS_MODULES_PREFIX$KERNEL.squashfs"; do
+    find_firmware
+    for path in "$RAMOS_ROOTFS_IMAGE" "$FIRMWARE_NAME" "$RAMOS_MODULES_PREFIX$KERNEL.squashfs"; do
         size=$(stat -c %s "$RAMOS_PERSIST_DIR/$path" 2>/dev/null) && bytes=$((bytes + size))
     done
     read_memory

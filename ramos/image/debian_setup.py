@@ -9,9 +9,11 @@ import gzip
 from pathlib import Path
 
 from ramos import run
+from ramos.apt_settings import render_settings
 from ramos.errors import RamosError
 from ramos.image.plan import Plan
 from ramos.image.settings import make_directories, replace_link, write_file
+from ramos.recipe_files import load_recipes
 
 DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
@@ -79,6 +81,8 @@ def configure(plan: Plan, tree: Path) -> None:
         (tree / folder / "99mmdebstrap").unlink(missing_ok=True)
     write_file(tree / "etc/dpkg/dpkg.cfg.d/ramos", render_dpkg_config(plan))
     write_file(tree / "etc/default/locale", "LANG=C.UTF-8\n")
+    for name, text in render_settings(load_recipes(tree / "etc/ramos/recipes.d").usable).items():
+        write_file(tree / name, text)
     if plan.keymap != "us":
         set_keymap(tree, plan.keymap)
     if plan.init == "systemd":

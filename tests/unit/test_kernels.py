@@ -1,0 +1,91 @@
+"""Kernel directories on the ESP: names, order, and which one may go."""
+
+from pathlib import Path
+
+import pytest
+
+from ramos import bootenv, kernels
+from ramos.bootenv import BootEnv
+from ramos.errors import RamosError
+from ramos.kernels import KernelFiles
+
+
+def make_files(tmp_path: Path, text: str, version: str = "6.1.0-9-test") -> KernelFiles:
+    folder = tmp_path / f"files-{version}-{text}"
+    folder.mkdir(exist_ok=True)
+    (folder / "vmlinuz").write_text(f"kernel {text}")
+    (folder / "initramfs").write_text(f"initramfs {text}")
+    return KernelFiles(version, folder / "vmlinuz", folder / "initramfs")
+
+
+def write(esp: Path, files: KernelFiles) -> str:
+    (esp / "kernels").mkdir(parents=True, exist_ok=True)
+    name, there = kernels.choose_name(esp, files)
+    if not there:
+        kernels.write_kernel(esp, name, files)
+    return name
+
+
+def test_another_build_of_a_version_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    esp = tmp_path / "esp"
+    names = [write(esp, make_files(tmp_path, text)) for text in ("a", "b", "a", "b", "c")]
+    version = "6.1.0-9-test"
+    assert names == [version, f"{version}+2", version, f"{version}+2", f"{version}+3"]
+    assert {kernels.kernel_version(name) for name in names} == {version}
+    assert all(bootenv.KERNEL_PATTERN.fullmatch(name) for name in names)
+
+
+def test_a_damaged_kernel_is_written_again_under_another_name(tmp_path: Path) -> None:
+    esp = tmp_path / "esp"
+    name = write(esp, make_files(tmp_path, "a"))
+    (esp / "kernels" / name / "initramfs").write_text("flipped")
+    assert not kernels.is_whole(esp, name)
+    assert write(esp, make_files(tmp_path, "a")) == f"{name}+2"
+
+
+def test_a_full_esp_leaves_nothing_behind(tmp_path: Path) -> None:
+    esp = tmp_path / "esp"
+    (esp / "kernels").mkdir(parents=True)
+    files = make_files(tmp_path, "a")
+    files.initramfs.unlink()
+    with pytest.raises(RamosError, match="It was taken away again"):
+        kernels.write_kernel(esp, files.version, files)
+    assert kernels.list_all(esp) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "running", "gone"),
+    [
+        (BootEnv(good="c"), "c", ["a"]),
+        (BootEnv(good="c"), "a", ["b"]),
+        (BootEnv(good="b", trial="c", tries=2), "b", []),
+        (BootEnv(good=""), "c", []),
+        (BootEnv(good="x"), "c", []),
+    ],
+)
+def test_which_kernels_are_old(env: BootEnv, running: str, gone: list[str]) -> None:
+    assert kernels.plan_removal(["a", "b", "c"], env, running) == gone
+
+
+def test_versions_are_sorted_as_people_read_them() -> None:
+    names = ["6.1.0-10-amd64", "6.1.0-9-amd64", "6.12.40-0-lts", "6.1.0-9-amd64+2"]
+    assert sorted(names, key=kernels.version_key) == [
+        "6.1.0-9-amd64",
+        "6.1.0-9-amd64+2",
+        "6.1.0-10-amd64",
+        "6.12.40-0-lts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("BOOT_IMAGE=/kernels/6.1+2/vmlinuz ramos.mode=default", "6.1+2"),
+        ("BOOT_IMAGE=(hd0,gpt1)/kernels/6.1/vmlinuz", "6.1"),
+        ("ramos.mode=default", "6.1"),
+        ("BOOT_IMAGE=/kernels/5.9/vmlinuz x", "6.1"),
+        ("x BOOT_IMAGE=/kernels/6.1+3/vmlinuz x", "6.1"),
+    ],
+)
+def test_the_running_directory_is_known_from_the_command_line(text: str, name: str) -> None:
+    assert kernels.read_command_line(text, "6.1") == name
