@@ -13,20 +13,18 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.apt_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.errors import RamosError
 from ramos.formats import deb, deb_repository
-from ramos.formats.apk_sign import make_key
 from ramos.formats.deb_package import parse_fields, split_relations
 from ramos.formats.openpgp import make_public_key, sign_detached
 from ramos.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
 from ramos.recipe import Recipe
 from ramos.recipe_files import find_shipped_dir, load_recipes
 from ramos.run import Result, run, run_watched
-from ramos.site import Candidate, Site
+from ramos.site import Candidate, Installed, Site, find_key
 from ramos.staging import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
@@ -34,15 +32,6 @@ NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInse
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 OnLine = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Installed:
-    """One installed package; `special` when it came through the engine."""
-
-    name: str
-    version: str
-    special: bool
 
 
 def find_arch() -> str:
@@ -190,15 +179,6 @@ def sign_repository(site: Site) -> None:
 
 def _describe_file(path: Path) -> tuple[dict[str, str], int, str]:
     return dict(deb.read_package(path).fields), path.stat().st_size, hash_file(path)
-
-
-def find_key(site: Site) -> Path:
-    """The stick's own signing key; made when it is needed for the first time."""
-    key = site.packages / "key" / "ramos-stick.rsa"
-    if not key.exists():
-        key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        make_key(key)
-    return key
 
 
 def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> Result:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from ramos import apt, base_images, kernels, transaction
+from ramos import apk, apt, base_images, kernels, transaction
 from ramos.errors import RamosError, UsageError
 from ramos.fs import hold_lock
 from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
@@ -25,7 +25,7 @@ from ramos.staging import Staged
 from ramos.store import read_all
 from ramos.transaction import Journal, Recovery
 
-MANAGERS: dict[str, ModuleType] = {"debian": apt}
+MANAGERS: dict[str, ModuleType] = {"alpine": apk, "debian": apt}
 LOCK_WAIT_SECONDS = 60
 Say = Callable[[str], None]
 

@@ -1,7 +1,7 @@
 """Where the package engine works: the running system and its stick, or a test's stand-in for them.
 
-Owns: these places. Refuses: looking into them. Invariant: everything below `work` may be deleted
-at any time when no engine runs.
+Owns: these places, and the stick's key. Refuses: looking into the rest. Invariant: everything below
+`work` may be deleted at any time when no engine runs.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
+from ramos.formats.apk_sign import make_key
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Installed:
+    """One installed package; `special` when it came through the engine."""
+
+    name: str
+    version: str
+    special: bool
+
+
+@dataclass(frozen=True)
 class Site:
     """The places of one machine."""
 
@@ -36,8 +46,19 @@ class Site:
     root: Path = Path("/")
     recipes_dir: Path = layout.RECIPES_DIR
     lock_file: Path = layout.LOCK_FILE
+    # The real one: on Alpine the `apk` of the path is a wrapper that calls us.
+    apk: Path = Path("/sbin/apk")
 
     @property
     def packages(self) -> Path:
         """The stick's own repositories, its key and what the engine remembers."""
         return self.persist / layout.PACKAGES_DIR
+
+
+def find_key(site: Site) -> Path:
+    """The stick's own signing key; made when it is needed for the first time."""
+    key = site.packages / "key" / "ramos-stick.rsa"
+    if not key.exists():
+        key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_key(key)
+    return key

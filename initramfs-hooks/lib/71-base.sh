@@ -28,8 +28,9 @@ find_firmware() {
     local kind size verity digest name
     FIRMWARE_NAME=$RAMOS_FIRMWARE_IMAGE
     while read -r kind size verity digest name; do
-        [ "$kind" = firmware ] && [ -f "$RAMOS_PERSIST_DIR/$name" ] || continue
-        FIRMWARE_NAME=$name
+        if [ "$kind" = firmware ] && [ -f "$RAMOS_PERSIST_DIR/$name" ]; then
+            FIRMWARE_NAME=$name
+        fi
     done <<END
 $GEN_FILES
 END

@@ -7,11 +7,14 @@ service is switched on only when the tree has it, so that a smaller choice of pa
 import re
 from pathlib import Path
 
+from ramos.apk import SPECIAL_FILE, render_special
 from ramos.errors import RamosError
 from ramos.image.plan import Plan
 from ramos.image.settings import replace_link, write_file
+from ramos.recipe_files import load_recipes
 
 HOOKS = "/usr/share/ramos/initramfs-hooks"
+APK_WRAPPER = "/usr/share/ramos/apk-triggers/alpine/apk"
 MKINITFS_CONF = f"""\
 # RAMOS builds the initramfs itself (`ramos initramfs`), and puts it beside its kernel on the ESP:
 # the trigger of mkinitfs would build another one into the RAM. Run by hand, mkinitfs makes the
@@ -57,6 +60,10 @@ def configure(plan: Plan, tree: Path) -> None:
     write_file(tree / "etc/inittab", render_inittab(plan.consoles))
     write_file(tree / "etc/network/interfaces", INTERFACES)
     set_keymap(tree, plan.keymap)
+    # /usr/local/sbin stands first in the path; /sbin/apk stays what it is.
+    replace_link(tree / "usr/local/sbin/apk", APK_WRAPPER)
+    recipes = load_recipes(tree / "etc/ramos/recipes.d").usable
+    write_file(tree / SPECIAL_FILE, render_special(recipes))
     for runlevel, services in RUNLEVELS.items():
         for service in services:
             if (tree / "etc/init.d" / service).exists():

@@ -77,6 +77,7 @@ RANKS = {
     "ramos.transaction": 41,
     "ramos.apt_settings": 40,
     "ramos.apt": 41,
+    "ramos.apk": 41,
     "ramos.kernel_build": 42,
     "ramos.running_site": 43,
     "ramos.explain": 31,

@@ -1,0 +1,294 @@
+"""Alpine's package manager as the engine uses it, and the stick's own repository for it.
+
+Owns: the functions that `apt` has too. Refuses: `--allow-untrusted`, ever, and packages that only
+one of index and signature vouches for. Invariants: what `fetch` returns is signed by a trusted key
+and is the one that a signed index names; special packages are installed with the tag `@ramos`, so
+that neither `apk upgrade` nor `apk upgrade -a` ever takes a mirror's.
+
+    /persist/packages/alpine/<arch>/     APKINDEX.tar.gz, *.apk
+    /etc/apk/repositories                `@ramos /persist/packages/alpine`
+    /etc/apk/keys/ramos-stick.rsa.pub    the stick's own key
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ramos.errors import RamosError
+from ramos.formats import apk, apk_version
+from ramos.formats.apk_index import Entry, make_index, read_index
+from ramos.fs import TEMPORARY_SUFFIX, publish, write_durably
+from ramos.recipe import Recipe
+from ramos.recipe_files import load_recipes
+from ramos.run import run_watched
+from ramos.site import Candidate, Installed, Site, find_key
+from ramos.staging import Staged, stage_apk
+
+TAG = "ramos"
+INDEX = "APKINDEX.tar.gz"
+DATABASE = "lib/apk/db/installed"
+SPECIAL_FILE = "etc/apk/ramos-special"
+CACHES = ("etc/apk/cache", "var/cache/apk")
+DEPEND_NAME = re.compile(r"[^<>=~@!\s]+")
+MODULES_DIR = re.compile(r"(?:usr/)?lib/modules/([^/]+)")
+OnLine = Callable[[str], None]
+
+
+def find_arch(site: Site) -> str:
+    """The architecture of this system's packages."""
+    return (site.root / "etc/apk/arch").read_text(encoding="ascii").strip()
+
+
+def refresh(site: Site, on_line: OnLine) -> None:
+    """Fetch the indexes of the mirrors."""
+    try:
+        run_watched([*_apk(site), "update", *_upstream(site)], on_line)
+    except RamosError as error:
+        hint = "Check the network and /etc/apk/repositories."
+        raise RamosError(
+            "cannot refresh", "the package lists", error.reason, "Nothing was changed", hint
+        ) from error
+
+
+def list_installed(site: Site) -> dict[str, Installed]:
+    """Every installed package; special ones are in `world` with our tag."""
+    world = (site.root / "etc/apk/world").read_text(encoding="utf-8").split()
+    tagged = {word.partition("@")[0] for word in world if word.endswith(f"@{TAG}")}
+    found = {}
+    for record in _read_records(site):
+        name, version = _field(record, "P"), _field(record, "V")
+        found[name] = Installed(name, version, name in tagged)
+    return found
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Compare versions the way apk does."""
+    return apk_version.sort_key(version) > apk_version.sort_key(than)
+
+
+def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
+    """What the mirrors have of these packages: NAME, or NAME=VERSION."""
+    entries: dict[str, list[Entry]] = {}
+    for index in _list_indexes(site):
+        for name, versions in read_index(index, site.root / "etc/apk/keys").entries.items():
+            entries.setdefault(name, []).extend(versions)
+    found = {}
+    for word in wanted:
+        name, _, version = word.partition("=")
+        fitting = [e for e in entries.get(name, ()) if version in ("", e.version)]
+        if fitting:
+            best = max(fitting, key=lambda entry: apk_version.sort_key(entry.version))
+            found[name] = _make_candidate(best)
+    return found
+
+
+def _make_candidate(entry: Entry) -> Candidate:
+    return Candidate(
+        name=entry.name,
+        version=entry.version,
+        proof=entry.identity,
+        size_bytes=entry.size_bytes,
+        installed_bytes=int(entry.fields.get("I", "0")),
+        depends=tuple(_spell_depend(depend) for depend in entry.depends if depend[0] != "!"),
+    )
+
+
+def _spell_depend(depend: str) -> str:
+    """`name=1` as the engine reads dependencies: `name (= 1)`."""
+    match = DEPEND_NAME.match(depend)
+    name = match[0] if match else depend
+    rest = depend[len(name) :]
+    return f"{name} (= {rest[1:]})" if re.match(r"=[^~<>]", rest) else name
+
+
+def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Path:
+    """Download one package: apk compares it with the index, we with index and signature."""
+    folder.mkdir(parents=True)
+    target = f"{candidate.name}={candidate.version}"
+    try:
+        run_watched([*_apk(site), "fetch", "-o", folder, *_upstream(site), target], on_line)
+    except RamosError as error:
+        hint = "Run 'apk update' if the mirror has changed meanwhile."
+        raise RamosError(
+            "cannot fetch", target, error.reason, "Nothing was changed", hint
+        ) from error
+    found = list(folder.glob("*.apk"))
+    if len(found) != 1:
+        raise RamosError("cannot fetch", target, f"{len(found)} files came", "Nothing was changed")
+    keys = site.root / "etc/apk/keys"
+    package = apk.verify_package(found[0], keys, identity=candidate.proof, name=candidate.name)
+    if package.arch not in (find_arch(site), "noarch"):
+        reason = f"it is for {package.arch}, this system is {find_arch(site)}"
+        raise RamosError("cannot use package", package.label, reason, "Nothing was changed")
+    return found[0]
+
+
+def stage(site: Site, path: Path, recipe: Recipe) -> Staged:
+    """Take one package apart."""
+    return stage_apk(path, recipe, site.work / "staged", find_key(site))
+
+
+def publish_packages(site: Site, paths: Iterable[Path]) -> None:
+    """Put packages into the stick's repository, in place of older versions, and sign it anew."""
+    folder = _repository(site)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        package = apk.read_package(path)
+        _delete_package(folder, package.name, keep=path.name)
+        write_durably(folder / path.name, path.read_bytes())
+    sign_repository(site)
+
+
+def sign_repository(site: Site) -> None:
+    """Write the index of what is there. Done anew, it also mends what a power cut left."""
+    folder = _repository(site)
+    packages = sorted(folder.glob("*.apk"))
+    make_index(packages, folder / INDEX, find_key(site), "RAMOS stick", arch=folder.name)
+
+
+def withdraw(site: Site, names: Iterable[str]) -> None:
+    """Take packages out of the stick's repository: what they belong to did not come about."""
+    if _repository(site).is_dir():
+        for name in names:
+            _delete_package(_repository(site), name)
+        sign_repository(site)
+
+
+def _delete_package(folder: Path, name: str, keep: str = "") -> None:
+    for path in folder.glob(f"{name}-*.apk"):
+        if path.name != keep and apk.read_package(path).name == name:
+            path.unlink()
+
+
+def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> None:
+    """Install from the stick's repository with the real apk, under our tag."""
+    write_settings(site)
+    words = ["--simulate"] if simulate else []
+    tagged = [f"{name}@{TAG}" for name in names]
+    run_watched([*_apk(site), "add", *words, *tagged], on_line)
+
+
+def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
+    """Remove packages; what a special one had left behind elsewhere is the engine's business."""
+    run_watched([*_apk(site), "del", *names], on_line)
+    withdraw(site, names)
+
+
+def write_settings(site: Site) -> None:
+    """Tell apk about the stick's repository and key, and the wrapper about what is special."""
+    key = find_key(site)
+    public = key.with_name(f"{key.name}.pub")
+    _replace(site.root / "etc/apk/keys" / public.name, public.read_text(encoding="ascii"))
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    _replace(site.root / SPECIAL_FILE, render_special(recipes))
+    path = site.root / "etc/apk/repositories"
+    line = f"@{TAG} {_repository(site).parent}"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if line not in lines:
+        kept = [other for other in lines if not other.startswith(f"@{TAG} ")]
+        _replace(path, "".join(f"{text}\n" for text in [*kept, line]))
+
+
+def render_special(recipes: Sequence[Recipe]) -> str:
+    """For the wrapper: one pattern a line; a ! takes names out again."""
+    alpine = [recipe for recipe in recipes if recipe.base == "alpine"]
+    lines = [pattern for recipe in alpine for pattern in recipe.match]
+    lines += [f"!{pattern}" for recipe in alpine for pattern in recipe.excludes]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def release_files(site: Site, name: str, recipe: Recipe) -> None:
+    """Make apk forget what has left an installed stock package.
+
+    Otherwise replacing it would delete the running kernel's modules from the system in RAM.
+    """
+    path = site.root / DATABASE
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    records = []
+    for record in text.split("\n\n"):
+        released = _release(record, recipe) if _field(record, "P") == name else record
+        records.append(released)
+    _replace(path, "\n\n".join(records))
+
+
+def _release(record: str, recipe: Recipe) -> str:
+    """A record without the directories (F, M) and files (R, a, Z) that have left."""
+    kept: list[str] = []
+    folder, skip = "", False
+    for line in record.split("\n"):
+        letter, _, value = line.partition(":")
+        if letter == "F":
+            folder = value
+            skip = bool(recipe.find_place(folder))
+        elif letter == "R":
+            skip = bool(recipe.find_place(f"{folder}/{value}"))
+        elif letter not in ("M", "a", "Z"):
+            skip = False
+        if not skip:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
+    """The kernels that installed stock packages had brought, by the directories they list."""
+    wanted = set(names)
+    found = []
+    for record in _read_records(site):
+        if _field(record, "P") in wanted:
+            folders = (line[2:] for line in record.split("\n") if line.startswith("F:"))
+            matches = (MODULES_DIR.fullmatch(folder) for folder in folders)
+            found += [match[1] for match in matches if match]
+    return found
+
+
+def _apk(site: Site) -> list[str]:
+    """The real apk, not our wrapper."""
+    words = [str(site.apk), "--no-progress", "--no-interactive"]
+    return words if site.root == Path("/") else [*words, "--root", str(site.root)]
+
+
+def _repository(site: Site) -> Path:
+    return site.packages / "alpine" / find_arch(site)
+
+
+def _read_records(site: Site) -> Iterator[str]:
+    text = (site.root / DATABASE).read_text(encoding="utf-8", errors="surrogateescape")
+    yield from (record for record in text.split("\n\n") if record.strip())
+
+
+def _field(record: str, letter: str) -> str:
+    lines = record.lstrip("\n").split("\n")
+    return next((line[2:] for line in lines if line.startswith(f"{letter}:")), "")
+
+
+def _list_sources(site: Site) -> list[str]:
+    """The repositories of the mirrors: neither ours nor tagged ones of the user."""
+    lines = (site.root / "etc/apk/repositories").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and line.strip()[0] not in "#@"]
+
+
+def _upstream(site: Site) -> list[str]:
+    """An option for apk that leaves the stick's own repository out."""
+    path = site.work / "repositories"
+    path.write_text("".join(f"{line}\n" for line in _list_sources(site)), encoding="utf-8")
+    return ["--repositories-file", str(path)]
+
+
+def _list_indexes(site: Site) -> list[Path]:
+    """The indexes that apk has at hand: fetched ones, and those of repositories on a disk."""
+    found = [path for name in CACHES for path in (site.root / name).glob("APKINDEX.*.tar.gz")]
+    local = (Path(line) / find_arch(site) / INDEX for line in _list_sources(site) if line[0] == "/")
+    return list(dict.fromkeys(path.resolve() for path in (*found, *local) if path.is_file()))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file as a whole where it differs, keeping who may read it."""
+    if path.exists() and path.read_text(encoding="utf-8", errors="surrogateescape") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    if path.exists():
+        shutil.copystat(path, temporary)
+    publish(temporary, path)

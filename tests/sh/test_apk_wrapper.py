@@ -1,0 +1,116 @@
+"""The apk wrapper: ordinary operations pass through untouched, special ones go to the engine."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+WRAPPER = Path(__file__).resolve().parents[2] / "apk-triggers/alpine/apk"
+PATTERNS = "linux-lts\nlinux-firmware-*\ngrub\n!linux-firmware-odd\n"
+FAKE = """#!/bin/sh
+case " $* " in
+*" puller --simulate "*) echo "(1/2) Installing linux-firmware-x (1-r0)"; exit 0 ;;
+*" --simulate "*) [ "$1" = upgrade ] || exit 0 ;;
+esac
+printf '%s' "{name}" >>"$CALLS"
+for word in "$@"; do printf ' [%s]' "$word" >>"$CALLS"; done
+echo >>"$CALLS"
+exit "${{STATUS_{name}:-0}}"
+"""
+
+
+@dataclass
+class Bench:
+    folder: Path
+
+    def run(self, *words: str, **status: int) -> tuple[int, list[str]]:
+        """Call the wrapper; its exit status, and what it called."""
+        calls = self.folder / "calls"
+        calls.write_text("")
+        env = {
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "RAMOS_REAL_APK": str(self.folder / "realapk"),
+            "RAMOS_SPECIAL": str(self.folder / "special"),
+            "CALLS": str(calls),
+            **{f"STATUS_{name}": str(value) for name, value in status.items()},
+        }
+        done = subprocess.run(["dash", WRAPPER, *words], env=env, capture_output=True, check=False)
+        assert done.stderr == b""
+        return done.returncode, calls.read_text().splitlines()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    for name in ("realapk", "ramos"):
+        (tmp_path / name).write_text(FAKE.format(name=name))
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "special").write_text(PATTERNS)
+    return Bench(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["update"],
+        ["info", "-L", "linux-lts"],
+        ["add", "htop", "a b", "-t", "linux-lts"],
+        ["add", "linux-firmware-odd"],
+        ["add", "--root", "/mnt", "linux-lts"],
+        ["-p", "/mnt", "upgrade"],
+        ["del", "htop"],
+        ["fix"],
+        ["fix", "linux-lts"],
+        ["fetch", "-s", "linux-lts"],
+        ["--version"],
+        [],
+        ["add", "!grub"],
+    ],
+)
+def test_ordinary_operations_pass_through(bench: Bench, words: list[str]) -> None:
+    expected = "realapk" + "".join(f" [{word}]" for word in words)
+    assert bench.run(*words) == (0, [expected])
+    assert bench.run(*words, realapk=99) == (99, [expected])
+
+
+@pytest.mark.parametrize(
+    ("words", "calls"),
+    [
+        (["add", "linux-lts"], ["ramos [pkg] [add] [linux-lts]"]),
+        (
+            ["add", "-U", "linux-lts", "htop"],
+            ["ramos [pkg] [add] [linux-lts]", "realapk [add] [-U] [htop]"],
+        ),
+        (["add", "linux-lts=6.1-r0", "grub"], ["ramos [pkg] [add] [linux-lts] [grub]"]),
+        (
+            ["add", "puller"],
+            ["ramos [pkg] [add] [linux-firmware-x]", "realapk [add] [puller]"],
+        ),
+        (["del", "linux-lts"], ["ramos [pkg] [remove] [linux-lts]"]),
+        (["del", "grub", "htop"], ["ramos [pkg] [remove] [grub]", "realapk [del] [htop]"]),
+        (["upgrade"], ["ramos [pkg] [upgrade]", "realapk [upgrade]"]),
+        (["upgrade", "-a"], ["ramos [pkg] [upgrade]", "realapk [upgrade] [-a]"]),
+        (["upgrade", "linux-lts"], ["ramos [pkg] [upgrade]"]),
+        (["upgrade", "htop"], ["realapk [upgrade] [htop]"]),
+        (["add", "--simulate", "linux-lts"], ["ramos [pkg] [explain] [linux-lts]"]),
+        (["upgrade", "--simulate"], ["ramos [pkg] [check]", "realapk [upgrade] [--simulate]"]),
+        (["del", "-s", "grub"], ["ramos [pkg] [explain] [grub]"]),
+    ],
+)
+def test_special_operations_go_to_the_engine(
+    bench: Bench, words: list[str], calls: list[str]
+) -> None:
+    assert bench.run(*words) == (0, calls)
+
+
+def test_a_failing_engine_stops_everything(bench: Bench) -> None:
+    for words in (["add", "linux-lts", "htop"], ["del", "grub", "htop"], ["upgrade"]):
+        status, calls = bench.run(*words, ramos=4)
+        assert status == 4
+        assert len(calls) == 1
+
+
+def test_without_patterns_everything_is_ordinary(bench: Bench) -> None:
+    (bench.folder / "special").unlink()
+    assert bench.run("add", "linux-lts") == (0, ["realapk [add] [linux-lts]"])
