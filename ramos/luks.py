@@ -131,7 +131,13 @@ def _derivation(memory_mib: int) -> list[str]:
 def _with_two_keys(argv: list[str], device: Path, current: bytes, new: bytes) -> None:
     check_passphrase(new)
     with _pipe(current) as old_fd, _pipe(new) as new_fd:
-        words = [*argv, "--key-file", f"/dev/fd/{old_fd}", str(device), f"/dev/fd/{new_fd}"]
+        words = [
+            *argv,
+            "--key-file",
+            f"/proc/self/fd/{old_fd}",
+            str(device),
+            f"/proc/self/fd/{new_fd}",
+        ]
         _cryptsetup(words, device, pass_fds=(old_fd, new_fd))
 
 

@@ -12,6 +12,8 @@ mount_kernel_filesystems() {
     mount -t proc -o nosuid,nodev,noexec proc "$PROC"
     mount -t sysfs -o nosuid,nodev,noexec sysfs "$SYS"
     mount -t devtmpfs -o nosuid,mode=755 devtmpfs "$DEV"
+    # devtmpfs lacks these, and not every init of a system makes them.
+    [ -e "$DEV/fd" ] || ln -s /proc/self/fd "$DEV/fd"
     mount -t tmpfs -o nosuid,nodev,mode=755 run /run
     mkdir -p "$RAMOS_RUN_DIR" "$RAMOS_PERSIST_DIR" "$NEWROOT"
     note start "init"

@@ -8,6 +8,7 @@ import pytest
 
 from ramos import vm
 from ramos.vm_machine import Machine, make_overlay, start_machine
+from tests.vm.conftest import BUILD
 
 PASSPHRASE = "correct horse"
 SECOND = "battery staple"
@@ -41,9 +42,8 @@ def encrypted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
     folder = tmp_path_factory.mktemp("encrypted")
     secret, output = folder / "secret", folder / "encrypted.img"
     secret.write_text(PASSPHRASE)
-    words = ["--batch", "--base", "debian", "--profile", "minimal", "--encrypt"]
-    argv = [sys.executable, "-m", "ramos", "image", "build", *words]
-    argv += ["--passphrase-file", str(secret), "--output", str(output)]
+    argv = [sys.executable, "-m", "ramos", *BUILD, "--init", "openrc", "--console", "ttyS0"]
+    argv += ["--encrypt", "--passphrase-file", str(secret), "--output", str(output)]
     subprocess.run(argv, check=True, capture_output=True)
     overlay = make_overlay(output, "raw", folder / "stick.qcow2")
     subprocess.run(["qemu-img", "resize", "-q", str(overlay), str(GROWN_BYTES)], check=True)
