@@ -230,10 +230,24 @@ def finish_tree(repositories: Repositories, tree: Path) -> None:
     write_file(tree / "etc/apk/repositories", render_repositories(repositories))
     shutil.rmtree(tree / "var/cache/apk", ignore_errors=True)
     (tree / "var/cache/apk").mkdir(parents=True, exist_ok=True)
-    for name in ("usr/lib/modules", "lib/modules"):
-        for modules in (tree / name).glob("*"):
-            if not (modules / "modules.dep").exists() and not (tree / name).is_symlink():
-                run.run(["depmod", "-b", tree, modules.name])
+    index_modules(tree)
+
+
+def index_modules(tree: Path) -> None:
+    """Make the tables of modules where kmod's own trigger did not.
+
+    The tree's depmod is the better one: the build machine's may not read gzipped modules.
+    """
+    for modules in [*tree.glob("usr/lib/modules/*"), *tree.glob("lib/modules/*")]:
+        if not (modules / "modules.dep").exists():
+            has_own = any(
+                os.access(tree / name, os.X_OK) for name in ("sbin/depmod", "usr/sbin/depmod")
+            )
+            run.run(
+                ["chroot", tree, "depmod", modules.name]
+                if has_own
+                else ["depmod", "-b", tree, modules.name]
+            )
 
 
 def render_repositories(repositories: Repositories) -> str:

@@ -28,7 +28,7 @@ UPDATE_GRUB_CONF = (
     "# The boot menu of a RAMOS stick is on its ESP, and made by `ramos`.\ndisable_trigger=1\n"
 )
 RUNLEVELS = {
-    "sysinit": ("devfs", "dmesg", "udev", "udev-trigger"),
+    "sysinit": ("cgroups", "devfs", "dmesg", "udev", "udev-trigger"),
     "boot": (
         *("bootmisc", "hostname", "hwclock", "loadkmap", "modules", "networking", "seedrng"),
         *("sysctl", "syslog"),

@@ -117,6 +117,8 @@ def name_branch(release: str) -> str:
 
 def explain_absence(plan: Plan) -> str:
     """Why Alpine cannot be the base here and now; empty when it can. It takes seconds."""
+    if plan.init not in ("", "openrc"):
+        return f"its init system is OpenRC, and --init {plan.init} was asked for"
     found = find_mirror(plan)
     if not found:
         return f"no Alpine mirror is known (--mirror or {MIRROR_VARIABLE} would name one)"

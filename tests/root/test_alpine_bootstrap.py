@@ -235,6 +235,8 @@ def test_no_mirror_is_known(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None
 def test_init_systems_that_alpine_has_not(plan: Plan) -> None:
     with pytest.raises(UsageError, match="Alpine has OpenRC"):
         alpine.resolve(replace(plan, init="systemd"))
+    assert "OpenRC" in alpine.probe(replace(plan, init="systemd"))
+    assert alpine.probe(replace(plan, init="")) == ""
 
 
 @pytest.fixture

@@ -63,6 +63,20 @@ def test_index_is_reproducible_and_readable_by_tar(
         assert tar.getnames()[1:] == ["DESCRIPTION", "APKINDEX"]
 
 
+def test_packages_for_every_architecture_lie_with_the_others(tmp_path: Path) -> None:
+    key, keys = apk_tools.make_keys(tmp_path)
+    (tmp_path / "tree").mkdir()
+    package = apk.make_package({"pkgname": "fw", "pkgver": "1-r0", "arch": "noarch"})
+    path = tmp_path / package.file_name
+    apk.pack(package, tmp_path / "tree", path, key)
+    apk_index.make_index([path], tmp_path / "a.tar.gz", key, "local", arch="x86_64")
+    entry = apk_index.read_index(tmp_path / "a.tar.gz", keys).need_newest("fw")
+    assert entry.fields["A"] == "x86_64"
+    (tmp_path / "other.apk").write_bytes(path.read_bytes())
+    with pytest.raises(RamosError, match=r"other\.apk: apk would look for it as fw-1-r0\.apk"):
+        apk_index.make_index([tmp_path / "other.apk"], tmp_path / "b.tar.gz", key, "local")
+
+
 def test_unsigned_foreign_and_changed_indexes(
     repository: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
