@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, confirm, layer, records
+from ramos import commit, compact, confirm, layer, records
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.fs import sync_directory, sync_file
@@ -47,6 +47,7 @@ def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[st
     if report.generation:
         records.note("commits", reason="shutdown", **_plain(report))
         _arm(read_boot(places))
+        _compact(places, config, on_progress)
     return {"generation": report.generation, "text": describe(report)}
 
 
@@ -66,6 +67,14 @@ def _arm(boot: Boot) -> None:
         confirm.arm_generation(boot)
     except (OSError, RamosError) as error:
         records.note("failures", what="arm the new generation", error=str(error))
+
+
+def _compact(places: Places, config: SaveConfig, on_progress: OnProgress) -> None:
+    """Shorten the chain when it is due; the save counts without it."""
+    try:
+        compact.compact_if_due(places, config, lambda *_: on_progress(0.97, "merging old layers"))
+    except (OSError, RamosError) as error:
+        records.note("failures", what="compact", error=str(error))
 
 
 def describe(report: commit.CommitReport) -> str:

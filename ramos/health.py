@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import devices, layout, links, records, stickwatch, swap
+from ramos import devices, layout, links, records, settings, stickwatch, swap
 from ramos.config import Config
 from ramos.mounts import find_mount
 from ramos.places import Places
@@ -112,8 +112,9 @@ class RuntimeStatus:
     warnings: tuple[str, ...]
 
 
-def read_status(places: Places, config: Config) -> RuntimeStatus:
+def read_status(places: Places) -> RuntimeStatus:
     """How the runtime is, also where ramosd is not running."""
+    config = settings.load_settings().config
     known = _read_state(places.run / STATE_FILE)
     alive = _is_alive(known.get("pid"))
     swaps = swap.read_swaps()
@@ -135,6 +136,20 @@ def read_status(places: Places, config: Config) -> RuntimeStatus:
         conflicts=conflicts,
         warnings=tuple(_list_warnings(alive, stick, upper, conflicts, config)),
     )
+
+
+def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
+    """The same as lines for people: (name, text)."""
+    swapped = (
+        f"{status.swap_used_kib >> 10} MiB swapped" if status.swap_used_kib else "no swap used"
+    )
+    memory = f"{status.available_percent:.0f} % available, {swapped}, swapfile {status.swapfile}"
+    linked = f"{status.links} from {links.user_directory()}"
+    return [
+        ("memory", memory),
+        ("links", linked),
+        *(("warning", text) for text in status.warnings),
+    ]
 
 
 def _list_warnings(

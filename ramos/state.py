@@ -79,8 +79,11 @@ def read_state(places: Places, config: SaveConfig) -> State:
     """Look at everything once."""
     boot = read_boot(places)
     session = read_session(places)
-    good, bad = read_all(places.persist)
-    default = read_default(places.persist)
+    try:
+        good, bad = read_all(places.persist)
+        default = read_default(places.persist)
+    except OSError as error:  # the stick is gone: the rest can still be told
+        good, bad, default = [], [Damage(str(places.persist), error.strerror or "gone")], None
     return State(
         mode=boot.mode,
         booted=boot.generation,

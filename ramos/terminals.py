@@ -57,9 +57,22 @@ def _find_terminal(number: int) -> Path | None:
 
 def tell_everyone(text: str, terminals: Iterable[Path] | None = None) -> int:
     """Write a message to every terminal with a session and every console; how many took it."""
-    targets = {*list_sessions(), *list_consoles()} if terminals is None else set(terminals)
+    found = [*list_sessions(), *list_consoles()] if terminals is None else terminals
+    targets = {resolve_console(path) for path in found}
     line = f"\r\nRAMOS: {text}\r\n".encode()
     return sum(write_terminal(path, line) for path in sorted(targets))
+
+
+def resolve_console(path: Path, consoles: Path = ACTIVE_CONSOLES) -> Path:
+    """The terminal behind /dev/console or /dev/tty0, so that nobody is told twice."""
+    if path == Path("/dev/console"):
+        path = list_consoles(consoles)[-1]
+    if path == Path("/dev/tty0"):
+        try:
+            return Path("/dev", consoles.parents[1].joinpath("tty0/active").read_text().strip())
+        except OSError:
+            return path
+    return path
 
 
 def write_terminal(path: Path, data: bytes) -> bool:

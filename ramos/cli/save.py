@@ -81,9 +81,11 @@ def show_size(count: float) -> str:
 
 
 def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
-    """Remember it for the records, and let GRUB try the new generation once."""
+    """Let GRUB try the new generation, and take the records to the stick."""
     from ramos import confirm, records
+    from ramos.settings import load_settings
     from ramos.stick import read_boot
+    from ramos.stickwatch import read_boot_bytes
 
     plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
     folder = find_records(places)
@@ -92,8 +94,10 @@ def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
         return  # not the running system: it has no ESP
     try:
         confirm.arm_generation(read_boot(places))
+        limit_mib = load_settings().config.health.log_mib
+        records.flush_records(places.persist, read_boot_bytes(places.persist), limit_mib)
     except (OSError, RamosError) as error:
-        records.note("failures", folder, what="arm the new generation", error=str(error))
+        records.note("failures", folder, what="after the save", error=str(error))
 
 
 @click.command("commit")
@@ -196,16 +200,17 @@ def status_command(as_json: bool) -> None:
       ramos status
       ramos status --json
     """
-    from ramos import records
+    from ramos import health, records
     from ramos.state import read_state
 
-    places = find_places()
-    state = read_state(places, load_config())
+    places, config = find_places(), load_config()
+    state = read_state(places, config)
+    runtime = health.read_status(places)
     failures = records.read_records("failures", find_records(places))[-5:]
     if as_json:
-        print_json({**asdict(state), "errors": failures})
+        print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
-    for name, text in _describe_state(state):
+    for name, text in [*_describe_state(state), *health.describe_status(runtime)]:
         click.echo(f"{name:<12} {text}")
     for failure in failures:
         click.echo(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")

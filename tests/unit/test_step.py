@@ -1,0 +1,185 @@
+"""What ramosd decides: tables of events and what must come of them."""
+
+import pytest
+
+from ramos.config import Config, LinksConfig, MemoryConfig
+from ramos.pressure import Memory
+from ramos.step import (
+    Action,
+    Event,
+    JobDone,
+    LinksChanged,
+    Measured,
+    Note,
+    Reload,
+    Start,
+    State,
+    StickGone,
+    StickSeen,
+    SyncLinks,
+    Tell,
+    step,
+)
+
+TOTAL_KIB = 500_000
+
+
+def at(now: float, available_percent: float, fill: float = 0, used_kib: int = 0) -> Measured:
+    return Measured(
+        now, Memory(TOTAL_KIB, int(TOTAL_KIB * available_percent / 100), used_kib), fill
+    )
+
+
+def play(state: State, *events: Event) -> tuple[State, list[Action]]:
+    actions: list[Action] = []
+    for event in events:
+        state, more = step(state, event)
+        actions += more
+    return state, actions
+
+
+def jobs(actions: list[Action]) -> list[str]:
+    return [action.job for action in actions if isinstance(action, Start)]
+
+
+def fresh(**values: object) -> State:
+    return State(next_scrub=1e9, **values)  # type: ignore[arg-type]
+
+
+def test_the_swapfile_comes_on_only_when_memory_is_nearly_out() -> None:
+    state, actions = play(fresh(), at(1, 50), at(2, 9))
+    assert jobs(actions) == []
+    state, actions = play(state, at(3, 7), at(4, 5))
+    assert jobs(actions) == ["swap-on"], "once, however long it takes"
+    state, _ = play(state, JobDone("swap-on"))
+    assert state.swap == "on"
+
+
+def test_the_swapfile_goes_off_only_after_a_calm_time() -> None:
+    state, actions = play(
+        fresh(swap="on"), at(0, 60), at(20, 60), at(25, 10), at(26, 60), at(40, 60)
+    )
+    assert jobs(actions) == [], "the shortage in between starts the time again"
+    state, actions = play(state, at(57, 60))
+    assert jobs(actions) == ["swap-off"]
+    assert play(state, JobDone("swap-off"))[0].swap == "off"
+
+
+def test_what_lies_in_the_swapfile_must_fit_before_it_is_released() -> None:
+    used = TOTAL_KIB * 40 // 100
+    assert jobs(play(fresh(swap="on"), at(0, 50, 0, used), at(99, 50, 0, used))[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (fresh(swap_allowed=False), "layers are mounted from the stick"),
+        (fresh(stick="gone"), "the stick is gone"),
+    ],
+)
+def test_no_swapfile_where_it_must_not_be(state: State, why: str) -> None:
+    _, actions = play(state, at(1, 3), at(2, 3), at(3, 3))
+    told = [action.text for action in actions if isinstance(action, Tell)]
+    assert jobs(actions) == []
+    assert len(told) == 1
+    assert why in told[0]
+
+
+def test_a_swapfile_that_cannot_be_used_is_told_and_tried_again_later() -> None:
+    state, actions = play(fresh(), at(1, 3), JobDone("swap-on", "it has holes"))
+    assert any(isinstance(action, Tell) and "it has holes" in action.text for action in actions)
+    assert state.swap == "off"
+
+
+def test_switched_off_by_the_settings() -> None:
+    config = Config(memory=MemoryConfig(swapfile=False))
+    assert jobs(play(fresh(config=config), at(1, 1))[1]) == []
+
+
+def test_each_fill_level_is_told_once() -> None:
+    state, actions = play(
+        fresh(), *(at(n, 60, fill) for n, fill in enumerate((50, 79, 81, 85, 91)))
+    )
+    assert [a.text[:4] for a in actions if isinstance(a, Tell)] == ["81 %", "91 %"]
+    _, actions = play(state, at(9, 60, 89), at(10, 60, 91))
+    assert actions == [], "no chatter around a level"
+    _, actions = play(state, at(9, 60, 70), at(10, 60, 91))
+    assert len(actions) == 1
+
+
+def test_the_clock_is_slow_when_nothing_happens_and_fast_when_something_does() -> None:
+    idle, _ = play(fresh(), at(1, 80, 10), at(21, 80, 10))
+    filling, _ = play(idle, at(41, 80, 20))
+    short, _ = play(idle, at(41, 10, 10))
+    assert idle.tick_seconds > 10
+    assert filling.tick_seconds == short.tick_seconds == 2
+
+
+def test_the_stick_goes_and_comes_back() -> None:
+    state, actions = play(fresh(), StickGone(), StickGone())
+    assert state.stick == "gone"
+    assert [type(action) for action in actions] == [Tell, Note], "told once"
+    state, actions = play(state, StickSeen("/dev/sdb2", True), StickSeen("/dev/sdb2", True))
+    assert jobs(actions) == ["return"], "one return at a time"
+    state, actions = play(state, JobDone("return", "", "back"))
+    assert state.stick == "present"
+    assert actions == [Tell("back"), SyncLinks()]
+
+
+def test_a_return_that_fails_leaves_it_gone_and_the_next_one_is_tried() -> None:
+    state, _ = play(fresh(stick="gone"), StickSeen("/dev/sdb2", True))
+    state, actions = play(state, JobDone("return", "damaged"))
+    assert state.stick == "gone"
+    assert any(isinstance(action, Tell) and "damaged" in action.text for action in actions)
+    assert jobs(play(state, StickSeen("/dev/sdb2", True))[1]) == ["return"]
+
+
+def test_another_stick_is_refused_aloud() -> None:
+    state, actions = play(fresh(stick="gone"), StickSeen("/dev/sdc2", False))
+    assert state.stick == "gone"
+    assert jobs(actions) == []
+    assert isinstance(actions[0], Tell)
+
+
+def test_other_sticks_are_no_news_while_ours_is_there() -> None:
+    assert play(fresh(), StickSeen("/dev/sdc2", False))[1] == []
+
+
+def test_an_encrypted_stick_waits_for_its_passphrase() -> None:
+    _, actions = play(fresh(stick="gone", luks=True), StickSeen("/dev/sdb2", True))
+    assert jobs(actions) == []
+    assert isinstance(actions[0], Tell)
+    assert "ramos reconnect" in actions[0].text
+
+
+def test_the_swapfile_is_given_up_with_the_stick() -> None:
+    state, actions = play(fresh(swap="on"), StickGone())
+    assert jobs(actions) == ["swap-off"]
+    assert play(state, JobDone("swap-off", "it is dead"))[0].swap == "off"
+
+
+def test_scrub_when_it_is_due_and_never_twice_at_once() -> None:
+    state = State(next_scrub=1000)
+    state, actions = play(state, at(700, 50), at(1001, 50), at(1002, 50))
+    assert jobs(actions) == ["scrub"]
+    state, actions = play(state, JobDone("scrub", "layer x is damaged"))
+    assert any(isinstance(a, Tell) and "layer x is damaged" in a.text for a in actions)
+    assert not state.scrubbing
+    assert state.next_scrub > 1000 + 86400
+
+
+def test_no_scrub_while_the_system_starts_or_the_stick_is_gone() -> None:
+    assert jobs(play(State(next_scrub=0), at(30, 50))[1]) == []
+    assert jobs(play(State(next_scrub=0, stick="gone"), at(9999, 50))[1]) == []
+
+
+def test_links_follow_events_unless_switched_off() -> None:
+    assert play(fresh(), LinksChanged())[1] == [SyncLinks()]
+    off = Config(links=LinksConfig(enabled=False))
+    assert play(fresh(config=off), LinksChanged())[1] == []
+
+
+def test_new_settings_count_at_once() -> None:
+    config = Config(memory=MemoryConfig(swap_on_percent=50, swap_off_percent=60))
+    _, actions = play(fresh(), Reload(config), at(1, 40))
+    assert jobs(actions) == ["swap-on"]
