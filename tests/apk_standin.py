@@ -2,13 +2,14 @@
 """A stand-in for Alpine's apk.static, for tests on machines where no real one can be had.
 
 It is NOT apk. It knows `--root R --initdb add [--simulate] NAME...` and does what apk does then:
-chooses packages from the indexes, unpacks them, runs their scripts in a chroot, and writes the
-database and world. It checks the form of packages where apk would stop (directories before files,
-checksums), and verifies NO signature and NO identity: that is RAMOS's task before it runs, and what
-the tests are about. It runs by itself, with nothing but Python's own library.
+chooses packages from the indexes, unpacks them, runs their scripts and triggers in a chroot, and
+writes the database and world. It checks the form of packages where apk would stop (directories
+before files, checksums), and verifies NO signature and NO identity: that is RAMOS's task before it
+runs, and what the tests are about. It runs by itself, with nothing but Python's own library.
 """
 
 import argparse
+import fnmatch
 import hashlib
 import io
 import os
@@ -20,6 +21,9 @@ from typing import NoReturn
 
 SAY = "STAND-IN for apk: signatures are not checked here"
 Record = dict[str, str]
+# (package, script, globs) of every trigger, and every directory that was made or changed.
+TRIGGERS: list[tuple[Record, bytes, list[str]]] = []
+DIRECTORIES: set[str] = set()
 
 
 def fail(text: str) -> NoReturn:
@@ -100,10 +104,30 @@ def install(root: Path, record: Record) -> list[str]:
             lines += unpack(root, tar, member, directories)
     for name in (".pre-install", ".post-install"):
         run_script(root, record, scripts.get(name, b""))
+    DIRECTORIES.update(f"/{name}" for name in directories)
+    if ".trigger" in scripts:
+        info = scripts[".PKGINFO"].decode()
+        globs = [
+            word for word in re.findall(r"^triggers = (.*)$", info, re.M) for word in word.split()
+        ]
+        TRIGGERS.append((record, scripts[".trigger"], globs))
     return lines
 
 
-def run_script(root: Path, record: Record, text: bytes) -> None:
+def run_triggers(root: Path) -> None:
+    for record, script, globs in TRIGGERS:
+        depths = [(glob, glob.count("/")) for glob in globs]
+        found = [
+            name
+            for name in sorted(DIRECTORIES)
+            if any(fnmatch.fnmatch(name, g) and name.count("/") == depth for g, depth in depths)
+        ]
+        if found:
+            print(f"Executing {record['P']}-{record['V']}.trigger", flush=True)
+            run_script(root, record, script, found)
+
+
+def run_script(root: Path, record: Record, text: bytes, arguments: list[str] | None = None) -> None:
     if not text:
         return
     script = root / ".apk-script"
@@ -113,7 +137,7 @@ def run_script(root: Path, record: Record, text: bytes) -> None:
     if pid == 0:
         os.chroot(root)
         os.chdir("/")
-        os.execv("/.apk-script", ["/.apk-script", record["V"]])
+        os.execv("/.apk-script", ["/.apk-script", *(arguments or [record["V"]])])
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     script.unlink()
     if status:
@@ -181,6 +205,7 @@ def main() -> None:
         if not arguments.simulate:
             output.write("\n".join(install(root, record)) + "\n\n")
     if not arguments.simulate:
+        run_triggers(root)
         with (database / "installed").open("a", errors="surrogateescape") as file:
             file.write(output.getvalue())
         (root / "etc/apk/world").write_text("".join(f"{n}\n" for n in sorted(arguments.names)))

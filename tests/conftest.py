@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import alpine_mirror
+
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 TIERS_WITH_NEEDS = ("root", "vm")
@@ -18,6 +20,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(getattr(pytest.mark, tier))
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason=f"the {tier} tier needs root"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the Alpine tests had for an apk: the real one only where RAMOS_APK names it."""
+    terminalreporter.write_line(f"static apk of the Alpine tests: {alpine_mirror.name_tool()}")
 
 
 @pytest.fixture(scope="session")

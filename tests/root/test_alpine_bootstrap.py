@@ -6,7 +6,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,8 @@ def test_a_root_tree_is_made(plan: Plan, mirror: Mirror) -> None:
     assert (tree / "etc/eudev-script").read_text() == "ran\n"
     assert "disable_trigger=yes" in (tree / "etc/mkinitfs/mkinitfs.conf").read_text()
     assert "disable_trigger=1" in (tree / "etc/update-grub.conf").read_text()
+    assert [line for line in lines if "mkinitfs-1.0-r0.trigger" in line]
+    assert not (tree / "boot/initramfs-lts").exists()
     assert not list(tree.glob("etc/mkinitfs/*.apk-new"))
     assert [path.name for path in (tree / "etc/apk/keys").iterdir()] == ["test-1.rsa.pub"]
     assert f"#{mirror.path}/v3.23/main\n" in (tree / "etc/apk/repositories").read_text()
@@ -250,10 +252,13 @@ def server(mirror: Mirror) -> Iterator[str]:
         def log_message(self, *_arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
         yield f"http://127.0.0.1:{http.server_address[1]}"
         http.shutdown()
+        # The way back to the outer mount namespace is open to processes with one thread only.
+        thread.join()
 
 
 def test_a_mirror_over_http(plan: Plan, server: str) -> None:
