@@ -14,13 +14,12 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ramos.commit import CRASH_POINTS
-from tests.crash import mounts, shim
-from tests.crash.rig import Attempt, Rig, nothing, rigged, set_crash_point
+from tests.crash import mounts, shim, sticks
+from tests.crash.rig import Case, Rig, describe, nothing, rigged, set_crash_point
 
 KILLS = 200
 CASES_A_RIG = 25
@@ -28,22 +27,6 @@ CASES_A_RIG = 25
 BTRFS_ONLY = ("snapshot-taken",)
 T = TypeVar("T")
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One fault: what it was, how the save ended, what was wrong then (nothing, if all is well)."""
-
-    name: str
-    ended: str
-    problem: str
-
-
-def describe(attempt: Attempt) -> str:
-    """How a save ended, in a word or a message."""
-    if attempt.killed:
-        return "killed"
-    return attempt.message or "saved"
 
 
 def deal(scratch: Path, kind: str, cases: Sequence[T], seed: int) -> Iterator[tuple[Rig, T]]:
@@ -140,6 +123,11 @@ GROUPS: dict[str, Callable[[Path, int], Iterator[Case]]] = {
     "points": kill_at_points,
     "times": kill_at_times,
     "calls": fail_calls,
+    "full": sticks.fill_up,
+    "readonly": sticks.mount_read_only,
+    "stick": sticks.break_stick,
+    "lies": sticks.lie,
+    "bits": sticks.flip_bits,
 }
 
 

@@ -62,10 +62,9 @@ class Machine:
             folder.mkdir(parents=True, exist_ok=True)
         self._enter(places.run, "tmpfs", "tmpfs")
         self._make_upper()
-        lowers = [
-            self._mount_layer(n, persist / file.path) for n, file in enumerate(state.layers, 1)
-        ]
-        lowers.insert(0, self._mount_layer(0, persist / layout.ROOTFS_IMAGE))
+        lowers = [self._mount_image(persist / layout.ROOTFS_IMAGE, places.run / "rootfs")]
+        for n, file in enumerate(state.layers, 1):
+            lowers.append(self._mount_image(persist / file.path, places.stack / f"{n:02d}"))
         lower = ":".join(map(str, reversed(lowers)))
         folders = f"upperdir={places.upper_dir},workdir={places.upper}/work"
         options = f"lowerdir={lower},{folders},{OVERLAY_OPTIONS}"
@@ -90,8 +89,7 @@ class Machine:
         (upper / "upper").mkdir()
         (upper / "work").mkdir()
 
-    def _mount_layer(self, number: int, image: Path) -> Path:
-        target = self.places.stack / f"{number:02d}"
+    def _mount_image(self, image: Path, target: Path) -> Path:
         target.mkdir(parents=True)
         self.mounted.enter_context(mounts.mounted(image, target, "squashfs", "", mounts.MS_RDONLY))
         return target

@@ -48,6 +48,22 @@ class Attempt:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Case:
+    """One fault: what it was, how the save ended, what was wrong then (nothing, if all is well)."""
+
+    name: str
+    ended: str
+    problem: str
+
+
+def describe(attempt: Attempt) -> str:
+    """How a save ended, in a word or a message."""
+    if attempt.killed:
+        return "killed"
+    return attempt.message or "saved"
+
+
 @dataclass
 class Rig:
     """A store with some history, mounted, and a system started from it."""

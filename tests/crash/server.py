@@ -6,9 +6,9 @@ stick needs (two more files: what is written to `mark` is a note in the log, wha
 `control` is a fault to play). Invariants: requests are served one at a time, in the order they
 come; BASE is never written (the writes live in this process, and end with it).
 
-Faults, one a line in `control`: `lie BYTES COUNT` stores other bytes for the next COUNT writes of
-at least BYTES bytes; `fail write|flush N COUNT` answers EIO to COUNT of them after N good ones;
-`vanish` answers EIO to everything from now on; `heal` ends all of that.
+Faults, one a line in `control`: `lie TEXT COUNT` stores other bytes for the next COUNT writes that
+hold TEXT (`*` for every write of 64 KiB and more); `fail write|flush N COUNT` answers EIO to COUNT
+of them after N good ones; `vanish N` to everything after N writes; `heal` ends all of that.
 """
 
 import ctypes
@@ -39,6 +39,7 @@ OPEN_DIRECT_IO = 1
 ROOT, DISK, MARKS, CONTROL = 1, 2, 3, 4
 NAMES = {b"disk": DISK, b"mark": MARKS, b"control": CONTROL}
 SMALL_FILE_BYTES = 65536
+LARGE_BYTES = 65536
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE_FILE = 1, 2, 3, 4, 14, 15, 16
 STATFS, RELEASE, FSYNC, FLUSH_FILE, INIT, OPENDIR, READDIR = 17, 18, 20, 25, 26, 27, 28
 RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = 29, 36, 38, 42
@@ -49,8 +50,8 @@ class Faults:
     """What goes wrong, and when."""
 
     def __init__(self) -> None:
-        self.gone = False
-        self.lie_bytes = 0
+        self.writes_left = -1
+        self.lie_about = b""
         self.lies = 0
         self.good = {"write": 0, "flush": 0}
         self.bad = {"write": 0, "flush": 0}
@@ -58,12 +59,12 @@ class Faults:
     def obey(self, line: str) -> None:
         """Take one line of `control`."""
         match line.split():
-            case ["lie", size, count]:
-                self.lie_bytes, self.lies = int(size), int(count)
+            case ["lie", text, count]:
+                self.lie_about, self.lies = text.encode(), int(count)
             case ["fail", ("write" | "flush") as kind, after, count]:
                 self.good[kind], self.bad[kind] = int(after), int(count)
-            case ["vanish"]:
-                self.gone = True
+            case ["vanish", after]:
+                self.writes_left = int(after)
             case ["heal"]:
                 self.__init__()  # type: ignore[misc]
             case _:
@@ -71,8 +72,10 @@ class Faults:
 
     def meet(self, kind: str) -> None:
         """Fail, when it is this request's turn to."""
-        if self.gone:
+        if self.writes_left == 0:
             raise OSError(errno.EIO, "the stick is gone")
+        if kind == "write" and self.writes_left > 0:
+            self.writes_left -= 1
         if self.good.get(kind, 0) > 0:
             self.good[kind] -= 1
         elif self.bad.get(kind, 0) > 0:
@@ -81,11 +84,14 @@ class Faults:
 
     def spoil(self, data: memoryview) -> bytes | memoryview:
         """The bytes that a stick which lies keeps of what it was given."""
-        if not self.lies or len(data) < self.lie_bytes:
+        if not self.lies:
+            return data
+        at = len(data) // 2 if self.lie_about == b"*" else bytes(data).find(self.lie_about)
+        if at < 0 or (self.lie_about == b"*" and len(data) < LARGE_BYTES):
             return data
         self.lies -= 1
         spoiled = bytearray(data)
-        spoiled[len(spoiled) // 2] ^= 0x10
+        spoiled[at] ^= 0x10
         return bytes(spoiled)
 
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import fs, generation, layout
-from ramos.commit import CommitRequest, commit
+from ramos.commit import CommitRequest, commit, quiet
+from ramos.compact import compact
 from ramos.config import SaveConfig
 from ramos.generation import Generation, StoredFile
+from ramos.history import rollback
 from tests.crash import mounts
 from tests.crash.check import Truth, read_truth
 from tests.crash.device import persist_mounted, plugged
@@ -169,9 +171,61 @@ def make_commits(upper_type: str, seed: int = 1) -> Workload:
     return Workload("commit", build_system, steps)
 
 
+def build_history(persist: Path) -> None:
+    """A stick on which five saves of several boots lie one upon the other."""
+    build_system(persist)
+    chance = random.Random(3)
+    machine = Machine(persist.parent, "tmpfs")
+    for _ in range(5):
+        machine.boot()
+        change_tree(machine.root, chance)
+        commit(machine.places, CommitRequest(shutdown=True))
+        machine.shut_down()
+
+
+def make_compaction(seed: int = 1) -> Workload:
+    """Merging layers, a save upon the merged one, and merging again; the old ones are pruned."""
+    config = SaveConfig(keep=2)
+    chance = random.Random(seed)
+
+    def steps(machine: Machine) -> Iterator[Step]:
+        merge = functools.partial(
+            compact, machine.places, config, everything=True, on_progress=quiet
+        )
+        for _ in range(2):
+            machine.boot()
+            yield "compact", merge
+            change_tree(machine.root, chance)
+            request = CommitRequest(config=config, shutdown=True)
+            yield "commit", functools.partial(commit, machine.places, request)
+            machine.shut_down()
+
+    return Workload("compact", build_history, steps)
+
+
+def make_rollback(seed: int = 1) -> Workload:
+    """Going back, saving from there after a reboot, and going back again."""
+    chance = random.Random(seed)
+
+    def steps(machine: Machine) -> Iterator[Step]:
+        for number in (2, 5):
+            machine.boot()
+            yield "rollback", functools.partial(rollback, machine.places, number, quiet)
+            machine.shut_down()
+            machine.boot()
+            change_tree(machine.root, chance)
+            request = CommitRequest(config=SaveConfig(keep=10), shutdown=True)
+            yield "commit", functools.partial(commit, machine.places, request)
+            machine.shut_down()
+
+    return Workload("rollback", build_history, steps)
+
+
 # "shutdown" reads a tmpfs by hard links, as a save at shutdown does; a live save of a tmpfs stops
 # every process of the machine, this lab included, so it is left to the tests in a virtual machine.
 WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "compact": make_compaction,
+    "rollback": make_rollback,
     "commit": functools.partial(make_commits, "btrfs"),
     "sequence": make_sequence,
     "shutdown": functools.partial(make_commits, "tmpfs"),
