@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,9 @@ CASES_A_RIG = 25
 # Points that only one kind of upper passes.
 BTRFS_ONLY = ("snapshot-taken",)
 T = TypeVar("T")
+# Of the calls, only each Nth fails: for a run that has to be short.
+EVERY_VARIABLE = "RAMOS_FAULTS_EVERY"
+WORDS = ("killed", "saved", "flipped")
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 
@@ -89,7 +93,8 @@ def fail_calls(scratch: Path, seed: int) -> Iterator[Case]:
         for kind in ERRORS
         for number in range(1, counts[last] + 1)
     ]
-    for rig, (number, kind, last) in deal(scratch, "btrfs", faults, seed):
+    every = int(os.environ.get(EVERY_VARIABLE, "1"))
+    for rig, (number, kind, last) in deal(scratch, "btrfs", faults[seed % every :: every], seed):
         yield fail_call(tool, rig, number, kind, last)
 
 
@@ -134,17 +139,23 @@ GROUPS: dict[str, Callable[[Path, int], Iterator[Case]]] = {
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.crash.faults", description=__doc__)
-    parser.add_argument("group", nargs="?", choices=sorted(GROUPS))
+    parser.add_argument(
+        "group", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help=f"of {', '.join(GROUPS)}"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one object, no lines")
     parser.add_argument("--verbose", action="store_true", help="every case, not only bad ones")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if unknown := set(options.group) - set(GROUPS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {names}")
+    return options
 
 
 def run_group(name: str, options: argparse.Namespace, scratch: Path) -> list[Case]:
     """All cases of a group, shown as they come."""
+    (scratch / name).mkdir()
     cases = []
-    for case in GROUPS[name](scratch, options.seed):
+    for case in GROUPS[name](scratch / name, options.seed):
         cases.append(case)
         if (case.problem or options.verbose) and not options.json:
             print(f"{name}: {case.name}: {case.ended}: {case.problem or 'well'}", flush=True)
@@ -168,7 +179,7 @@ def main(argv: list[str]) -> int:
         scratch = tool.root
         mounts.mount("ramos-faults", scratch, "tmpfs")
         stack.callback(mounts.unmount, scratch, mounts.MNT_DETACH)
-        groups = [options.group] if options.group else list(GROUPS)
+        groups = options.group or list(GROUPS)
         found = {name: run_group(name, options, scratch) for name in groups}
     return report(options, found)
 
@@ -180,12 +191,9 @@ def report(options: argparse.Namespace, found: dict[str, list[Case]]) -> int:
         print(json.dumps({name: [vars(c) for c in cases] for name, cases in found.items()}))
         return 1 if bad else 0
     for name, cases in found.items():
-        killed = sum(case.ended == "killed" for case in cases)
-        saved = sum(case.ended == "saved" for case in cases)
-        wrong = sum(bool(case.problem) for case in cases)
-        refused = len(cases) - killed - saved
-        print(f"{name}: {len(cases)} faults: {killed} killed, {refused} refused, ", end="")
-        print(f"{saved} saved; bad {wrong}")
+        words = Counter(c.ended if c.ended in WORDS else "refused" for c in cases)
+        text = ", ".join(f"{count} {word}" for word, count in words.most_common())
+        print(f"{name}: {len(cases)} faults ({text}), bad {sum(bool(c.problem) for c in cases)}")
     return 1 if bad else 0
 
 

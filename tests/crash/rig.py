@@ -23,7 +23,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.fs import CRASH_VARIABLE, TEMPORARY_SUFFIX
 from tests.crash import mounts
-from tests.crash.check import check_store
+from tests.crash.check import check_store, read_truth
 from tests.crash.device import PERSIST_OPTIONS
 from tests.crash.machine import Machine, change_tree, read_newest
 from tests.crash.workloads import IMAGE_BYTES, build_system, make_image
@@ -146,9 +146,8 @@ class Rig:
         made = self.save().generation
         if made <= found.default:
             return f"the next save made generation {made} after {found.default}"
-        found, problem = check_store(self.persist)
-        if found is None or found.default != made:
-            return problem or f"the default is not {made}, which was just saved"
+        if read_truth(self.persist).default != made:
+            return f"the default is not {made}, which was just saved"
         return self.find_litter() or self.find_lost_change()
 
     def find_litter(self) -> str:

@@ -11,6 +11,7 @@ hold TEXT (`*` for every write of 64 KiB and more); `fail write|flush N COUNT` a
 of them after N good ones; `vanish N` to everything after N writes; `heal` ends all of that.
 """
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -146,7 +147,8 @@ class Server:
             payload = handler(node, body)
         except OSError as error:
             code = -(error.errno or errno.EIO)
-        os.writev(self.device, [OUT_HEADER.pack(16 + len(payload), code, unique), payload])
+        with contextlib.suppress(FileNotFoundError):  # whoever asked was killed meanwhile
+            os.writev(self.device, [OUT_HEADER.pack(16 + len(payload), code, unique), payload])
 
     def greet(self, _: int, body: memoryview) -> bytes:
         """FUSE_INIT: the version we speak, and writes of a whole megabyte."""
