@@ -147,7 +147,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--verbose", action="store_true", help="every case, not only bad ones")
     options = parser.parse_args(argv)
     if unknown := set(options.group) - set(GROUPS):
-        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {names}")
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     return options
 
 

@@ -75,7 +75,7 @@ def mount_read_only(scratch: Path, seed: int) -> Iterator[Case]:
 def served_rig(base: Path, home: Path, seed: int) -> Iterator[tuple[Stick, Rig]]:
     """A stick with some history, served, and a system started from it."""
     with plugged(base, home) as stick, persist_mounted(stick, home / "persist"):
-        rig = Rig(home, random.Random(seed))
+        rig = Rig(home, random.Random(seed), "tmpfs")
         try:
             rig.machine.boot()
             rig.change()
@@ -142,7 +142,7 @@ def look_again(home: Path, seed: int, before: int, allow_new: bool) -> str:
     if found is None:
         return reason
     with mounts.mounted(home / "image", persist, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME):
-        rig = Rig(home, random.Random(seed + 1))
+        rig = Rig(home, random.Random(seed + 1), "tmpfs")
         try:
             rig.machine.boot()
             return rig.examine(before, allow_new)

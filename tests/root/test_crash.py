@@ -56,7 +56,7 @@ def test_no_power_cut_loses_a_save(repository: Path) -> None:
 
 @pytest.mark.parametrize("control", ["fsync", "flushes"])
 def test_a_save_without_flushes_is_found_out(repository: Path, control: str) -> None:
-    done = run_lab(repository, "--states", "200", "--control", control)
+    done = run_lab(repository, "--states", "60", "--workload", "commit", "--control", control)
     match = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert match, done.stdout + done.stderr
     assert int(match[4]) > 0, done.stdout
