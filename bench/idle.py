@@ -1,0 +1,83 @@
+"""`python -m bench.idle IMAGE`: what an idle system costs.
+
+Boots the image in a virtual machine, leaves it alone, and then reads the kernel's own counters: how
+often ramosd was woken, what it holds in RAM, how many bytes were written to the stick. The last
+line is `wakeups_per_10s X rss_mib Y stick_bytes_10min Z`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import vm, vm_boot
+from ramos.vm_machine import Machine, start_machine
+
+SECTOR_BYTES = 512
+SETTLE_SECONDS = 45
+WINDOW_SECONDS = 600
+READ = (
+    "cut -d' ' -f1 /proc/uptime; "
+    "pid=$(sed 's/.*\"pid\": \\([0-9]*\\).*/\\1/' /run/ramos/ramosd.json); "
+    "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p; "
+    "s/^voluntary_ctxt_switches:[^0-9]*//p' /proc/$pid/status; "
+    "disk=$(sed -n 's/^persist=.dev.\\([a-z]*\\).*/\\1/p' /run/ramos/boot); "
+    "awk '{print $7}' /sys/block/$disk/stat; sed -n 's/^persist=//p' /run/ramos/boot"
+)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the guest's kernel counts, at one moment."""
+
+    uptime_seconds: float
+    rss_kib: int
+    wakeups: int
+    written_bytes: int
+
+
+def read_counters(machine: Machine) -> Counters:
+    """One look at the guest."""
+    uptime, rss, wakeups, sectors, _ = machine.check_shell(READ).split()
+    return Counters(float(uptime), int(rss), int(wakeups), int(sectors) * SECTOR_BYTES)
+
+
+def measure_idle(image: Path, window_seconds: int) -> dict[str, float]:
+    """Boot, settle, look twice."""
+    kvm = vm_boot.probe_kvm(Path("/tmp"))
+    plan = vm.VmPlan(image, firmware="direct", flush=False)
+    with start_machine(plan, snapshot=True, kvm=kvm) as machine:
+        machine.login("user")
+        time.sleep(SETTLE_SECONDS)
+        before = read_counters(machine)
+        time.sleep(window_seconds)
+        after = read_counters(machine)
+    seconds = after.uptime_seconds - before.uptime_seconds
+    written = after.written_bytes - before.written_bytes
+    return {
+        "seconds": round(seconds, 1),
+        "wakeups_per_10s": round(10 * (after.wakeups - before.wakeups) / seconds, 2),
+        "rss_mib": round(max(before.rss_kib, after.rss_kib) / 1024, 1),
+        "stick_bytes_10min": round(written * 600 / seconds),
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--seconds", type=int, default=WINDOW_SECONDS, help="how long to leave it")
+    parser.add_argument("--json", action="store_true", help="one object instead of text")
+    options = parser.parse_args()
+    found = measure_idle(options.image, options.seconds)
+    if options.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    sys.stdout.write(f"left alone for {found.pop('seconds')} s of the guest's time\n")
+    sys.stdout.write(" ".join(f"{key} {value}" for key, value in found.items()) + "\n")
+
+
+if __name__ == "__main__":
+    main()
