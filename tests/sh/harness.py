@@ -223,12 +223,14 @@ class Machine:
             self.write(f"persist/{path}.verity", digest)
         return self.stored(kind, path, digest if sealed else "")
 
-    def add_generation(self, number: int, parent: int, *saved: StoredFile) -> Path:
+    def add_generation(
+        self, number: int, parent: int, *saved: StoredFile, firmware: str = "firmware.squashfs"
+    ) -> Path:
         """A generation on the stick."""
         base = (
             self.stored("rootfs", "rootfs.squashfs"),
             self.stored("modules", f"modules-{KERNEL}.squashfs"),
-            self.stored("firmware", "firmware.squashfs"),
+            self.stored("firmware", firmware),
         )
         text = render(Generation(number, parent, 1, KERNEL, "user", "a b\n%", base + saved))
         return self.write(f"persist/upperfs/generations/{number:06d}", text)
