@@ -47,8 +47,11 @@ TOOLS = (
 # Programs with threads load it by name when a thread ends: no ELF header mentions it.
 THREAD_LIBRARY = "libgcc_s.so.1"
 
-# Loaded at every boot, in this order.
+# Loaded at every boot, in this order; algorithms before their users, for else the kernel would
+# start a modprobe of its own for each of them.
 BASE_MODULES = "crc32c_intel crc32c_generic ext4 squashfs loop overlay"
+# Loaded where there is USB.
+STORAGE_MODULES = "crct10dif_generic crc64_rocksoft_generic usb_storage uas sd_mod"
 UPPER_MODULES = "lz4 lz4_compress zram btrfs"
 LUKS_MODULES = (
     "dm_mod dm_crypt aesni_intel aes_generic xts ecb cbc essiv sha256_ssse3 sha256_generic"
@@ -68,14 +71,15 @@ HARDWARE_MODULES = """
  vmw_pvscsi mptspi mptsas hv_vmbus hv_storvsc xen_blkfront
 """
 # For the shell of last resort, and for what the kernel asks for by itself.
-OTHER_MODULES = (
-    "vfat nls_cp437 nls_iso8859_1 nls_ascii nls_utf8 crct10dif_pclmul libcrc32c dm_verity"
-)
+OTHER_MODULES = "vfat nls_cp437 nls_iso8859_1 nls_ascii nls_utf8"
 NEEDED_MODULES = "ext4 squashfs loop overlay"
 
 # A stick that the firmware has just read needs no further second to settle;
 # `usb_storage.delay_use=` on the kernel command line overrules it.
-MODPROBE_CONF = "options usb_storage delay_use=0\n"
+# Loop devices are made when they are needed.
+MODPROBE_CONF = """options usb_storage delay_use=0
+options loop max_loop=0
+"""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,7 @@ def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> s
     """The drivers with all they depend on, their tables, and the lists that init loads."""
     lists = {
         "base": BASE_MODULES,
+        "storage": STORAGE_MODULES,
         "upper": UPPER_MODULES,
         "luks": LUKS_MODULES,
         "keyboard": KEYBOARD_MODULES,

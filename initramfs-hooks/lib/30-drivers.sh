@@ -3,6 +3,7 @@
 # shellcheck shell=dash disable=SC2034,SC2153
 
 SEEN_ALIASES=" "
+FIRST_LOOK=1
 UPPER_LOADER=""
 RANDOM_WAITER=""
 KEYBOARDS_LOADED=0
@@ -26,6 +27,8 @@ load_drivers() {
     head -c 1 "$DEV/random" >"$DEV/null" &
     RANDOM_WAITER=$!
     load_new_hardware pci virtio
+    # The drivers that sticks need, without waiting for the hub to find out what is plugged in.
+    [ ! -d "$SYS/bus/usb" ] || load_list storage
     if [ "$UPPER_KIND" = zram ]; then
         load_list upper &
         UPPER_LOADER=$!
@@ -54,6 +57,7 @@ load_new_hardware() {
             case $SEEN_ALIASES in
             *" $alias "*) continue ;;
             esac
+            ! is_slow_hardware "$alias" || continue
             SEEN_ALIASES="$SEEN_ALIASES$alias "
             new="$new $alias"
         done 2>/dev/null
@@ -61,6 +65,15 @@ load_new_hardware() {
     # shellcheck disable=SC2086  # a list of words
     [ -z "$new" ] || modprobe -a -q $new 2>/dev/null
     return 0
+}
+
+# is_slow_hardware ALIAS: old IDE controllers are probed for long, and no stick hangs on one; they
+# have their turn once the first look has found nothing
+is_slow_hardware() {
+    case $FIRST_LOOK:$1 in
+    1:pci:*bc01sc01i*) return 0 ;;
+    esac
+    return 1
 }
 
 # load_keyboards: only where somebody has to type something

@@ -3,6 +3,7 @@
 
 WAIT_SECONDS=30
 POLL_SECONDS=0.05
+PATIENCE_CS=150
 PERSIST_NAME=""
 PERSIST_NODE=""
 PERSIST_TYPE=""
@@ -16,12 +17,14 @@ PROBED=" "
 
 # find_persist: look at each block device as it appears, until the wanted one is there
 find_persist() {
-    local deadline
+    local deadline patience
     prepare_wanted
     read_clock
     deadline=$((NOW_CS + WAIT_SECONDS * 100))
+    patience=$((NOW_CS + PATIENCE_CS))
     until probe_new_devices; do
         read_clock
+        [ "$NOW_CS" -lt "$patience" ] || FIRST_LOOK=0
         if [ "$NOW_CS" -ge "$deadline" ]; then
             WHY="no ${LUKS_ID:-$PERSIST_ID} within $WAIT_SECONDS s; $(list_devices)"
             PROBED=" "
