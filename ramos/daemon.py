@@ -21,7 +21,18 @@ from typing import Any
 
 import pyudev
 
-from ramos import links, records, scrub, settings, stickwatch, swap, syscalls, terminals
+from ramos import (
+    links,
+    powerbutton,
+    records,
+    run,
+    scrub,
+    settings,
+    stickwatch,
+    swap,
+    syscalls,
+    terminals,
+)
 from ramos.config import Config
 from ramos.devices import Identity
 from ramos.errors import RamosError
@@ -34,6 +45,7 @@ from ramos.step import (
     LinksChanged,
     Measured,
     Note,
+    PowerPressed,
     Reload,
     Start,
     State,
@@ -46,8 +58,6 @@ from ramos.step import (
 from ramos.stick import Boot, read_boot
 from ramos.worker import Work, Worker, end_worker, read_messages, start_worker
 
-PRESSURE = Path("/proc/pressure/memory")
-PRESSURE_TRIGGER = b"some 100000 1000000\0"
 UDEV_CONTROL = Path("/run/udev/control")
 STATE_FILE = RUN_DIR / "ramosd.json"
 SETTLE_LINKS_SECONDS = 0.2
@@ -101,6 +111,7 @@ def open_daemon() -> Daemon:
     _open_signals(daemon)
     _open_pressure(daemon)
     _open_udev(daemon)
+    _open_buttons(daemon)
     _listen(daemon, daemon.watch.descriptor, lambda: _links_stirred(daemon))
     config, total = loaded.config.memory, swap.read_memory().total_kib
     start_job(daemon, "setup", lambda _: swap.apply_settings(config, total))
@@ -205,6 +216,8 @@ def choose_work(action: Start) -> Work:
         return lambda _: swap.stop_swapfile()
     if action.job == "scrub":
         return _scrub
+    if action.job == "power-off":
+        return lambda _: {"text": run.run(["poweroff"]).text}
     node = Path(action.argument)
     return lambda on_progress: {"text": stickwatch.return_stick(node, on_progress)}
 
@@ -314,17 +327,22 @@ def _reload(daemon: Daemon) -> None:
 def _open_pressure(daemon: Daemon) -> None:
     """The kernel wakes us when programs wait for memory."""
     try:
-        descriptor = os.open(PRESSURE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.write(descriptor, PRESSURE_TRIGGER)
+        descriptor = swap.open_pressure()
     except OSError as error:
         log(f"no pressure information ({error.strerror}): memory is looked at by the clock alone")
         return
-    _listen(
-        daemon,
-        descriptor,
-        lambda: handle(daemon, measure()),
-        select.POLLPRI,
-    )
+    _listen(daemon, descriptor, lambda: handle(daemon, measure()), select.POLLPRI)
+
+
+def _open_buttons(daemon: Daemon) -> None:
+    for descriptor in powerbutton.open_buttons():
+
+        def read_button(button: int = descriptor) -> None:
+            with contextlib.suppress(BlockingIOError):
+                if powerbutton.is_pressed(os.read(button, 4096)):
+                    handle(daemon, PowerPressed())
+
+        _listen(daemon, descriptor, read_button)
 
 
 def _open_udev(daemon: Daemon) -> None:

@@ -67,6 +67,11 @@ class LinksChanged:
 
 
 @dataclass(frozen=True)
+class PowerPressed:
+    """The power button was pressed."""
+
+
+@dataclass(frozen=True)
 class Reload:
     """The settings were read again."""
 
@@ -82,12 +87,12 @@ class JobDone:
     text: str = ""
 
 
-Event = Measured | StickGone | StickSeen | LinksChanged | Reload | JobDone
+Event = Measured | StickGone | StickSeen | LinksChanged | PowerPressed | Reload | JobDone
 
 
 @dataclass(frozen=True)
 class Start:
-    """Start a job beside the loop: swap-on, swap-off, return (of the stick), scrub."""
+    """Start a job beside the loop: swap-on, swap-off, return (of the stick), scrub, power-off."""
 
     job: str
     argument: str = ""
@@ -127,6 +132,8 @@ def step(state: State, event: Event) -> Decided:
         return _stick_seen(state, event)
     if isinstance(event, Reload):
         return replace(state, config=event.config), [SyncLinks()]
+    if isinstance(event, PowerPressed):
+        return state, [Start("power-off")]
     if isinstance(event, JobDone):
         return _job_done(state, event)
     return state, [SyncLinks()] if state.config.links.enabled else []

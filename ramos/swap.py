@@ -15,6 +15,9 @@ from ramos.errors import RamosError
 from ramos.pressure import Memory
 
 MEMINFO = Path("/proc/meminfo")
+PRESSURE = Path("/proc/pressure/memory")
+# Stalls of a tenth of a second within one; without CAP_SYS_RESOURCE only two seconds are allowed.
+PRESSURE_TRIGGERS = (b"some 100000 1000000\0", b"some 200000 2000000\0")
 SWAPS = Path("/proc/swaps")
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 ZRAM_ADD = Path("/sys/class/zram-control/hot_add")
@@ -45,6 +48,21 @@ def read_swaps(path: Path = SWAPS) -> dict[str, int]:
             if len(words) >= 4:
                 used[words[0].removesuffix("\\040(deleted)")] = int(words[3])
     return used
+
+
+def open_pressure() -> int:
+    """A descriptor that the kernel marks (POLLPRI) while programs wait for memory."""
+    error = OSError()
+    for trigger in PRESSURE_TRIGGERS:
+        descriptor = os.open(PRESSURE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, trigger)
+        except OSError as refused:
+            os.close(descriptor)
+            error = refused
+            continue
+        return descriptor
+    raise error
 
 
 def start_swapfile(path: Path = SWAPFILE) -> None:

@@ -83,6 +83,7 @@ RANKS = {
     "ramos.explain": 31,
     "ramos.esp": 33,
     "ramos.stickwatch": 33,
+    "ramos.powerbutton": 30,
     "ramos.bootacls": 33,
     "ramos.scrub": 40,
     "ramos.shutdown": 45,

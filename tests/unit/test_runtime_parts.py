@@ -9,6 +9,7 @@ from ramos.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, p
 from ramos.config import MemoryConfig
 from ramos.devices import Identity, is_same, read_head
 from ramos.errors import RamosError
+from ramos.powerbutton import EVENT, is_pressed, open_buttons
 from ramos.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.settings import load_settings
 from ramos.usage import measure_upper, pick_telling
@@ -121,3 +122,11 @@ def test_usage_names_the_directories_that_say_something(tmp_path: Path) -> None:
     assert [d.path for d in found] == ["/", "/var/cache/big", "/etc"]
     assert found[0].files == 2
     assert measure_upper(tmp_path, 1e12)[0].unsaved_bytes == 0
+
+
+def test_only_a_press_of_the_power_key_counts(tmp_path: Path) -> None:
+    press, release = EVENT.pack(1, 2, 1, 116, 1), EVENT.pack(1, 2, 1, 116, 0)
+    assert is_pressed(release + press)
+    assert not is_pressed(release + EVENT.pack(1, 2, 1, 30, 1) + EVENT.pack(1, 2, 0, 116, 1))
+    assert not is_pressed(press[:-1])
+    assert open_buttons(tmp_path) == []

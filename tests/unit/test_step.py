@@ -11,6 +11,7 @@ from ramos.step import (
     LinksChanged,
     Measured,
     Note,
+    PowerPressed,
     Reload,
     Start,
     State,
@@ -183,3 +184,7 @@ def test_new_settings_count_at_once() -> None:
     config = Config(memory=MemoryConfig(swap_on_percent=50, swap_off_percent=60))
     _, actions = play(fresh(), Reload(config), at(1, 40))
     assert jobs(actions) == ["swap-on"]
+
+
+def test_the_power_button_powers_off() -> None:
+    assert jobs(play(fresh(), PowerPressed())[1]) == ["power-off"]
