@@ -34,8 +34,9 @@ class VmPlan:
     share: Path | None = None
     network: bool = False
     vnc: str = ""
-    # Extra kernel parameters, for a direct boot only.
+    # For a direct boot only: extra kernel parameters; a kernel other than the image's.
     parameters: tuple[str, ...] = ()
+    kernel: DirectKernel | None = None
     # Sync requests of the guest reach the host's disk: off for images that are thrown away.
     flush: bool = True
     extra: tuple[str, ...] = ()

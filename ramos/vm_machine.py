@@ -20,6 +20,7 @@ from ramos.errors import RamosError
 from ramos.vm_qmp import Qmp
 from ramos.vm_serial import Serial
 
+QEMU_LOG = "qemu.log"
 SOCKET_SECONDS = 20.0
 BOOT_SECONDS = 240.0
 COMMAND_SECONDS = 120.0
@@ -27,8 +28,8 @@ COMMAND_SECONDS = 120.0
 LINE_BYTES = 3000
 PIECE_BYTES = 2000
 HOTKEYS = {"default": "1", "backup": "2", "clean": "3", "kernels": "4"}
-# A prompt, and not the # of a kernel's version in a greeting that has only half arrived.
-PROMPT = r"(?:^|\S)[#$] ?\Z"
+# The last line so far, and not a word of what a login shows before it.
+PROMPT = r"^(~ |/ )?\S*[#$] \Z"
 SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 
 
@@ -163,12 +164,22 @@ def start_machine(
         scratch = Path(name)
         plan, host = prepare(plan, scratch, snapshot=snapshot, kvm=kvm)
         argv = vm.render_argv(plan, replace(host, sockets=scratch))
-        with (scratch / "qemu.log").open("wb") as log, run.started(argv, stdout=log) as process:
-            machine = Machine(plan, process, scratch)
+        with (scratch / QEMU_LOG).open("wb") as log, run.started(argv, stdout=log) as process:
+            machine = connect(plan, process, scratch)
             try:
                 yield machine
             finally:
                 machine.close()
+
+
+def connect(plan: vm.VmPlan, process: run.Process, scratch: Path) -> Machine:
+    """Take hold of a QEMU that has just been started, or tell what it complained about."""
+    try:
+        return Machine(plan, process, scratch)
+    except (OSError, RamosError) as error:
+        complaint = (scratch / QEMU_LOG).read_text(errors="replace").strip()
+        reason = complaint or str(error)
+        raise RamosError("cannot start the virtual machine", "QEMU", reason) from error
 
 
 def prepare(
@@ -181,7 +192,8 @@ def prepare(
         fresh = vm_boot.copy_firmware_variables(variables, scratch)
         host = replace(host, firmware_code=code, firmware_variables=fresh)
     elif plan.firmware == "direct":
-        host = replace(host, direct=vm_boot.read_direct_kernel(find_base(plan), scratch))
+        kernel = plan.kernel or vm_boot.read_direct_kernel(find_base(plan), scratch)
+        host = replace(host, direct=kernel)
     if snapshot:
         overlay = make_overlay(plan.image, plan.image_format, scratch / "overlay.qcow2")
         plan = replace(plan, image=overlay, image_format="qcow2", flush=False)
@@ -213,7 +225,6 @@ def _await_socket(path: Path, process: run.Process) -> Path:
     deadline = time.monotonic() + SOCKET_SECONDS
     while not path.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            log = path.with_name("qemu.log").read_text(errors="replace").strip()
-            raise RamosError("cannot start the virtual machine", "QEMU", log or "it said nothing")
+            raise RamosError("no socket of QEMU", path, f"exit status {process.poll()}")
         time.sleep(0.01)
     return path

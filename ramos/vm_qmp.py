@@ -70,6 +70,8 @@ class Qmp:
                 data = self._socket.recv(65536)
             except TimeoutError:
                 raise RamosError("no answer from QEMU", self.path, "it took too long") from None
+            except ConnectionError:
+                data = b""
             if not data:
                 raise RamosError("no answer from QEMU", self.path, "it has ended")
             self._rest += data

@@ -1,0 +1,148 @@
+"""The whole path: firmware, GRUB, init, login; the three entries; what is saved; what is broken.
+
+Few boots, much asked of each. A boot that only shows which way it goes ends at init's last line.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ramos import vm_machine
+from ramos.vm import VmPlan
+from ramos.vm_machine import Machine
+from tests.vm.conftest import USER, Boot
+
+LAYERS = "/persist/upperfs/layers"
+HANDED_OVER = r"RAMOS: (\w+), generation (\d+), kernel (\S+)"
+
+
+def read_boot(machine: Machine) -> dict[str, str]:
+    """The boot as the running system knows it."""
+    lines = machine.check_shell("cat /run/ramos/boot").splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def await_init(machine: Machine) -> tuple[str, int]:
+    """The mode and the generation that init hands over to the system."""
+    match = machine.expect(HANDED_OVER)
+    return match[1], int(match[2])
+
+
+def reset(machine: Machine, entry: str) -> tuple[str, int]:
+    """Press the reset button, pick an entry, and see where init goes."""
+    machine.qmp.execute("system_reset")
+    machine.pick_entry(entry)
+    return await_init(machine)
+
+
+@pytest.fixture(scope="module")
+def saved(image: Path, has_kvm: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stick with two saves: `first` holds in generation 2, `second` as well in 3."""
+    disk = tmp_path_factory.mktemp("saved") / "saved.qcow2"
+    vm_machine.make_overlay(image, "raw", disk)
+    plan = VmPlan(disk, "qcow2", firmware="direct", memory_mib=768, flush=False)
+    with vm_machine.start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
+        machine.login(USER)
+        machine.check_shell("echo one >/etc/first; rm /etc/issue; mkdir /opt/dir")
+        machine.check_shell("ramos commit -m first")
+        machine.check_shell("echo two >/etc/second; setfattr -n user.a -v b /etc/second || :")
+        machine.check_shell("ramos commit -m second")
+        machine.check_shell("sync")
+        machine.power_cut()
+    return disk
+
+
+@contextlib.contextmanager
+def boot_saved(boot: Boot, saved: Path, tmp_path: Path, *words: str) -> Iterator[Machine]:
+    """Boot a copy of the saved stick directly, up to a shell."""
+    disk = vm_machine.make_overlay(saved, "qcow2", tmp_path / "copy.qcow2")
+    with boot(disk, parameters=words) as machine:
+        machine.login(USER)
+        yield machine
+
+
+def test_uefi_usb_and_all_entries(boot: Boot, disk: Path) -> None:
+    with boot(disk, firmware="uefi", bus="usb") as machine:
+        machine.pick_entry("default")
+        assert await_init(machine) == ("default", 1)
+        machine.login(USER)
+        seen = read_boot(machine)
+        assert (seen["mode"], seen["generation"], seen["upper"]) == ("default", "1", "zram")
+        assert seen["persist"].startswith("/dev/sd")
+        machine.check_shell("echo kept >/etc/kept; ramos commit -m kept")
+        machine.check_shell("sync")
+        assert reset(machine, "backup") == ("backup", 1)
+        assert reset(machine, "clean") == ("clean", 0)
+        assert reset(machine, "default") == ("default", 2)
+        machine.login(USER)
+        assert machine.check_shell("cat /etc/kept") == "kept"
+
+
+def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) -> None:
+    disk = vm_machine.make_overlay(systemd_image, "raw", tmp_path / "stick.qcow2")
+    with boot(disk, firmware="bios", bus="virtio") as machine:
+        machine.pick_entry("default")
+        machine.login(USER)
+        assert machine.check_shell("cat /proc/1/comm") == "systemd"
+        assert machine.check_shell("findmnt -no FSTYPE /") == "overlay"
+        machine.shell("systemctl is-system-running --wait")
+        assert machine.check_shell("systemctl list-units --state=failed --plain --no-legend") == ""
+        machine.check_shell("echo kept >/etc/kept")
+        machine.power_off()
+    with boot(disk, firmware="direct", bus="virtio") as machine:
+        assert await_init(machine) == ("default", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "restore", "upper"),
+    [
+        (("ramos.restore=ram",), "ram", "zram"),
+        (("ramos.restore=mount", "ramos.verify=full"), "mount", "zram"),
+        (("ramos.restore=unpack", "ramos.upper=tmpfs"), "unpack", "tmpfs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_restore(
+    boot: Boot, saved: Path, tmp_path: Path, words: tuple[str, ...], restore: str, upper: str
+) -> None:
+    with boot_saved(boot, saved, tmp_path, *words) as machine:
+        seen = read_boot(machine)
+        assert (seen["generation"], seen["restore"], seen["upper"]) == ("3", restore, upper)
+        assert machine.check_shell("cat /etc/first /etc/second") == "one\ntwo"
+        assert machine.check_shell("test ! -e /etc/issue; test -d /opt/dir; echo $?") == "0"
+
+
+def test_toram_without_the_stick(boot: Boot, saved: Path, tmp_path: Path) -> None:
+    with boot_saved(boot, saved, tmp_path, "ramos.toram", "ramos.upper=tmpfs") as machine:
+        assert read_boot(machine)["toram"] == "1"
+        machine.unplug()
+        # Everything is read, also what nobody has read since the boot.
+        machine.check_shell("echo 3 >/proc/sys/vm/drop_caches; test ! -e /dev/sda")
+        machine.check_shell("find /usr /etc -xdev -type f -exec cat {} + | wc -c")
+        assert machine.check_shell("cat /etc/second") == "two"
+        status, output = machine.shell("ramos commit")
+        assert status == 1
+        assert "stick" in output
+
+
+def test_damage_is_stepped_over_and_told(boot: Boot, saved: Path, tmp_path: Path) -> None:
+    with boot_saved(boot, saved, tmp_path) as machine:
+        layer = machine.check_shell(
+            "grep -o 'upperfs/layers/.*squashfs' /persist/upperfs/generations/000003 | tail -n 1"
+        )
+        # The same size and another content: only a digest can tell.
+        machine.check_shell(f"cd /persist; size=$(stat -c %s {layer}); rm {layer}")
+        machine.check_shell(f"head -c $size /dev/urandom >{layer}; sync")
+        machine.qmp.execute("system_reset")
+        assert await_init(machine) == ("default", 2)
+        machine.login(USER)
+        assert "RAMOS skipped generation 3" in machine.serial.text
+        assert machine.check_shell("cat /etc/first; test ! -e /etc/second") == "one"
+        machine.check_shell("mv /persist/rootfs.squashfs /persist/elsewhere; sync")
+        machine.qmp.execute("system_reset")
+        machine.expect(r"RAMOS stopped at step 'base': rootfs.squashfs is missing on /dev/sda2")
+        machine.expect(r"reboot -f +starts over")
+        machine.open_shell()
+        assert machine.check_shell("cat /run/ramos/boot.log | grep -c shell:") == "1"
