@@ -12,7 +12,9 @@ takes root, the network and some 2 minutes, and is kept in .cache/bench-boot/.
 
 import argparse
 import json
+import os
 import shutil
+import stat
 import statistics
 import struct
 import sys
@@ -32,6 +34,7 @@ from ramos import cpio, fs, layout, run, vm_boot, vm_machine  # noqa: E402
 from ramos.vm import VmPlan  # noqa: E402
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
+DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
 LIVE_PACKAGES = ("live-boot", "live-boot-initramfs-tools", "initramfs-tools", "busybox", "zstd")
 LINUX_TYPE = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 VERBOSE = ("loglevel=7", "printk.time=1")
@@ -107,6 +110,12 @@ def install_live_boot(tree: Path, kernel: str) -> None:
     shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf", follow_symlinks=True)
     for name in ("proc", "sys", "dev", "run", "tmp"):
         (tree / name).mkdir(exist_ok=True)
+    for name, minor in DEVICES.items():
+        if not (tree / "dev" / name).exists():
+            os.mknod(tree / "dev" / name, stat.S_IFCHR, os.makedev(1, minor))
+            (tree / "dev" / name).chmod(0o666)
+    for rule in (tree / "etc/apt").rglob("*ramos*"):
+        rule.unlink()
     apt: list[run.Arg] = ["chroot", tree, "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
     env = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No"}
     run.run([*apt, "update"], env=env)
@@ -133,7 +142,13 @@ def provide_live(image: Path, kernel: str) -> tuple[Path, Path]:
         (tree / "boot/initrd").unlink()
         live = work / "disk" / "live"
         live.mkdir(parents=True)
-        squash: list[run.Arg] = ["mksquashfs", tree, live / "filesystem.squashfs", "-no-progress", "-quiet"]
+        squash: list[run.Arg] = [
+            "mksquashfs",
+            tree,
+            live / "filesystem.squashfs",
+            "-no-progress",
+            "-quiet",
+        ]
         run.run([*squash, "-comp", "zstd", "-Xcompression-level", "3"])
         part = place / "live.part"
         run.run(["mke2fs", "-q", "-t", "ext4", "-d", work / "disk", part, "1G"])
