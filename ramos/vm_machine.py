@@ -11,15 +11,17 @@ import itertools
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from ramos import run, vm, vm_boot
 from ramos.errors import RamosError
 from ramos.vm_qmp import Qmp
 from ramos.vm_serial import Serial
 
+Line = TypeVar("Line")
 QEMU_LOG = "qemu.log"
 SOCKET_SECONDS = 20.0
 BOOT_SECONDS = 240.0
@@ -40,8 +42,8 @@ class Machine:
         self.plan = plan
         self.process = process
         self._numbers = itertools.count(1)
-        self.serial = Serial(_await_socket(vm.serial_socket(sockets), process))
-        self.qmp = Qmp(_await_socket(vm.qmp_socket(sockets), process))
+        self.serial = _connect(Serial, vm.serial_socket(sockets), process)
+        self.qmp = _connect(Qmp, vm.qmp_socket(sockets), process)
 
     def close(self) -> None:
         """Let go of the lines."""
@@ -220,11 +222,13 @@ def find_base(plan: vm.VmPlan) -> Path:
     return image
 
 
-def _await_socket(path: Path, process: run.Process) -> Path:
-    """The socket of a QEMU that has just been started."""
+def _connect(kind: Callable[[Path], Line], path: Path, process: run.Process) -> Line:
+    """Connect to a QEMU that has just been started: its socket has a name before it listens."""
     deadline = time.monotonic() + SOCKET_SECONDS
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RamosError("no socket of QEMU", path, f"exit status {process.poll()}")
+    while True:
+        try:
+            return kind(path)
+        except (OSError, RamosError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RamosError("no socket of QEMU", path, error) from error
         time.sleep(0.01)
-    return path

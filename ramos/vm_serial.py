@@ -16,8 +16,8 @@ from pathlib import Path
 from ramos.errors import RamosError
 
 TAIL_LINES = 30
-ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][0-9A-Za-z]|\x1b[=>78cM]|\r")
-UNFINISHED_ESCAPE = re.compile(rb"\x1b(\[[0-9;?]*|[()])?\Z")
+ESCAPES = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][0-9A-Za-z]|\x1b[=>78cM]|\r")
+UNFINISHED_ESCAPE = re.compile(rb"\x1b(\[[0-9;?=]*|[()])?\Z")
 
 
 class Serial:
