@@ -15,7 +15,6 @@ from ramos.image.plan import Plan
 
 APT_DIR = Path("/etc/apt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 DEFAULT_RELEASE = "bookworm"
 DEBIAN_KEYRINGS = ("debian-archive-", "debian-keyring")
 # The suites that belong to a release, by what follows its name.
@@ -97,7 +96,7 @@ def is_debian_source(line: SourceLine, codename: str) -> bool:
 
 
 def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
-    """The sources of an image: --mirror, else this machine's, else Debian's own mirror."""
+    """The sources of an image: --mirror, else this machine's."""
     codename = read_codename()
     release = plan.release or codename or DEFAULT_RELEASE
     keyring = str(plan.keys or KEYRING)
@@ -117,13 +116,25 @@ def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
             if is_debian_source(line, codename)
         ]
     if not any(line.suite == release for line in lines):
-        lines = [SourceLine(plan.mirror or DEFAULT_MIRROR, release, ("main",), keyring)]
+        lines = [SourceLine(_need_mirror(plan), release, ("main",), keyring)]
     lines = [
         SourceLine(find_uri(line.uri), line.suite, _components(plan, line), keyring)
         for line in lines
     ]
     # The release itself comes first: mmdebstrap takes its name from there.
     return sorted(dict.fromkeys(lines), key=lambda line: (line.suite != release, line.suite))
+
+
+def _need_mirror(plan: Plan) -> str:
+    if not plan.mirror:
+        raise RamosError(
+            "no Debian mirror is known",
+            APT_DIR,
+            "this machine's sources name none",
+            "Nothing was built",
+            "Name one with --mirror (a URL or a directory).",
+        )
+    return plan.mirror
 
 
 def find_uri(mirror: str) -> str:

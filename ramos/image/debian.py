@@ -85,7 +85,10 @@ def list_packages(plan: Plan) -> tuple[str, ...]:
 
 def probe(plan: Plan) -> str:
     """Why this base cannot be had now; empty when it can."""
-    source = resolve(plan)
+    try:
+        source = resolve(plan)
+    except RamosError as error:
+        return f"{error.what}: {error.obj}: {error.reason}"
     return "" if source.state else f"{source.mirror} does not answer"
 
 

@@ -85,6 +85,12 @@ def test_a_mirror_of_the_users_own(keyring: Path) -> None:
     assert line.text == f"deb [signed-by={keyring}] http://here/debian trixie main"
 
 
+def test_a_machine_that_knows_no_mirror(tmp_path: Path, keyring: Path) -> None:
+    with pytest.raises(RamosError, match="no Debian mirror") as caught:
+        aptsources.choose_sources(replace(PLAN, keys=keyring), tmp_path)
+    assert "--mirror" in caught.value.hint
+
+
 def test_firmware_needs_what_is_not_free(keyring: Path) -> None:
     asked = replace(PLAN, mirror="http://here/debian", keys=keyring, firmware="common")
     (line,) = aptsources.choose_sources(asked)
