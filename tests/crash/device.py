@@ -26,7 +26,6 @@ class Stick:
     base: Path
     disk: Path
     log_file: Path
-    server: "subprocess.Popen[bytes]"
 
     def mark(self, text: str) -> None:
         """Leave a note in the log; it is in its place when this returns."""
@@ -39,11 +38,6 @@ class Stick:
     def read_log(self) -> WriteLog:
         """What reached the stick so far."""
         return read_log(self.base, self.log_file)
-
-    def yank(self) -> None:
-        """Take the stick away: whatever is asked of it from now on fails."""
-        self.server.kill()
-        self.server.wait()
 
 
 @contextlib.contextmanager
@@ -59,7 +53,7 @@ def plugged(base: Path, directory: Path) -> Iterator[Stick]:
             assert server.stdout is not None
             if server.stdout.readline() != b"serving\n":
                 raise RuntimeError(f"the stick's server did not start: exit {server.wait()}")
-            yield Stick(base, mountpoint / "disk", log_file, server)
+            yield Stick(base, mountpoint / "disk", log_file)
         finally:
             with contextlib.suppress(OSError):
                 mounts.unmount(mountpoint, mounts.MNT_DETACH)

@@ -191,7 +191,7 @@ def compare_trees(expected: Path, found: Path) -> str:
 
 
 def describe_tree(root: Path) -> dict[str, tuple[object, ...]]:
-    """Type, mode, owner, xattrs and content of everything below a directory."""
+    """Type, mode, owner and content of everything below a directory."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(root.rglob("*")):
         status = path.lstat()

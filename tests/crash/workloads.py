@@ -221,8 +221,8 @@ def make_rollback(seed: int = 1) -> Workload:
     return Workload("rollback", build_history, steps)
 
 
-# "shutdown" reads a tmpfs by hard links, as a save at shutdown does; a live save of a tmpfs stops
-# every process of the machine, this lab included, so it is left to the tests in a virtual machine.
+# "shutdown" reads a tmpfs by hard links, as a save at shutdown does; a live save of a tmpfs would
+# stop every process of the machine, this lab included.
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "compact": make_compaction,
     "rollback": make_rollback,
