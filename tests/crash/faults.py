@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ramos.commit import CRASH_POINTS
+from ramos import compact as compaction
+from ramos.commit import CRASH_POINTS, quiet
+from ramos.compact import compact
+from ramos.history import rollback
 from tests.crash import mounts, shim, sticks
-from tests.crash.rig import Case, Rig, describe, nothing, rigged, set_crash_point
+from tests.crash.rig import CONFIG, Case, Rig, describe, nothing, rigged, set_crash_point
 
 KILLS = 200
 CASES_A_RIG = 25
@@ -30,6 +33,11 @@ T = TypeVar("T")
 # Of the calls, only each Nth fails: for a run that has to be short.
 EVERY_VARIABLE = "RAMOS_FAULTS_EVERY"
 WORDS = ("killed", "saved", "flipped")
+PUBLISHING = ("generation-written", "generation-renamed", "generation-published")
+OTHER_POINTS = [
+    *(("compact", point) for point in (*compaction.CRASH_POINTS, *PUBLISHING)),
+    *(("rollback", point) for point in ("rollback-checked", *PUBLISHING)),
+]
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 
@@ -49,6 +57,8 @@ def kill_at_points(scratch: Path, seed: int) -> Iterator[Case]:
         points = [name for name in CRASH_POINTS if kind == "btrfs" or name not in BTRFS_ONLY]
         for rig, point in deal(scratch, kind, points, seed):
             yield kill_at(rig, point, kind)
+    for rig, (verb, point) in deal(scratch, "tmpfs", OTHER_POINTS, seed):
+        yield kill_verb(rig, verb, point)
 
 
 def kill_at(rig: Rig, point: str, kind: str) -> Case:
@@ -64,6 +74,23 @@ def kill_at(rig: Rig, point: str, kind: str) -> Case:
     if not attempt.killed:
         problem = problem or f"the save never came to {point}"
     return Case(f"kill at {point}, {kind}", describe(attempt), problem)
+
+
+def kill_verb(rig: Rig, verb: str, point: str) -> Case:
+    """One named step of a compaction or a rollback."""
+    for _ in range(2):
+        rig.change()
+        rig.save()
+    before, places = max(rig.numbers()), rig.machine.places
+    actions: dict[str, Callable[[], object]] = {
+        "compact": lambda: compact(places, CONFIG, everything=True, on_progress=quiet),
+        "rollback": lambda: rollback(places, None, quiet),
+    }
+    attempt = rig.attempt(set_crash_point(point), action=actions[verb])
+    problem = rig.examine(before, allow_new=True)
+    if not attempt.killed:
+        problem = problem or f"it never came to {point}: {attempt.message}"
+    return Case(f"kill at {point} of {verb}", describe(attempt), problem)
 
 
 def kill_at_times(scratch: Path, seed: int) -> Iterator[Case]:

@@ -6,6 +6,7 @@ boot of what was saved show exactly what the running system shows?
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -104,14 +105,19 @@ class Rig:
         self.machine.boot()
 
     def attempt(
-        self, prepare: Prepare, kill_after: float | None = None, **options: object
+        self,
+        prepare: Prepare,
+        kill_after: float | None = None,
+        action: Callable[[], object] | None = None,
+        **options: object,
     ) -> Attempt:
-        """Save in a child; `prepare` runs in it first. It can be killed after some seconds."""
+        """Save (or act) in a child; `prepare` runs in it first. It can be killed after a while."""
         reading, writing = os.pipe()
         started = time.monotonic()
         child = os.fork()
         if child == 0:
-            os._exit(self._save_as_child(writing, prepare, options))
+            act = action or functools.partial(self.save, **options)
+            os._exit(self._act_as_child(writing, prepare, act))
         os.close(writing)
         if kill_after is not None:
             time.sleep(kill_after)
@@ -123,10 +129,10 @@ class Rig:
         code = os.waitstatus_to_exitcode(status)
         return Attempt(code, code == -signal.SIGKILL, message, seconds)
 
-    def _save_as_child(self, writing: int, prepare: Prepare, options: dict[str, object]) -> int:
+    def _act_as_child(self, writing: int, prepare: Prepare, act: Callable[[], object]) -> int:
         try:
             prepare()
-            self.save(**options)
+            act()
         except RamosError as error:
             os.write(writing, str(error).encode())
             return error.exit_code
