@@ -1,7 +1,8 @@
 """Reading everything that is stored and comparing it with what was saved.
 
-Owns: which files are looked at, and the priority that this runs at. Refuses: repairing. Invariant:
-a damaged file is reported with the generations that need it, while another one may still be whole.
+Owns: which files are looked at, and the priority that this runs at. Refuses: repairing. Invariants:
+a damaged file is reported with the generations that need it, while another one may still be whole;
+no lock is held (it takes long), and a file that was pruned meanwhile is not damage.
 """
 
 import contextlib
@@ -51,9 +52,14 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     for path, file in sorted(files.items()):
         on_progress(done / total, path)
         damage = store.find_damage(persist, file)
-        if damage is not None:
+        if damage is not None and path in _list_paths(persist):
             needed = ", ".join(users[path][-5:])
             damaged.append(f"{path}: {damage.reason} (needed by generation {needed})")
         done += file.size_bytes
     on_progress(1.0, "")
     return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))
+
+
+def _list_paths(persist: Path) -> set[str]:
+    """The files that the generations name now."""
+    return {file.path for generation in store.read_all(persist)[0] for file in generation.files}

@@ -118,9 +118,11 @@ class _Run:
         screen.show_progress(1.0, "")
         return report
 
-    def ask(self, keys: str) -> str:
+    def ask(self, question: Sequence[str], keys: str) -> str:
         """The key that somebody pressed, or "" when nobody did in time."""
         with terminals.open_keys(self.screen.consoles) as descriptors:
+            for line in question:  # keys count from the moment at which it can be read
+                self.screen.say(line)
             return terminals.read_key(descriptors, keys, self.config.shutdown_wait_seconds)
 
 
@@ -151,9 +153,11 @@ def _ask_what_next(run: _Run, failed: RamosError, retried: bool) -> str:
     if failed.hint:
         screen.say(f"hint: {failed.hint}")
     otherwise = "giving up" if retried else "trying once more"
-    screen.say("[r] retry   [s] save elsewhere   [g] give up: what is not saved is lost")
-    screen.say(f"{otherwise} in {run.config.shutdown_wait_seconds} s if nobody answers")
-    return run.ask("rsg")
+    question = (
+        "[r] retry   [s] save elsewhere   [g] give up: what is not saved is lost",
+        f"{otherwise} in {run.config.shutdown_wait_seconds} s if nobody answers",
+    )
+    return run.ask(question, "rsg")
 
 
 def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
@@ -162,9 +166,11 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
     if not targets:
         run.screen.say("no other filesystem that could take the save is mounted")
         return None
-    for number, (target, free_bytes) in enumerate(targets, 1):
-        run.screen.say(f"[{number}] {target}  ({free_bytes >> 20} MiB free)")
-    key = run.ask("123456789"[: len(targets)])
+    question = [
+        f"[{number}] {target}  ({free_bytes >> 20} MiB free)"
+        for number, (target, free_bytes) in enumerate(targets, 1)
+    ]
+    key = run.ask(question, "123456789"[: len(targets)])
     if not key:
         return None
     target = targets[int(key) - 1][0]

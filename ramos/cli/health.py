@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ramos import fs, health, records, scrub, usage
+from ramos import health, records, scrub, usage
 from ramos.cli import print_json
 from ramos.places import Places
 from ramos.stick import read_boot
@@ -50,8 +50,7 @@ def _scrub(places: Places) -> None:
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{part * 100:3.0f} %  {text[-60:]}", err=True, nl=False)
 
-    with fs.hold_lock(places.lock_file, "scrub"):
-        report = scrub.scrub(places.persist, show)
+    report = scrub.scrub(places.persist, show)
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
     records.note("scrubs", **asdict(report))

@@ -42,7 +42,6 @@ class Console:
                 self.text += data.decode()
                 while self.text.count("nobody answers") > self.asked and self.answers:
                     self.asked += 1
-                    time.sleep(0.3)  # a person reads first
                     os.write(self.master, self.answers.pop(0).encode())
 
 
