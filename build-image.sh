@@ -53,7 +53,7 @@ install_launcher() {
     local launcher=/usr/local/bin/ramos
     [ "$(id -u)" = 0 ] && [ -d "${launcher%/*}" ] || return 0
     command -v ramos >/dev/null 2>&1 && return 0
-    printf '#!/bin/sh\nPYTHONPATH=%s exec /usr/bin/python3 -m ramos "$@"\n' "$here" >"$launcher"
+    printf '#!/bin/sh\nPYTHONPATH="%s" exec /usr/bin/python3 -m ramos "$@"\n' "$here" >"$launcher"
     chmod 755 "$launcher"
     echo "build-image.sh: the command ramos now runs this checkout ($launcher)" >&2
 }

@@ -107,10 +107,15 @@ def list_excludes(plan: Plan) -> tuple[str, ...]:
 def set_keymap(tree: Path, keymap: str) -> None:
     """A keymap for the console, made of the X layout; the initramfs loads it at each boot."""
     layout, _, variant = keymap.partition("-")
-    keys = run.run(
-        ["chroot", tree, "/usr/bin/ckbcomp", "-layout", layout, "-variant", variant], check=False
+    symbols = tree / "usr/share/X11/xkb/symbols" / layout
+    end = '"' if variant else ""
+    # ckbcomp takes a variant that does not exist for none at all.
+    known = symbols.is_file() and f'xkb_symbols "{variant}{end}' in symbols.read_text(
+        encoding="utf-8"
     )
-    if keys.code != 0 or b"keycode" not in keys.stdout:
+    argv = ["chroot", tree, "/usr/bin/ckbcomp", "-layout", layout, "-variant", variant]
+    keys = run.run(argv).stdout if known else b""
+    if b"keycode" not in keys:
         raise RamosError(
             "unknown keymap",
             keymap,
@@ -118,7 +123,7 @@ def set_keymap(tree: Path, keymap: str) -> None:
             "No image was written",
             "Give --keymap a layout such as us, de or fr, or with a variant: de-nodeadkeys.",
         )
-    binary = run.run(["chroot", tree, "/bin/loadkeys", "-u", "-b", "-"], stdin=keys.stdout)
+    binary = run.run(["chroot", tree, "/bin/loadkeys", "-u", "-b", "-"], stdin=keys)
     write_file(tree / f"etc/keymap/{keymap}.bmap.gz", gzip.compress(binary.stdout, mtime=0))
     text = f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\n'
     write_file(tree / "etc/default/keyboard", text)
