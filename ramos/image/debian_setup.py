@@ -110,10 +110,9 @@ def set_keymap(tree: Path, keymap: str) -> None:
     symbols = tree / "usr/share/X11/xkb/symbols" / layout
     end = '"' if variant else ""
     # ckbcomp takes a variant that does not exist for none at all.
-    known = symbols.is_file() and f'xkb_symbols "{variant}{end}' in symbols.read_text(
-        encoding="utf-8"
-    )
-    argv = ["chroot", tree, "/usr/bin/ckbcomp", "-layout", layout, "-variant", variant]
+    text = symbols.read_text(encoding="utf-8") if symbols.is_file() else ""
+    known = f'xkb_symbols "{variant}{end}' in text
+    argv = ["chroot", str(tree), "/usr/bin/ckbcomp", "-layout", layout, "-variant", variant]
     keys = run.run(argv).stdout if known else b""
     if b"keycode" not in keys:
         raise RamosError(
