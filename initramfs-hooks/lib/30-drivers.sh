@@ -34,6 +34,7 @@ load_drivers() {
         UPPER_LOADER=$!
     fi
     load_list base
+    load_keymap
     load_new_hardware usb scsi mmc virtio
 }
 
@@ -82,6 +83,10 @@ load_keyboards() {
     KEYBOARDS_LOADED=1
     load_new_hardware pci usb
     load_list keyboard
-    [ ! -s "$LIB/keymap.bmap" ] || loadkmap <"$LIB/keymap.bmap" 2>/dev/null
     return 0
+}
+
+# load_keymap: into the kernel, where it stays for the running system too
+load_keymap() {
+    [ ! -s "$LIB/keymap.bmap" ] || loadkmap <"$LIB/keymap.bmap" 2>/dev/null
 }

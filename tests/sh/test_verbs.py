@@ -153,6 +153,24 @@ def test_each_driver_is_asked_for_once(machine: Machine, shell: str) -> None:
     assert machine.read("calls") == "modprobe -a -q pci:v00001B36d0000000D usb:v46F4p0001[x]*\n"
 
 
+def test_old_ide_has_its_turn_when_nothing_else_was_found(machine: Machine, shell: str) -> None:
+    machine.write("sys/bus/pci/devices/0000:00:01.1/modalias", "pci:v8086d7010bc01sc01i80\n")
+    machine.write("sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v8086d2922bc01sc06i01\n")
+    machine.add_disk("sdb", {})
+    tell(shell, machine, "load_new_hardware pci")
+    assert machine.read("calls") == "modprobe -a -q pci:v8086d2922bc01sc06i01\n"
+    machine.write("calls", "")
+    tell(shell, machine, "PERSIST_ID=LABEL=x; find_persist || :")
+    assert machine.read("calls").count("modprobe -a -q pci:v8086d7010bc01sc01i80") == 1
+
+
+def test_keymap_is_loaded_where_there_is_one(machine: Machine, shell: str) -> None:
+    machine.write("lib/keymap.bmap", "bkeymap")
+    lines = 'loadkmap() { cat >"$R/loaded"; }; load_drivers; wait'
+    tell(shell, machine, lines)
+    assert machine.read("loaded") == "bkeymap"
+
+
 def test_greeting_says_nothing_when_all_is_well(machine: Machine, shell: str) -> None:
     tell(shell, machine, "write_greeting")
     assert not (machine.root / "run/ramos/motd").exists()
