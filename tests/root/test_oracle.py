@@ -32,6 +32,8 @@ CONFIG = SaveConfig(reserve_mib=1, max_layers=4, keep=3, exclude=("tmp/*", "*.sk
 NAMES = (b"a", b"b", b"one", b"c", b"n\nl", b"\xff\xfe", b" -x", b"y.skip")
 TIMES = (0, 1, -1, -315619200, 1 << 31, (1 << 32) + 5, 1700000000)
 
+Story = list[tuple[list[tuple[str, Any, Any]], tuple[str, Any]]]
+
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
 changes = st.one_of(
     st.tuples(st.just("write"), paths, st.integers(0, 3)),
@@ -52,15 +54,13 @@ changes = st.one_of(
     st.tuples(st.just("special"), paths, st.sampled_from(("fifo", "block", "char", "socket"))),
     st.tuples(st.just("sparse"), paths, st.integers(1, 300000)),
 )
-steps = st.one_of(
-    changes, changes, changes, changes, changes, changes,
-    st.tuples(st.just("commit"), st.sampled_from((False, False, False, True)), st.just(0)),
-    st.tuples(st.just("commit"), st.just(False), st.just(0)),
-    st.tuples(st.just("boot"), st.sampled_from(("default", "default", "backup")), st.just(0)),
-    st.tuples(st.just("rollback"), st.integers(0, 9), st.just(0)),
-    st.tuples(st.just("prune"), st.integers(2, 3), st.just(0)),
-    st.tuples(st.just("compact"), st.booleans(), st.just(0)),
-)  # fmt: skip
+controls = st.sampled_from(
+    [("commit", False)] * 6
+    + [("commit", True), ("boot", "default"), ("boot", "default"), ("boot", "backup")]
+    + [("rollback", n) for n in range(3)]
+    + [("prune", 2), ("prune", 3), ("compact", False), ("compact", True)]
+)
+stories = st.lists(st.tuples(st.lists(changes, max_size=6), controls), min_size=3, max_size=9)
 
 
 def apply_change(root: Path, name: str, path: bytes, value: Any) -> None:
@@ -112,7 +112,7 @@ def sparse(full: bytes, value: Any, _root: bytes) -> None:
 
 CHANGES: dict[str, Callable[[bytes, Any, bytes], object]] = {
     "write": write,
-    "mkdir": lambda full, _v, _r: os.mkdir(full),
+    "mkdir": lambda full, _v, _r: os.makedirs(full),
     "remove": remove,
     "renew": renew,
     "rename": lambda full, value, root: os.rename(full, os.path.join(root, value)),
@@ -222,14 +222,13 @@ def lab(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
-@given(story=st.lists(steps, min_size=8, max_size=40))
-def test_what_was_saved_is_what_boots(lab: Lab, story: list[tuple[str, Any, Any]]) -> None:
+@given(story=stories)
+def test_what_was_saved_is_what_boots(lab: Lab, story: Story) -> None:
     run = Run(lab)
     try:
-        for name, first, second in [*story, ("commit", False, 0), ("boot", "default", 0)]:
-            if name in CHANGES:
-                apply_change(lab.places.root, name, first, second)
-            else:
-                getattr(run, name)(first)
+        for work, (name, value) in [*story, ([], ("commit", False)), ([], ("boot", "default"))]:
+            for change, path, detail in work:
+                apply_change(lab.places.root, change, path, detail)
+            getattr(run, name)(value)
     finally:
         lab.shut_down()
