@@ -26,6 +26,12 @@ class Ground:
     is_delta: bool
     session: Session | None
 
+    def since(self, excludes: str) -> int:
+        """The btrfs transaction whose state the session's index describes; 0: nobody knows."""
+        if not self.is_delta or self.session is None or self.session.excludes != excludes:
+            return 0
+        return self.session.birth
+
 
 def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) -> Ground:
     """Go on from this boot's last commit, or put everything of this boot into one layer."""

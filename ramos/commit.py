@@ -7,6 +7,7 @@ whatever fails, the default is what it was, and the next commit sweeps what this
 """
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -171,7 +172,14 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         saved = stack.enter_context(open_index(places)) if ground.is_delta else None
         on_progress("scan", 0, 0)
         source = stack.enter_context(
-            open_source(places, config, saved, recorder, shutdown=request.shutdown)
+            open_source(
+                places,
+                config,
+                saved,
+                recorder,
+                ground.since(name_excludes(config)),
+                shutdown=request.shutdown,
+            )
         )
         work = _Work(places, request, boot, ground, source, room_bytes)
         made = None if request.dry_run else work.store(on_progress)
@@ -237,6 +245,11 @@ def _shorten(
             places.persist, ground.below, start, config, room_bytes, places.base_dirs, on_progress
         )
     return replace(ground, below=below)
+
+
+def name_excludes(config: SaveConfig) -> str:
+    """A short name for what is excluded: an index knows nothing of what was excluded then."""
+    return hashlib.blake2b("\n".join(config.exclude).encode(), digest_size=8).hexdigest()
 
 
 def report_nothing(note: str) -> CommitReport:
@@ -313,7 +326,7 @@ class _Work:
 
     def describe_session(self, made: Generation, seconds: float) -> Session:
         """What the next commit and the next estimate need to know of this one."""
-        delta = self.source.delta
+        delta, config = self.source.delta, self.request.config
         if delta.is_empty or not delta.size_bytes:
             before = self.ground.session
             speed, ratio = (before.bytes_per_second, before.ratio_percent) if before else (0, 0)
@@ -321,7 +334,14 @@ class _Work:
             size = made.layers[-1].size_bytes
             speed = int(size / seconds) if size > LEAST_MEASURED_BYTES else 0
             ratio = min(100, 100 * size // delta.size_bytes)
-        return Session(self.boot.generation, made.number, speed, ratio)
+        return Session(
+            self.boot.generation,
+            made.number,
+            speed,
+            ratio,
+            self.source.birth,
+            name_excludes(config),
+        )
 
     def report(
         self, made: Generation | None, pruned: PruneReport, written_bytes: int, seconds: float

@@ -5,9 +5,10 @@ Invariants: entries come in one order, always (depth first, names by their bytes
 and an index are compared in one pass with little memory; a change is `!=` on type, mode, owner,
 size, mtime, ctime and inode, never "newer than"; an entry that vanishes while we look is absent.
 
-The index is a zlib stream of records: length of the path (2 bytes), kind (1), fingerprint (8),
-path. A fingerprint of zeros matches nothing: so are entries recorded whose ctime is not older than
-the snapshot by the clock that ctimes are made with, for they could change again unnoticed.
+The index is a zlib stream of records: length of the path (2 bytes), kind (1), inode (8),
+fingerprint (8), path. A fingerprint of zeros matches nothing: so are entries recorded whose ctime
+is not older than the snapshot by the clock that ctimes are made with, for they could change again
+unnoticed. On btrfs the inodes that changed at all are known, and only they are looked at.
 """
 
 import fnmatch
@@ -28,7 +29,7 @@ DIRECTORIES = (DIRECTORY, OPAQUE)
 OPAQUE_XATTR = "trusted.overlay.opaque"
 ACL_XATTRS = ("system.posix_acl_access", "system.posix_acl_default")
 NEVER = bytes(8)
-RECORD = struct.Struct("<HB8s")
+RECORD = struct.Struct("<HBQ8s")
 STAT = struct.Struct("<IIIQQqqQ")
 READ_BYTES = 1 << 16
 MAX_TIME_SECONDS = (1 << 32) - 1
@@ -47,6 +48,7 @@ class Saved(NamedTuple):
 
     path: bytes
     kind: int
+    inode: int
     fingerprint: bytes
 
 
@@ -83,20 +85,31 @@ def compile_excludes(patterns: Iterable[str]) -> Callable[[bytes], bool]:
 
 def walk(top: bytes, skip: Callable[[bytes], bool] | None = None) -> Iterator[Entry]:
     """All entries below a directory in the one order; a skipped directory is not entered."""
-    stack = [_list_directory(top, b"")]
+    return (entry for entry in walk_unknown(top, skip, None) if isinstance(entry, Entry))
+
+
+def walk_unknown(
+    top: bytes,
+    skip: Callable[[bytes], bool] | None,
+    recall: Callable[[bytes, int], Saved | None] | None,
+) -> Iterator[Entry | Saved]:
+    """The walk; what `recall` knows by path and inode is not looked at again."""
+    stack = [_list_directory(top, b"", recall)]
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
             continue
-        if skip is not None and skip(entry.path):
+        if skip is not None and isinstance(entry, Entry) and skip(entry.path):
             continue
         yield entry
         if entry.kind in DIRECTORIES:
-            stack.append(_list_directory(top, entry.path))
+            stack.append(_list_directory(top, entry.path, recall))
 
 
-def _list_directory(top: bytes, path: bytes) -> Iterator[Entry]:
+def _list_directory(
+    top: bytes, path: bytes, recall: Callable[[bytes, int], Saved | None] | None
+) -> Iterator[Entry | Saved]:
     folder = os.path.join(top, path) if path else top
     prefix = path + b"/" if path else b""
     try:
@@ -107,6 +120,9 @@ def _list_directory(top: bytes, path: bytes) -> Iterator[Entry]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     for entry in found:
+        if recall is not None and (known := recall(prefix + entry.name, entry.inode())):
+            yield known
+            continue
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -174,11 +190,11 @@ def read_index(file: BinaryIO) -> Iterator[Saved]:
         rest += inflate.decompress(chunk)
         position = 0
         while len(rest) - position >= RECORD.size:
-            length, kind, fingerprint = RECORD.unpack_from(rest, position)
+            length, kind, inode, fingerprint = RECORD.unpack_from(rest, position)
             end = position + RECORD.size + length
             if end > len(rest):
                 break
-            yield Saved(rest[position + RECORD.size : end], kind, fingerprint)
+            yield Saved(rest[position + RECORD.size : end], kind, inode, fingerprint)
             position = end
         rest = rest[position:]
 
@@ -197,7 +213,12 @@ class IndexWriter:
         low, high = self._racy
         if low <= entry.status.st_ctime_ns <= high:
             fingerprint = NEVER
-        self._pending += (RECORD.pack(len(entry.path), entry.kind, fingerprint), entry.path)
+        self.keep(Saved(entry.path, entry.kind, entry.status.st_ino, fingerprint))
+
+    def keep(self, saved: Saved) -> None:
+        """Record an entry as it was recorded before."""
+        path = saved.path
+        self._pending += (RECORD.pack(len(path), saved.kind, saved.inode, saved.fingerprint), path)
         if len(self._pending) > 2000:
             self.flush()
 
@@ -249,6 +270,7 @@ class Scanner:
         excludes: Iterable[str],
         saved: Iterable[Saved] | None,
         writer: IndexWriter | None,
+        changed: "set[int] | None" = None,
     ) -> None:
         self.top = top
         self.delta = Delta()
@@ -258,16 +280,36 @@ class Scanner:
         self._writer = writer
         self._covered = b"\0"  # key prefix of a directory that is saved as a whole
         self._replaced = b"\0"  # key prefix of what needs no whiteouts of its own
+        # The only inodes that can have changed since `saved`; None: any can.
+        self._changed = changed
 
     def run(self) -> Delta:
         """Walk, compare, collect."""
-        for entry in walk(self.top, self._skip):
-            self._take(entry)
+        recall = None if self._changed is None else self._recall
+        for entry in walk_unknown(self.top, self._skip, recall):
+            if isinstance(entry, Entry):
+                self._take(entry)
+            elif self._writer is not None:
+                self._writer.keep(entry)
         for saved in self._cursor.take_before(b"\xff" * 5000):
             self._take_gone(saved)
         if self._writer is not None:
             self._writer.finish()
         return self.delta
+
+    def _recall(self, path: bytes, inode: int) -> Saved | None:
+        """The record of an entry that is what it was; it leaves the old index."""
+        assert self._changed is not None
+        if inode in self._changed or order_key(path).startswith(self._covered):
+            return None
+        current = self._cursor.current
+        if current is None or current.path != path:
+            for saved in self._cursor.take_before(order_key(path)):
+                self._take_gone(saved)
+        current = self._cursor.current
+        if current is None or current.path != path or current.inode != inode:
+            return None
+        return self._cursor.take(path)
 
     def _skip(self, path: bytes) -> bool:
         if not self._is_excluded(path):

@@ -27,6 +27,8 @@ class Session:
     tip: int
     bytes_per_second: int = 0
     ratio_percent: int = 0
+    birth: int = 0
+    excludes: str = ""
 
 
 class Recorder:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.acls import collect_acls
+from ramos.btrfs import list_changed
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.freeze import freeze_others
@@ -21,7 +22,7 @@ from ramos.fs import crash_point
 from ramos.places import Places
 from ramos.scan import Delta, IndexWriter, Saved, Scanner
 from ramos.session import Recorder
-from ramos.stage import Placer, edit_snapshot, fill_stage, move_entry
+from ramos.stage import Placer, edit_snapshot, fill_stage, list_needed_folders, move_entry
 from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
 
 
@@ -34,6 +35,7 @@ class Source:
     acls: bytes
     pause_seconds: float
     method: str
+    birth: int = 0
 
 
 @contextlib.contextmanager
@@ -42,12 +44,13 @@ def open_source(
     config: SaveConfig,
     saved: Iterable[Saved] | None,
     recorder: Recorder,
+    since: int,
     *,
     shutdown: bool,
 ) -> Iterator[Source]:
     """The changes since `saved` (everything, without it) as they are at one moment."""
     if has_snapshots(places):
-        with _open_snapshot(places, config, saved, recorder) as source:
+        with _open_snapshot(places, config, saved, recorder, since) as source:
             yield source
         return
     try:
@@ -58,13 +61,18 @@ def open_source(
 
 @contextlib.contextmanager
 def _open_snapshot(
-    places: Places, config: SaveConfig, saved: Iterable[Saved] | None, recorder: Recorder
+    places: Places,
+    config: SaveConfig,
+    saved: Iterable[Saved] | None,
+    recorder: Recorder,
+    since: int,
 ) -> Iterator[Source]:
     with take_snapshot(places) as moment:
         top = os.fsencode(moment.tree)
         writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
-        delta = Scanner(top, config.exclude, saved, writer).run()
-        acls = collect_acls(top, delta.acls)
+        changed = list_changed(moment.folder, since) if since and moment.birth else None
+        delta = Scanner(top, config.exclude, saved, writer, changed).run()
+        acls = collect_acls(top, list_acl_holders(delta, saved))
         folder = moment.tree
         if not delta.is_empty:
             edit_snapshot(top, os.fsencode(moment.folder / "aside"), delta)
@@ -72,7 +80,17 @@ def _open_snapshot(
                 folder = moment.folder / "stage"
                 fill_stage(top, os.fsencode(folder), delta, move_entry)
         crash_point("source-ready")
-        yield Source(folder, delta, acls, moment.pause_seconds, "snapshot")
+        yield Source(folder, delta, acls, moment.pause_seconds, "snapshot", moment.birth)
+
+
+def list_acl_holders(delta: Delta, saved: object) -> list[bytes]:
+    """Whose ACLs go into the sidecar: also those of directories that are only on the way.
+
+    A directory that stands in a layer hides what the sidecars below say of it.
+    """
+    if saved is None:
+        return delta.acls
+    return sorted({*delta.acls, *list_needed_folders(delta)})
 
 
 def _fill_tmpfs_stage(
@@ -89,7 +107,7 @@ def _fill_tmpfs_stage(
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(recorder.index, before_ns, time.time_ns())
         delta = Scanner(top, config.exclude, saved, writer).run()
-        acls = collect_acls(top, delta.acls)
+        acls = collect_acls(top, list_acl_holders(delta, saved))
         if not shutdown:
             _check_room(places, delta)
         placer = Placer(top, stage, delta, link=shutdown)

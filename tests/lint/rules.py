@@ -46,6 +46,7 @@ RANKS = {
     "ramos.acls": 31,
     "ramos.compare": 32,
     "ramos.upper": 32,
+    "ramos.btrfs": 31,
     "ramos.session": 33,
     "ramos.source": 34,
     "ramos.view": 32,
