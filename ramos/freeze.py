@@ -45,10 +45,11 @@ def freeze_others() -> Iterator[None]:
 
 def find_cgroup_root() -> Path | None:
     """Where the cgroup hierarchy of version 2 is mounted."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         left, _, right = line.partition(" - ")
-        if right.startswith("cgroup2 "):
-            return Path(left.split(" ")[4])
+        root = Path(left.split(" ")[4])
+        if right.startswith("cgroup2 ") and (root / "cgroup.procs").exists():
+            return root
     return None
 
 

@@ -3,36 +3,46 @@
 Each case runs in a process namespace of its own, so that nothing outside can be stopped.
 """
 
+import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
+from ramos.freeze import find_cgroup_root
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-PRELUDE = """
-import os, pathlib, signal, subprocess, sys, threading, time
-sys.path.insert(0, {repository!r})
+HIDE_CGROUPS = "umount -l /sys/fs/cgroup/unified 2>/dev/null; umount -l /sys/fs/cgroup"
+OWN_CGROUPS = "mount -t cgroup2 none /sys/fs/cgroup"
+PRELUDE = r"""
+import pathlib, signal, subprocess, sys, time
+folder, with_cgroups = pathlib.Path(sys.argv[1]), sys.argv[2] == "cgroups"
+wait_seconds = sys.argv[3]
 from ramos import freeze
 
-def count(path):
-    return int(path.read_text() or 0)
-
 COUNTER = '''
-import pathlib, sys, time
+import pathlib, sys
 number = 0
 while True:
     number += 1
     pathlib.Path(sys.argv[1]).write_text(str(number))
 '''
+FREEZER = '''
+import time
+from ramos import freeze
+with freeze.freeze_others():
+    time.sleep(60)
+'''
+
+def count(path):
+    return int(path.read_text() or 0)
 
 def start(name):
-    path = pathlib.Path({folder!r}) / name
+    path = folder / name
     path.write_text("0")
     process = subprocess.Popen([sys.executable, "-c", COUNTER, str(path)])
-    while count(path) == 0:
-        time.sleep(0.01)
+    wait_until(lambda: count(path) > 0)
     return process, path
 
 def wait_until(test):
@@ -41,55 +51,82 @@ def wait_until(test):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 """
+STAND_STILL = r"""
+one, a = start("a")
+two, b = start("b")
+stopped, c = start("c")
+stopped.send_signal(signal.SIGSTOP)
+if with_cgroups:
+    service = pathlib.Path("/sys/fs/cgroup/service")
+    service.mkdir()
+    (service / "cgroup.procs").write_text(str(two.pid))
+with freeze.freeze_others():
+    before = (a.read_text(), b.read_text())
+    time.sleep(0.2)
+    assert (a.read_text(), b.read_text()) == before
+    if with_cgroups:
+        assert "frozen 1" in (service / "cgroup.events").read_text()
+before = (count(a), count(b))
+wait_until(lambda: count(a) > before[0] and count(b) > before[1])
+state = pathlib.Path(f"/proc/{stopped.pid}/stat").read_text().split(")")[1].split()[0]
+assert state == "T", "what somebody else had stopped stays stopped"
+for process in (one, two, stopped):
+    process.kill()
+    process.wait()
+"""
+KILLED = r"""
+one, a = start("a")
+child = subprocess.Popen([sys.executable, "-c", FREEZER])
+if wait_seconds == "frozen":
+    def is_frozen():
+        before = a.read_text()
+        time.sleep(0.3)
+        return a.read_text() == before
+    wait_until(is_frozen)
+else:
+    time.sleep(float(wait_seconds))
+child.kill()
+child.wait()
+before = count(a)
+wait_until(lambda: count(a) > before + 5)
+"""
 
 
-def run_isolated(folder: Path, script: str, *, with_cgroups: bool = True) -> None:
-    """Run a script as the first process of its own process namespace."""
-    text = PRELUDE.format(repository=str(REPOSITORY), folder=str(folder)) + textwrap.dedent(script)
-    hide = "" if with_cgroups else "umount -l /sys/fs/cgroup/unified /sys/fs/cgroup; "
-    argv = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]
-    argv += [f'{hide}{sys.executable} -c "$1" & wait $!', "sh", text]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+def run_isolated(folder: Path, script: str, *words: str, with_cgroups: bool = False) -> None:
+    """Run a script as process 1 (which is never stopped) of its own process namespace."""
+    prepare = OWN_CGROUPS if with_cgroups else HIDE_CGROUPS
+    argv = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    argv += ["--cgroup"] if with_cgroups else []
+    argv += ["sh", "-c", f'{prepare}; exec "$@"', "sh", sys.executable, "-c", PRELUDE + script]
+    argv += [str(folder), "cgroups" if with_cgroups else "signals", *(words or ("0",))]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
     assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_others_stand_still_and_run_again(tmp_path: Path) -> None:
-    script = """
-    one, a = start("a")
-    two, b = start("b")
-    stopped, c = start("c")
-    stopped.send_signal(signal.SIGSTOP)
-    with freeze.freeze_others():
-        before = (a.read_text(), b.read_text())
-        time.sleep(0.2)
-        assert (a.read_text(), b.read_text()) == before
-    before = (count(a), count(b))
-    wait_until(lambda: count(a) > before[0] and count(b) > before[1])
-    state = pathlib.Path(f"/proc/{stopped.pid}/stat").read_text().split(")")[1].split()[0]
-    assert state == "T", "what somebody else had stopped stays stopped"
-    """
-    run_isolated(tmp_path, script, with_cgroups=False)
+    run_isolated(tmp_path, STAND_STILL)
 
 
-@pytest.mark.parametrize("moment", range(4))
-def test_a_killed_committer_leaves_nothing_frozen(tmp_path: Path, moment: int) -> None:
-    script = f"""
-    one, a = start("a")
-    freezer = '''
-import sys, time
-sys.path.insert(0, {str(REPOSITORY)!r})
-from ramos import freeze
-with freeze.freeze_others():
-    print("frozen", flush=True)
-    time.sleep(60)
-'''
-    # It is told from whoever watches by being spared: this process must not be stopped itself.
-    child = subprocess.Popen([sys.executable, "-c", freezer])
-    watcher = os.getpid()
-    time.sleep({moment} * 0.05 + 0.02)
-    child.kill()
-    child.wait()
-    before = count(a)
-    wait_until(lambda: count(a) > before + 5)
-    """
-    run_isolated(tmp_path, script, with_cgroups=False)
+def test_the_freezer_of_cgroups_is_used(tmp_path: Path) -> None:
+    root = find_cgroup_root()
+    if root is None:
+        pytest.skip("this machine has no cgroups of version 2")
+    own = root / f"ramos-test-{os.getpid()}"
+    home = root / Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
+    own.mkdir()
+    try:
+        (own / "cgroup.procs").write_text(str(os.getpid()))  # children are born there
+        run_isolated(tmp_path, STAND_STILL, with_cgroups=True)
+    finally:
+        (home / "cgroup.procs").write_text(str(os.getpid()))
+        for folder in (own / "service", own / "ramos-save", own):
+            if folder.exists():
+                folder.rmdir()
+
+
+@pytest.mark.parametrize("wait_seconds", ["0.05", "0.15", "0.3", "frozen"])
+def test_a_killed_committer_leaves_nothing_frozen(tmp_path: Path, wait_seconds: str) -> None:
+    run_isolated(tmp_path, KILLED, wait_seconds)
