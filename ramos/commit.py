@@ -41,7 +41,7 @@ from ramos.store import (
     set_pin,
     sweep,
 )
-from ramos.upper import clean_leftovers
+from ramos.upper import clean_leftovers, has_snapshots
 
 # A smaller layer says nothing of how fast the stick is.
 LEAST_MEASURED_BYTES = 1 << 20
@@ -80,7 +80,12 @@ def quiet(step: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """What is asked of a commit."""
+    """What is asked of a commit.
+
+    `alone` means that nothing else runs, so nothing has to be frozen. `shutdown` means that as
+    well, and that it is the last chance: from a tmpfs, where a write through a mapping leaves no
+    trace in a file's times, all of this boot is written again.
+    """
 
     message: str = ""
     reason: str = "user"
@@ -88,6 +93,7 @@ class CommitRequest:
     full: bool = False
     dry_run: bool = False
     shutdown: bool = False
+    alone: bool = False
     from_clean: bool = False
     wait_seconds: float = 0
     base_files: tuple[StoredFile, ...] | None = None
@@ -162,7 +168,8 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         sweep(places.persist)
         boot = adopt_old_layout(places, boot)
     config = request.config
-    ground = choose_ground(places, boot, full=request.full, max_layers=config.max_layers)
+    full = request.full or (request.shutdown and not has_snapshots(places))
+    ground = choose_ground(places, boot, full=full, max_layers=config.max_layers)
     room_bytes = check_room(places, config)
     if not request.dry_run:
         ground = _shorten(places, ground, config, room_bytes, on_progress)
@@ -178,7 +185,7 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
                 saved,
                 recorder,
                 ground.since(name_excludes(config)),
-                shutdown=request.shutdown,
+                alone=request.alone or request.shutdown,
             )
         )
         work = _Work(places, request, boot, ground, source, room_bytes)

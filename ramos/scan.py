@@ -63,6 +63,7 @@ class Delta:
     directories: int = 0
     whiteouts: int = 0
     size_bytes: int = 0
+    stored_bytes: int = 0
     sockets: list[bytes] = field(default_factory=list)
     clamped: list[bytes] = field(default_factory=list)
     excluded: list[bytes] = field(default_factory=list)
@@ -369,6 +370,7 @@ class Scanner:
         else:
             delta.files += 1
             delta.size_bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            delta.stored_bytes += 512 * status.st_blocks
         if not 0 <= status.st_mtime_ns // 10**9 <= MAX_TIME_SECONDS:
             delta.clamped.append(entry.path)
         if not stat.S_ISLNK(status.st_mode) and has_acl(os.path.join(self.top, entry.path)):

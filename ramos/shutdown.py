@@ -179,7 +179,7 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
     except RamosError as error:
         run.screen.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
         return None
-    text = f"saved to {report['path']}; bring it back with: ramos import {report['path']}"
+    text = f"saved to {report['path']}; bring it back with: ramos import --add {report['path']}"
     return Outcome("elsewhere", text)
 
 

@@ -46,7 +46,7 @@ def open_source(
     recorder: Recorder,
     since: int,
     *,
-    shutdown: bool,
+    alone: bool,
 ) -> Iterator[Source]:
     """The changes since `saved` (everything, without it) as they are at one moment."""
     if has_snapshots(places):
@@ -54,7 +54,7 @@ def open_source(
             yield source
         return
     try:
-        yield _fill_tmpfs_stage(places, config, saved, recorder, shutdown=shutdown)
+        yield _fill_tmpfs_stage(places, config, saved, recorder, alone=alone)
     finally:
         shutil.rmtree(os.fsencode(places.stage_dir), ignore_errors=True)
 
@@ -99,34 +99,34 @@ def _fill_tmpfs_stage(
     saved: Iterable[Saved] | None,
     recorder: Recorder,
     *,
-    shutdown: bool,
+    alone: bool,
 ) -> Source:
     top, stage = os.fsencode(places.upper_dir), os.fsencode(places.stage_dir)
     started = time.monotonic()
-    with contextlib.nullcontext() if shutdown else freeze_others():
+    with contextlib.nullcontext() if alone else freeze_others():
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(recorder.index, before_ns, time.time_ns())
         delta = Scanner(top, config.exclude, saved, writer).run()
         acls = collect_acls(top, list_acl_holders(delta, saved))
-        if not shutdown:
+        if not alone:
             _check_room(places, delta)
-        placer = Placer(top, stage, delta, link=shutdown)
+        placer = Placer(top, stage, delta, link=alone)
         if saved is not None:
             fill_stage(top, stage, delta, placer.place)
         else:
             os.mkdir(stage)
             placer.place(top, stage, os.lstat(top))
-    pause = 0.0 if shutdown else time.monotonic() - started
+    pause = 0.0 if alone else time.monotonic() - started
     crash_point("source-ready")
-    method = "links" if shutdown else "freeze"
+    method = "links" if alone else "freeze"
     return Source(places.stage_dir, delta, acls, pause, method)
 
 
 def _check_room(places: Places, delta: Delta) -> None:
     """A live tmpfs needs room for a second copy of what changed."""
     free = os.statvfs(places.upper).f_bavail * os.statvfs(places.upper).f_frsize
-    if delta.size_bytes <= free:
+    if delta.stored_bytes <= free:
         return
-    reason = f"a copy of {delta.size_bytes} changed bytes does not fit into the {free} free ones"
+    reason = f"a copy of {delta.stored_bytes} changed bytes does not fit into the {free} free ones"
     hint = "A save at shutdown needs no copy; so does an upper on zram (ramos.upper=zram)."
     raise RamosError("cannot save from", places.upper, reason, "Nothing was saved", hint)

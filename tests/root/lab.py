@@ -159,7 +159,7 @@ class Lab:
         """Save the running system."""
         options.setdefault("config", self.config)
         if self.upper_kind == "tmpfs":
-            options.setdefault("shutdown", True)
+            options.setdefault("alone", True)
         request = commits.CommitRequest(**options)  # type: ignore[arg-type]
         return commits.commit(self.places, request)
 
