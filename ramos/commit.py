@@ -27,7 +27,7 @@ from ramos.merge import merge_layers, plan_run
 from ramos.places import Places
 from ramos.room import check_room
 from ramos.scan import Delta
-from ramos.session import Session, open_index, record_session
+from ramos.session import Recorder, Session, open_index, record_session
 from ramos.source import Source, open_source
 from ramos.stick import Boot, check_stick, read_boot, read_written_bytes
 from ramos.store import (
@@ -162,35 +162,15 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
     device = check_stick(places, boot).device
     written = read_written_bytes(device)
     crash_point("commit-started")
-    clean_leftovers(places)
-    if not request.dry_run:
-        make_tree(places.persist)
-        sweep(places.persist)
-        boot = adopt_old_layout(places, boot)
-    config = request.config
-    full = request.full or (request.shutdown and not has_snapshots(places))
-    ground = choose_ground(places, boot, full=full, max_layers=config.max_layers)
-    room_bytes = check_room(places, config)
-    if not request.dry_run:
-        ground = _shorten(places, ground, config, room_bytes, on_progress)
+    start = _prepare(places, request, boot, on_progress)
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(guarded(lambda _notes: _clean_up(places)))
         recorder = stack.enter_context(record_session(places))
-        saved = stack.enter_context(open_index(places)) if ground.is_delta else None
         on_progress("scan", 0, 0)
-        source = stack.enter_context(
-            open_source(
-                places,
-                config,
-                saved,
-                recorder,
-                ground.since(name_excludes(config)),
-                alone=request.alone or request.shutdown,
-            )
-        )
-        work = _Work(places, request, boot, ground, source, room_bytes)
+        source = stack.enter_context(_open_source(places, request, start.ground, recorder))
+        work = _Work(places, request, start.boot, start.ground, source, start.room_bytes)
         made = None if request.dry_run else work.store(on_progress)
-        notes: list[str] = []
         if made is not None:
             with _noting(notes, "what was saved cannot be remembered; the next save takes longer"):
                 recorder.keep(work.describe_session(made, time.monotonic() - started))
@@ -201,6 +181,43 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
     total = 0 if written is None or now is None else now - written
     report = work.report(made, pruned, total, time.monotonic() - started)
     return replace(report, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a commit starts: on which boot, on what ground, with how much room."""
+
+    boot: Boot
+    ground: Ground
+    room_bytes: int
+
+
+def _prepare(places: Places, request: CommitRequest, boot: Boot, on_progress: Progress) -> _Start:
+    """Sweep up after a dead commit, adopt an older layout, choose what to build on."""
+    config = request.config
+    clean_leftovers(places)
+    if not request.dry_run:
+        make_tree(places.persist)
+        sweep(places.persist)
+        boot = adopt_old_layout(places, boot)
+    full = request.full or (request.shutdown and not has_snapshots(places))
+    ground = choose_ground(places, boot, full=full, max_layers=config.max_layers)
+    room_bytes = check_room(places, config)
+    if not request.dry_run:
+        ground = _shorten(places, ground, config, room_bytes, on_progress)
+    return _Start(boot, ground, room_bytes)
+
+
+@contextlib.contextmanager
+def _open_source(
+    places: Places, request: CommitRequest, ground: Ground, recorder: Recorder
+) -> Iterator[Source]:
+    """What changed since the session's last commit, or all of this boot."""
+    config, alone = request.config, request.alone or request.shutdown
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(open_index(places)) if ground.is_delta else None
+        since = ground.since(name_excludes(config))
+        yield stack.enter_context(open_source(places, config, saved, recorder, since, alone=alone))
 
 
 def _tidy(work: "_Work", made: Generation, notes: list[str]) -> PruneReport:
