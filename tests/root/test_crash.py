@@ -152,6 +152,20 @@ def test_the_log_agrees_with_that_of_qemu(stick: Stick, scratch: Path) -> None:
     assert normalise(ours) == normalise(theirs)
 
 
+def test_a_drive_of_qemu_is_logged_too(stick: Stick, scratch: Path) -> None:
+    """What a virtual machine writes to its stick, and the marks it leaves on a second drive."""
+    (scratch / "text").write_bytes(b"upgraded".ljust(512, b"\0"))
+    marks = stick.disk.with_name("mark")
+    orders = {stick.disk: "write -P 7 1M 4k", marks: f"write -s {scratch}/text 0 512"}
+    for file, order in orders.items():
+        words = ["qemu-io", "-f", "raw", "-t", "none", "-c", order, "-c", "flush", str(file)]
+        subprocess.run(words, check=True, capture_output=True)
+    found = stick.read_log().records
+    assert found[0] == Record("write", 1 << 20, bytes([7]) * 4096)
+    assert found[1].kind == "flush"
+    assert found[-1].text == "upgraded"
+
+
 def normalise(records: list[Record]) -> list[frozenset[tuple[int, bytes]]]:
     """What was written between one flush and the next, sector by sector; idle flushes fall away."""
     epochs: list[frozenset[tuple[int, bytes]]] = []
