@@ -1,0 +1,140 @@
+"""The runtime in a real system: the save at power-off, a pulled stick, short memory, failing saves.
+
+Few boots, each used for many things: a boot is what costs.
+"""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from ramos.vm_machine import Machine, make_overlay
+from tests.vm.conftest import USER, Boot
+
+# Takes memory in steps of 4 MiB of what cannot be compressed, until it is told to stop or dies.
+HOG = """
+import os, time
+held = []
+for step in range(200):
+    if os.path.exists("/run/stop-hog"):
+        break
+    held.append(os.urandom(4 << 20))
+    time.sleep(0.05)
+    open("/run/hog", "w").write(str(step * 4))
+    if any("/persist/swapfile" in line for line in open("/proc/swaps")):
+        open("/run/hog-saw-swap", "w").write("yes")
+        break
+"""
+
+
+def read_daemon(machine: Machine) -> dict[str, object]:
+    _, text = machine.shell("cat /run/ramos/ramosd.json || echo {}")
+    return dict(json.loads(text.splitlines()[-1]))
+
+
+def await_state(machine: Machine, key: str, value: object, timeout_seconds: float = 120) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while read_daemon(machine).get(key) != value:
+        assert time.monotonic() < deadline, f"{key} never became {value}"
+        time.sleep(1)
+
+
+def check_records(machine: Machine) -> None:
+    health = json.loads(machine.check_shell("ramos health --json"))
+    assert health["boots"] >= 1
+    assert health["bytes_written_total"] >= health["bytes_written_boot"] > 0
+    rows = json.loads(machine.check_shell("ramos boot --json --svg /run/boot.svg"))["rows"]
+    assert {row["part"] for row in rows} == {"kernel", "init", "services"}
+    assert machine.check_shell("head -c 4 /run/boot.svg") == "<svg"
+
+
+def kill_daemon(machine: Machine) -> None:
+    """It is back by itself, and knows what it must."""
+    before = read_daemon(machine)["pid"]
+    machine.check_shell(f"/bin/sh -c 'kill -9 {before}'")
+    machine.check_shell(
+        f"for i in $(seq 60); do grep -q '\"pid\": {before},' /run/ramos/ramosd.json || break; "
+        "sleep 1; done"
+    )
+    assert read_daemon(machine)["pid"] != before
+
+
+def pull_and_return(machine: Machine) -> None:
+    """Pulled in the middle of a save: refused saves, then everything works again."""
+    machine.check_shell(
+        "head -c 60M /dev/urandom >/root/big; ls / >/dev/null; cat /bin/sleep >/dev/null"
+    )
+    machine.serial.send("ramos commit >/run/commit.out 2>&1 &\n")
+    machine.check_shell("until ls /persist/upperfs/layers/*.tmp; do sleep 0.1; done")
+    machine.unplug()
+    machine.expect("the stick was pulled out", 60)
+    machine.shell("wait")
+    status, text = machine.shell("ramos commit")
+    assert status == 1, text
+    machine.replug()
+    machine.expect("saves work again", 120)
+    await_state(machine, "stick", "present")
+    machine.check_shell("ramos verify")
+    text = machine.check_shell("find /usr/bin -type f | head -50 | xargs cat | wc -c")
+    assert int(text.split()[-1]) > 1_000_000, "the system's own files can be read again"
+    machine.check_shell("rm /root/big; ramos commit -m returned")
+
+
+def run_out_of_memory(machine: Machine) -> None:
+    machine.write_file("/run/hog.py", HOG.encode())
+    machine.shell("python3 /run/hog.py; echo status $?", 240)
+    assert machine.check_shell("cat /run/hog-saw-swap") == "yes"
+    status, killed = machine.shell("dmesg | grep -c 'Out of memory'")
+    assert status == 1, f"the OOM killer was there: {killed}"
+    await_state(machine, "swapfile", "off", 180)
+
+
+def test_a_day_in_the_life(boot: Boot, disk: Path) -> None:
+    with boot(disk, memory_mib=512, bus="usb") as machine:
+        machine.login(USER)
+        await_state(machine, "stick", "present")
+        machine.check_shell("touch '/persist/user/a b'; sleep 2; test -L '/home/user/a b'")
+        check_records(machine)
+        kill_daemon(machine)
+        pull_and_return(machine)
+        run_out_of_memory(machine)
+        machine.check_shell("echo kept >/root/marker; sync")
+        machine.power_off()
+        assert re.search(r"saved as generation \d+", machine.serial.text)
+    with boot(disk, memory_mib=512, bus="usb") as machine:
+        machine.login(USER)
+        assert machine.check_shell("cat /root/marker") == "kept"
+        log = machine.check_shell("cat /persist/log/last-shutdown.json /persist/log/boots.jsonl")
+        assert '"saved"' in log
+        machine.check_shell("head -c 4000 /dev/urandom >/root/more")
+        machine.check_shell(
+            "printf '[save]\\nshutdown_wait_seconds = 120\\n' >/etc/ramos/ramos.toml"
+        )
+        machine.shell("head -c 4G /dev/zero >/persist/user/filler; rm -f /persist/nothing")
+        machine.serial.send("poweroff\n")
+        machine.expect("THE SAVE FAILED", 120)
+        machine.expect("trying once more in", 60)
+        machine.serial.send("g")
+        machine.expect("gave up as asked", 180)
+        machine.await_end()
+
+
+def test_systemd_saves_at_a_reboot_and_at_a_power_off(
+    boot: Boot, systemd_image: Path, tmp_path: Path
+) -> None:
+    disk = make_overlay(systemd_image, "raw", tmp_path / "stick.qcow2")
+    with boot(disk, bus="usb", memory_mib=768) as machine:
+        machine.login(USER)
+        machine.check_shell("systemctl is-active ramosd ramos-save")
+        machine.check_shell("echo kept >/root/marker")
+        machine.serial.send("reboot\n")
+        machine.expect(r"saved as generation \d+", 180)
+        machine.login(USER)
+        assert machine.check_shell("cat /root/marker") == "kept"
+        machine.power_off()
+        assert len(re.findall(r"RAMOS: saved as generation \d+", machine.serial.text)) == 2
+
+
+pytestmark = pytest.mark.xdist_group("runtime")
