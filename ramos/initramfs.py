@@ -223,7 +223,12 @@ def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> s
     folder = f"lib/modules/{kernel}"
     table = []
     for name in sorted(names):
-        archive.add_file(f"{folder}/{modules.plain_path(name)}", modules.read(name))
+        body, signature = kmod.split_signature(modules.read(name))
+        archive.add_file(f"{folder}/{modules.plain_path(name)}", body)
+        if signature:
+            # To check it takes the kernel more than half of the time of a boot on a slow machine.
+            # A kernel that insists on signatures gets them back: see load_drivers.
+            archive.add_file(f"{folder}/{modules.plain_path(name)}.sig", signature)
         needs = [modules.plain_path(need) for need in modules.needs[name]]
         table.append(f"{modules.plain_path(name)}: {' '.join(needs)}".rstrip() + "\n")
     archive.add_file(f"{folder}/modules.dep", "".join(table).encode())

@@ -7,6 +7,7 @@ a closure contains every hard dependency; names compare with `-` and `_` as one.
 
 import gzip
 import lzma
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ramos.errors import RamosError
 
 FOLDERS = ("lib/modules", "usr/lib/modules")
 SUFFIXES = (".gz", ".xz", ".zst")
+SIGNATURE_END = b"~Module signature appended~\n"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ class Modules:
         """Where a module lies below its folder, once it is not compressed."""
         path = self.files[name]
         return next((path.removesuffix(s) for s in SUFFIXES if path.endswith(s)), path)
+
+
+def split_signature(module: bytes) -> tuple[bytes, bytes]:
+    """A module without its signature, and the signature with what stands behind it.
+
+    The kernel's form: the bytes, a header of 12 bytes whose last 4 are the length, a fixed text.
+    """
+    if not module.endswith(SIGNATURE_END):
+        return module, b""
+    header_at = len(module) - len(SIGNATURE_END) - 12
+    (length,) = struct.unpack_from(">I", module, header_at + 8)
+    start = max(header_at - length, 0)
+    return module[:start], module[start:]
 
 
 def normalize(name: str) -> str:

@@ -2,6 +2,7 @@
 # Loading modules is most of the time spent in here, so they go in few modprobe calls.
 # shellcheck shell=dash disable=SC2034,SC2153
 
+MODULES=/lib/modules
 SEEN_ALIASES=" "
 FIRST_LOOK=1
 UPPER_LOADER=""
@@ -20,12 +21,22 @@ mount_kernel_filesystems() {
     note start "init"
 }
 
-# load_drivers: host controllers first, since the stick needs time to answer; meanwhile btrfs (its
-# RAID6 benchmark takes 0.5 s on any machine) in the background, then what every boot needs
+# load_drivers: without the signatures of the modules, unless the kernel insists on them
 load_drivers() {
     # mkfs.btrfs wants random numbers; without RDRAND the kernel collects them only when asked to.
     head -c 1 "$DEV/random" >"$DEV/null" &
     RANDOM_WAITER=$!
+    load_first_drivers
+    if [ ! -d "$SYS/module/overlay" ] && restore_signatures; then
+        note drivers "this kernel wants signed modules"
+        SEEN_ALIASES=" "
+        load_first_drivers
+    fi
+}
+
+# load_first_drivers: host controllers first, since the stick needs time to answer; meanwhile btrfs
+# (its RAID6 benchmark takes 0.3 s on any machine) in the background, then what every boot needs
+load_first_drivers() {
     load_new_hardware pci virtio
     # The drivers that sticks need, without waiting for the hub to find out what is plugged in.
     [ ! -d "$SYS/bus/usb" ] || load_list storage
@@ -36,6 +47,18 @@ load_drivers() {
     load_list base
     load_keymap
     load_new_hardware usb scsi mmc virtio
+}
+
+# restore_signatures: the builder has put each one beside its module; fails if there are none (left)
+restore_signatures() {
+    local signature list
+    list=$RAMOS_RUN_DIR/signatures
+    find "$MODULES" -name '*.sig' >"$list"
+    while read -r signature; do
+        cat "$signature" >>"${signature%.sig}"
+        rm "$signature"
+    done <"$list"
+    [ -s "$list" ]
 }
 
 # load_list NAME: the modules of a list that the builder wrote

@@ -104,7 +104,8 @@ def place(lines: str, root: Path, fakes: str = FAKES) -> str:
     script.append(f". {REPOSITORY}/ramos/layout.env")
     script += [f". {path}" for path in sorted((HOOKS / "lib").glob("*.sh"))]
     script += [f"{name}=$R/{name.lower()}" for name in ("PROC", "SYS", "DEV", "NEWROOT")]
-    script += ["RAMOS_RUN_DIR=$R/run/ramos", "RAMOS_PERSIST_DIR=$R/persist"]
+    script += ["MODULES=$R/lib/modules", "RAMOS_RUN_DIR=$R/run/ramos"]
+    script += ["RAMOS_PERSIST_DIR=$R/persist"]
     for name in ("BOOT_FILE:boot", "BOOT_LOG:boot.log", "UPPER_DIR:upper", "STACK_DIR:layers"):
         variable, _, below = name.partition(":")
         script.append(f"RAMOS_{variable}=$RAMOS_RUN_DIR/{below}")
@@ -166,7 +167,7 @@ class Machine:
     def __post_init__(self) -> None:
         for name in ("proc/sys/kernel", "sys/class/block", "dev", "persist/upperfs/layers"):
             (self.root / name).mkdir(parents=True)
-        for name in ("run/ramos", "lib", "newroot/sbin", "persist/upperfs/generations"):
+        for name in ("run/ramos", "lib/modules", "newroot/sbin", "persist/upperfs/generations"):
             (self.root / name).mkdir(parents=True)
         for name in ("base", "upper", "luks", "keyboard"):
             self.write(f"lib/modules.{name}", f"{name}_driver\n")

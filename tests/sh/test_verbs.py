@@ -171,6 +171,18 @@ def test_keymap_is_loaded_where_there_is_one(machine: Machine, shell: str) -> No
     assert machine.read("loaded") == "bkeymap"
 
 
+def test_kernel_that_wants_signatures_gets_them_back(machine: Machine, shell: str) -> None:
+    machine.write("lib/modules/6.1/fs/overlay.ko", "module")
+    machine.write("lib/modules/6.1/fs/overlay.ko.sig", "+signature")
+    tell(shell, machine, "MODULES=$R/lib/modules; load_drivers; wait")
+    assert machine.read("lib/modules/6.1/fs/overlay.ko") == "module+signature"
+    assert machine.read("calls").count("base_driver") == 2
+    machine.write("calls", "")
+    tell(shell, machine, "MODULES=$R/lib/modules; load_drivers; wait")
+    assert machine.read("lib/modules/6.1/fs/overlay.ko") == "module+signature"
+    assert machine.read("calls").count("base_driver") == 1
+
+
 def test_greeting_says_nothing_when_all_is_well(machine: Machine, shell: str) -> None:
     tell(shell, machine, "write_greeting")
     assert not (machine.root / "run/ramos/motd").exists()

@@ -239,6 +239,17 @@ def test_damaged_program_is_an_error(tmp_path: Path) -> None:
         elf.read_dynamic(file)
 
 
+def test_signature_is_kept_beside_the_module(tmp_path: Path, modules_root: Path) -> None:
+    signature = b"s" * 100 + struct.pack(">8xI", 100) + kmod.SIGNATURE_END
+    path = modules_root / f"lib/modules/{KERNEL}/kernel/fs/overlayfs/overlay.ko"
+    path.write_bytes(b"module overlay" + signature)
+    files = build(tmp_path, modules_root)
+    place = f"lib/modules/{KERNEL}/kernel/fs/overlayfs/overlay.ko"
+    assert files[place][1] == b"module overlay"
+    assert files[f"{place}.sig"][1] == signature
+    assert kmod.split_signature(b"short" + kmod.SIGNATURE_END) is not None
+
+
 def test_names_with_dashes_and_underscores_are_one(modules_root: Path) -> None:
     modules = kmod.load(modules_root, KERNEL)
     assert modules.close({"xhci-pci"}) == modules.close({"xhci_pci"}) == {"xhci_pci", "usbcore"}
