@@ -14,7 +14,12 @@ from ramos.image.plan import Plan
 USER_ID = 1000
 DIRECTORY_MODE = 0o755
 SHELLS = ("/bin/bash", "/bin/sh")
-MOTD_SNIPPET = """\
+PROFILE_SNIPPET = """\
+# The tools for disks lie where Debian looks for root only.
+case ":$PATH:" in
+*:/usr/sbin:*) ;;
+*) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin ;;
+esac
 # What the boot has to say to whoever logs in: skipped generations, a full upper.
 if [ -t 1 ] && [ -s /run/ramos/motd ]; then cat /run/ramos/motd; fi
 """
@@ -56,7 +61,7 @@ def apply_settings(plan: Plan, tree: Path) -> None:
     write_file(tree / "etc/issue", ISSUE)
     write_file(tree / "etc/motd", "")
     write_file(tree / "etc/machine-id", "")
-    write_file(tree / "etc/profile.d/ramos.sh", MOTD_SNIPPET)
+    write_file(tree / "etc/profile.d/ramos.sh", PROFILE_SNIPPET)
     for name in ("persist", "media", "mnt"):
         make_directories(tree / name)
     set_timezone(tree, plan.timezone)
