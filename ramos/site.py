@@ -12,6 +12,9 @@ from pathlib import Path
 from ramos import layout
 from ramos.formats.apk_sign import make_key
 
+# Enough for a key that vouches for the stick's own packages; 4096 take a slow machine a minute.
+KEY_BITS = 3072
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -60,5 +63,5 @@ def find_key(site: Site) -> Path:
     key = site.packages / "key" / "ramos-stick.rsa"
     if not key.exists():
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        make_key(key)
+        make_key(key, KEY_BITS)
     return key
