@@ -1,0 +1,17 @@
+"""A few power cuts during the boot; `python -m tests.bootcuts` does as many as are wanted."""
+
+import random
+from pathlib import Path
+
+from tests import bootcuts
+
+CUTS = 2
+
+
+def test_a_cut_boot_loses_nothing(image: Path, tmp_path: Path) -> None:
+    bench = bootcuts.Bench(image, tmp_path)
+    bench.prepare()
+    seed = random.randrange(100000)
+    print(f"seed {seed}")
+    tally = bootcuts.cut_boots(bench, CUTS, random.Random(seed))
+    assert (tally.cuts, tally.logins, tally.lost) == (CUTS, CUTS, 0)
