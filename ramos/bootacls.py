@@ -35,7 +35,8 @@ def _restore_one(acl: acls.Acl, above: Sequence[Path], root: Path, problems: lis
     target = b"%s/%s" % (os.fsencode(root), acl.path)
     name = acls.WORDS[acl.word]
     try:
-        if _read_attribute(target, name) != acl.value:  # setting it copies the file into RAM
+        if _read_attribute(target, name) != acl.value:
+            _copy_up(target)
             os.setxattr(target, name, acl.value, follow_symlinks=False)
     except FileNotFoundError:
         return 0  # deleted by a higher layer
@@ -43,6 +44,12 @@ def _restore_one(acl: acls.Acl, above: Sequence[Path], root: Path, problems: lis
         problems.append(f"{os.fsdecode(acl.path)}: {error.strerror}")
         return 0
     return 1
+
+
+def _copy_up(target: bytes) -> None:
+    """Have overlayfs copy the entry into RAM: it sets no ACL on what still lies in a squashfs."""
+    status = os.lstat(target)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def _read_attribute(target: bytes, name: str) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos import commit as commits
+from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
 from ramos.generation import Generation
 from ramos.mounts import attach_loop
@@ -96,6 +97,9 @@ class Lab:
         options = f"lowerdir={lower},upperdir={upper},workdir={work},{OVERLAY_OPTIONS}"
         mount("overlay", places.root, "overlay", options)
         self.mounted.append(places.root)
+        if generation:
+            _, problems = restore_acls(generation, places)
+            assert not problems, problems
         booted = generation.number if generation else 0
         places.boot_file.write_text(f"mode={mode}\ngeneration={booted}\nkernel=6.1\n")
         for file in (places.saved_file, places.rollback_file):
@@ -151,6 +155,8 @@ class Lab:
             if LIBC.umount2(os.fsencode(path), 0) != 0:
                 raise OSError(ctypes.get_errno(), f"umount {path}")
         self.mounted.clear()
+        shutil.rmtree(self.places.stack)
+        self.places.stack.mkdir()
         subvolume = self.top / "pool" / f"boot{self.boots}"
         if subvolume.exists():
             call("btrfs", "-q", "subvolume", "delete", subvolume)

@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 from ramos import compact, history
 from ramos.config import SaveConfig
 from ramos.generation import Generation
-from ramos.merge import group_layers, list_acls
-from ramos.mounts import mount_image
 from ramos.scan import ACL_XATTRS
 from ramos.store import read_default
 from tests.root.lab import Lab
@@ -170,18 +168,9 @@ class Run:
     def check(self, generation: Generation | None) -> None:
         assert generation is not None
         shape, acls = self.expected[generation.number]
-        assert not explain(shape, capture(self.lab.places.root, CONFIG.exclude))
-        persist = self.lab.places.persist
-        with contextlib.ExitStack() as stack:
-            tops = [
-                stack.enter_context(mount_image(persist / layer.path))
-                for layer in generation.layers
-            ]
-            found = {
-                (acl.path, {"access": ACL_XATTRS[0], "default": ACL_XATTRS[1]}[acl.word]): acl.value
-                for acl in list_acls(persist, group_layers(generation.saved), tops)
-            }
-        assert found == acls
+        found, found_acls = self.see()
+        assert not explain(shape, found)
+        assert found_acls == acls
 
     def rollback(self, choice: Any) -> None:
         numbers = self.lab.numbers()
