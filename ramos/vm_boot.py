@@ -55,8 +55,16 @@ def probe_kvm(scratch: Path) -> bool:
         return False
     sector = scratch / "probe.img"
     sector.write_bytes(PROBE_CODE.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
-    argv = ["qemu-system-x86_64", "-accel", "kvm", "-nodefaults", "-display", "none", "-m", "16"]
-    argv += ["-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+    argv = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-nodefaults"]
+    argv += [
+        "-display",
+        "none",
+        "-m",
+        "16",
+        "-no-reboot",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=0x04",
+    ]
     argv += ["-drive", f"file={sector},format=raw,if=ide,snapshot=on"]
     try:
         done = run.run(argv, check=False, timeout_seconds=PROBE_SECONDS)
