@@ -3,6 +3,8 @@
 Owns: asking for passphrases and finding the device meant. Refuses: passphrases as arguments.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -36,6 +38,27 @@ MEMORY = click.option(
 )
 
 
+def take_new_key(command: Callable[[Path, bytes, bytes, int], None]) -> Callable[..., None]:
+    """The options of a command that sets a passphrase; the device and secrets are found first."""
+
+    @DEVICE
+    @PASSPHRASE_FILE
+    @NEW_FILE
+    @MEMORY
+    @functools.wraps(command)
+    def wrapped(
+        device: Path | None,
+        passphrase_file: Path | None,
+        new_passphrase_file: Path | None,
+        unlock_memory: int,
+    ) -> None:
+        target = _find_device(device)
+        current = _read_current(passphrase_file)
+        command(target, current, _read_new(new_passphrase_file), unlock_memory)
+
+    return wrapped
+
+
 @click.group()
 def key() -> None:
     """The passphrases that open an encrypted stick."""
@@ -60,48 +83,28 @@ def list_keys(device: Path | None, as_json: bool) -> None:
 
 
 @key.command("add")
-@DEVICE
-@PASSPHRASE_FILE
-@NEW_FILE
-@MEMORY
-def add(
-    device: Path | None,
-    passphrase_file: Path | None,
-    new_passphrase_file: Path | None,
-    unlock_memory: int,
-) -> None:
+@take_new_key
+def add(target: Path, current: bytes, new: bytes, memory: int) -> None:
     """Let a second passphrase open the stick.
 
     \b
     Example:
       ramos key add
     """
-    target = _find_device(device)
-    current = _read_current(passphrase_file)
-    luks.add_key(target, current, _read_new(new_passphrase_file), unlock_memory)
+    luks.add_key(target, current, new, memory)
     click.echo(f"{target}: {len(luks.list_keys(target))} keys open it now")
 
 
 @key.command("change")
-@DEVICE
-@PASSPHRASE_FILE
-@NEW_FILE
-@MEMORY
-def change(
-    device: Path | None,
-    passphrase_file: Path | None,
-    new_passphrase_file: Path | None,
-    unlock_memory: int,
-) -> None:
+@take_new_key
+def change(target: Path, current: bytes, new: bytes, memory: int) -> None:
     """Replace a passphrase by another.
 
     \b
     Example:
       ramos key change
     """
-    target = _find_device(device)
-    current = _read_current(passphrase_file)
-    luks.change_key(target, current, _read_new(new_passphrase_file), unlock_memory)
+    luks.change_key(target, current, new, memory)
     click.echo(f"{target}: the passphrase was changed")
 
 
