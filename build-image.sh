@@ -11,7 +11,7 @@ HOST_PACKAGES="python3 python3-click python3-pyudev python3-psutil python3-pyrou
  e2fsprogs util-linux grub-common grub-pc-bin grub-efi-amd64-bin kmod zstd cpio busybox-static
  cryptsetup-bin openssl uidmap"
 # For --try: the virtual machine.
-VM_PACKAGES="qemu-system-x86 ovmf"
+VM_PACKAGES="qemu-system-x86 qemu-utils ovmf"
 
 # list_missing NAME...: those of the Debian packages that are not installed
 list_missing() {
