@@ -67,6 +67,7 @@ class State:
     generations: int
     layers: int
     skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
     rollback: str
     stick: str
     unsaved: Unsaved | None
@@ -93,6 +94,7 @@ def read_state(places: Places, config: SaveConfig) -> State:
         generations=len(good),
         layers=len(default.layers) if default else 0,
         skipped=boot.skipped,
+        warnings=boot.warnings,
         rollback=_read_rollback(places),
         stick=_describe_stick(places, boot),
         unsaved=find_unsaved(places, config, session),

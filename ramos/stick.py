@@ -37,12 +37,14 @@ class Boot:
     toram: bool = False
     trial: bool = False
     skipped: tuple[str, ...] = ()
+    # Everything else that init told.
+    warnings: tuple[str, ...] = ()
 
 
 def parse_boot(text: str) -> Boot:
     """Read KEY=value lines; what is missing or is no number gets its default."""
     pairs = [line.partition("=") for line in text.splitlines()]
-    values = {key: value for key, _, value in pairs if key != "skipped"}
+    values = {key: value for key, _, value in pairs if key not in ("skipped", "warning")}
     words = {
         key: values.get(key, "")
         for key in ("kernel", "persist", "persist_uuid", "esp_uuid", "upper")
@@ -56,6 +58,7 @@ def parse_boot(text: str) -> Boot:
         toram=values.get("toram") == "1",
         trial=values.get("trial") == "1",
         skipped=tuple(value for key, _, value in pairs if key == "skipped"),
+        warnings=tuple(value for key, _, value in pairs if key == "warning"),
         **words,
     )
 

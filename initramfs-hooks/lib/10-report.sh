@@ -13,6 +13,7 @@ SKIPPED=""
 WARNINGS=""
 NOW_CS=0
 ROUND_SECONDS=1
+TRIAL_SECONDS=10
 
 # read_clock: NOW_CS = the uptime in hundredths of a second
 read_clock() {
@@ -59,13 +60,15 @@ skip_generation() {
 "
 }
 
-# run_step NAME VERB: do one step; one that fails opens a shell that says why, then is tried again
+# run_step NAME VERB: do one step; one that fails opens a shell that says why, then is tried again.
+# A kernel on trial restarts in place of the shell, so that nobody has to be there for it to go.
 run_step() {
     STEP=$1
     DONE=""
     WHY=""
     [ "$BREAK" != "$1" ] || open_shell "ramos.break=$1 was given"
     until "$2"; do
+        [ "$TRIAL" = 0 ] || give_up_trial "${WHY:-$1 failed}"
         open_shell "${WHY:-$1 failed}"
         DONE=""
         WHY=""
@@ -86,6 +89,20 @@ open_shell() {
     } | tell_consoles
     setsid cttyhack sh -l
     sleep "$ROUND_SECONDS"
+}
+
+# give_up_trial REASON: GRUB has counted this attempt, and takes the good kernel after the last one
+give_up_trial() {
+    note "$STEP" "restart: $1"
+    {
+        echo
+        echo "RAMOS stopped at step '$STEP': $1"
+        echo
+        echo "This kernel is on trial. The machine restarts in $TRIAL_SECONDS s, and after the last try the old kernel"
+        echo "is back. To look around, pick this kernel below 'Older kernels' in the boot menu."
+    } | tell_consoles
+    sleep "$TRIAL_SECONDS"
+    reboot -f
 }
 
 tell_way_out() {

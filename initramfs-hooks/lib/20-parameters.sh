@@ -12,6 +12,8 @@ RESTORE=ram
 TORAM=0
 VERIFY=fast
 BREAK=""
+TRIAL=0
+KERNEL_NAME=""
 REAL_INIT=/sbin/init
 
 parse_parameters() {
@@ -43,7 +45,14 @@ parse_parameter() {
     ramos.toram) TORAM=1 ;;
     ramos.verify=full | ramos.verify=fast) VERIFY=$value ;;
     ramos.break=*) is_step "$value" && BREAK=$value ;;
+    ramos.trial) TRIAL=1 ;;
+    ramos.fallback=*) is_kernel_name "$value" && tell_fallback "$value" ;;
     ramos.*) return 1 ;;
+    # GRUB's own word: the directory that it took this kernel from.
+    BOOT_IMAGE=*/"$RAMOS_KERNELS_DIR"/*/vmlinuz)
+        value=${value%/vmlinuz}
+        is_kernel_name "${value##*/}" && KERNEL_NAME=${value##*/}
+        ;;
     init=/*) is_path "$value" && REAL_INIT=$value ;;
     esac
 }
@@ -67,6 +76,18 @@ is_word() {
     '' | *[!A-Za-z0-9._-]*) return 1 ;;
     esac
     [ ${#1} -le 16 ]
+}
+
+is_kernel_name() {
+    case $1 in
+    '' | [!A-Za-z0-9_]* | *[!A-Za-z0-9._+~-]*) return 1 ;;
+    esac
+    [ ${#1} -le 100 ]
+}
+
+# tell_fallback NAME: GRUB has given up a kernel that was on trial
+tell_fallback() {
+    warn "the new kernel $1 was given up: it did not come up when it was tried, or it is damaged"
 }
 
 is_path() {

@@ -6,6 +6,7 @@ KERNEL=""
 BASE_LOWER=""
 BASE_ROOT=""
 FIRMWARE_NAME=""
+MODULES_NAME=""
 
 # provide_base: BASE_LOWER = modules:firmware:rootfs, those that there are
 provide_base() {
@@ -15,11 +16,23 @@ provide_base() {
     provide_image rootfs "$RAMOS_ROOTFS_IMAGE" || return 1
     BASE_ROOT=$RAMOS_RUN_DIR/rootfs
     find_firmware
+    find_modules
     provide_image firmware "$FIRMWARE_NAME" || tell_missing firmware
-    provide_image modules "$RAMOS_MODULES_PREFIX$KERNEL.squashfs" ||
+    provide_image modules "$MODULES_NAME" ||
         warn "no modules for kernel $KERNEL: $WHY. Only the drivers that were needed to boot work"
     BASE_LOWER=${BASE_LOWER%:}
     DONE=$BASE_LOWER
+}
+
+# find_modules: MODULES_NAME = the image of the directory that GRUB took this kernel from: two builds
+# of a kernel can bear the same version, and each has its own modules
+find_modules() {
+    local own
+    MODULES_NAME=$RAMOS_MODULES_PREFIX$KERNEL.squashfs
+    own=$RAMOS_MODULES_PREFIX$KERNEL_NAME.squashfs
+    case $KERNEL_NAME in
+    "$KERNEL"+*) [ ! -f "$RAMOS_PERSIST_DIR/$own" ] || MODULES_NAME=$own ;;
+    esac
 }
 
 # find_firmware: FIRMWARE_NAME = the image that the generation names: packages that bring firmware
@@ -92,7 +105,8 @@ check_toram() {
     local path bytes size
     bytes=0
     find_firmware
-    for path in "$RAMOS_ROOTFS_IMAGE" "$FIRMWARE_NAME" "$RAMOS_MODULES_PREFIX$KERNEL.squashfs"; do
+    find_modules
+    for path in "$RAMOS_ROOTFS_IMAGE" "$FIRMWARE_NAME" "$MODULES_NAME"; do
         size=$(stat -c %s "$RAMOS_PERSIST_DIR/$path" 2>/dev/null) && bytes=$((bytes + size))
     done
     read_memory

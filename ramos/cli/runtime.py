@@ -80,6 +80,8 @@ def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str
     click.echo(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
     for skipped in info.skipped:
         click.echo(f"skipped {skipped}")
+    for warning in info.warnings:
+        click.echo(f"warning: {warning}")
     if attempts is None:
         click.echo(problem)
         return
@@ -88,6 +90,8 @@ def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str
     click.echo(f"      {env.gen_tries} more boots may try a generation that is not confirmed")
     if env.trial and env.tries:
         click.echo(f"      kernel {env.trial} is on trial, {env.tries} tries left")
+    elif env.trial in attempts.kernels:
+        click.echo(f"      kernel {env.trial} was given up: it did not come up")
     click.echo(f"      kernels on the ESP: {', '.join(attempts.kernels) or 'none'}")
 
 

@@ -227,6 +227,7 @@ def _describe_state(state: "State") -> "list[tuple[str, str]]":
     if state.rollback:
         lines.append(("rollback", f"to generation {state.rollback} at the next boot"))
     lines += [("skipped", text) for text in state.skipped]
+    lines += [("warning", text) for text in state.warnings]
     if (unsaved := state.unsaved) is not None:
         text = "nothing"
         if unsaved.files or unsaved.directories or unsaved.whiteouts:

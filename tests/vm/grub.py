@@ -31,6 +31,8 @@ class Started:
     kernel: str
     mode: str
     generation: str
+    trial: bool = False
+    fallback: str = ""
 
 
 class GrubDisk:
@@ -99,7 +101,11 @@ class GrubDisk:
         assert words[-2] == words[0].replace("vmlinuz", "initramfs")
         assert values["ramos.persist"] == "UUID=1-2"
         kernel = words[0].split("/")[2]
-        return Started(kernel, values["ramos.mode"], values.get("ramos.generation", ""))
+        trial = "ramos.trial" in words
+        assert ("panic=10" in words) == trial
+        fallback = values.get("ramos.fallback", "")
+        generation = values.get("ramos.generation", "")
+        return Started(kernel, values["ramos.mode"], generation, trial, fallback)
 
 
 def run(*argv: str | Path) -> bytes:

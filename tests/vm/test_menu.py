@@ -29,6 +29,8 @@ class Case:
     lacks: dict[str, str] = field(default_factory=dict)
     writable: bool = True
     mode: str = "default"
+    trial: bool = False
+    fallback: str = ""
 
 
 CASES = {
@@ -40,16 +42,27 @@ CASES = {
     "generation used up, none good": Case(BootEnv(OLD, "", 0, 0, 0), OLD),
     "backup counts nothing": Case(STANDARD, OLD, after=STANDARD, mode="backup"),
     "clean counts nothing": Case(STANDARD, OLD, after=STANDARD, mode="clean"),
-    "trial": Case(BootEnv(OLD, NEW, 2, 7, 3), NEW, after=BootEnv(OLD, NEW, 1, 7, 3)),
-    "trial's last try": Case(BootEnv(OLD, NEW, 1, 7, 3), NEW, after=BootEnv(OLD, NEW, 0, 7, 3)),
-    "trial used up": Case(BootEnv(OLD, NEW, 0, 7, 3), OLD, after=BootEnv(OLD, NEW, 0, 7, 2)),
+    "trial": Case(BootEnv(OLD, NEW, 2, 7, 3), NEW, after=BootEnv(OLD, NEW, 1, 7, 3), trial=True),
+    "trial's last try": Case(
+        BootEnv(OLD, NEW, 1, 7, 3), NEW, after=BootEnv(OLD, NEW, 0, 7, 3), trial=True
+    ),
+    "trial used up": Case(
+        BootEnv(OLD, NEW, 0, 7, 3), OLD, after=BootEnv(OLD, NEW, 0, 7, 2), fallback=NEW
+    ),
+    "trial and generation used up": Case(BootEnv(OLD, NEW, 0, 7, 0), OLD, "7", fallback=NEW),
     "trial in backup": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, mode="backup"),
-    "trial is damaged": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, damaged=(NEW,)),
+    "trial is damaged": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, damaged=(NEW,), fallback=NEW),
     "trial is not complete": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, lacks={NEW: "complete"}),
     "trial is gone": Case(BootEnv(OLD, "6.9", 2, 7, 3), OLD),
-    "trial has no hashes": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, lacks={NEW: "sha256"}),
-    "trial, junk counter": Case(env_bytes(f"good={OLD}\ntrial={NEW}\ntries=many\n"), OLD),
-    "trial, huge counter": Case(env_bytes(f"good={OLD}\ntrial={NEW}\ntries=10\n"), OLD),
+    "trial has no hashes": Case(
+        BootEnv(OLD, NEW, 2, 7, 3), OLD, lacks={NEW: "sha256"}, fallback=NEW
+    ),
+    "trial, junk counter": Case(
+        env_bytes(f"good={OLD}\ntrial={NEW}\ntries=many\n"), OLD, fallback=NEW
+    ),
+    "trial, huge counter": Case(
+        env_bytes(f"good={OLD}\ntrial={NEW}\ntries=10\n"), OLD, fallback=NEW
+    ),
     "trial, stick is read-only": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, writable=False),
     "stick is read-only": Case(STANDARD, OLD, after=STANDARD, writable=False),
     "good is gone": Case(BootEnv("6.9", "", 0, 7, 3), NEWER),
@@ -80,7 +93,7 @@ def test_menu(name: str, tmp_path: Path) -> None:
     for kernel in (OLD, NEW, NEWER):
         disk.add_kernel(kernel, case.lacks.get(kernel, "").split(), kernel in case.damaged)
     started = disk.boot(case.mode, writable=case.writable)
-    assert started == Started(case.kernel, case.mode, case.generation)
+    assert started == Started(case.kernel, case.mode, case.generation, case.trial, case.fallback)
     if case.after is not None:
         assert bootenv.parse(disk.read_env()) == case.after
 
@@ -93,3 +106,5 @@ def test_a_bad_generation_gets_three_tries_and_a_bad_kernel_two(tmp_path: Path) 
     started = [disk.boot() for _ in range(7)]
     assert [boot.kernel for boot in started] == [NEW] * 2 + [OLD] * 5
     assert [boot.generation for boot in started] == [""] * 5 + ["7"] * 2
+    assert [boot.trial for boot in started] == [True] * 2 + [False] * 5
+    assert [boot.fallback for boot in started] == [""] * 2 + [NEW] * 5
