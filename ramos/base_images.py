@@ -19,6 +19,7 @@ from ramos import layout
 from ramos.errors import DamagedError, RamosError
 from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_directory, sync_file
 from ramos.generation import Generation, Kind, StoredFile
+from ramos.kernels import kernel_version
 from ramos.run import run
 from ramos.store import next_number, publish_generation, read_default
 from ramos.verity import digest_file, enable_verity
@@ -70,9 +71,15 @@ def write_image(tree: Path, temporary: Path) -> None:
         raise
 
 
-def publish_modules(persist: Path, kernel: str, temporary: Path) -> StoredFile:
-    """Give a finished modules image its name."""
-    return _publish_image(persist, "modules", layout.modules_image(kernel), temporary)
+def publish_modules(persist: Path, name: str, temporary: Path) -> StoredFile:
+    """Give a finished modules image the name of its kernel's directory."""
+    return _publish_image(persist, "modules", layout.modules_image(name), temporary)
+
+
+def find_modules(persist: Path, name: str) -> Path:
+    """The modules of the kernel in a directory, as init finds them."""
+    own = persist / layout.modules_image(name)
+    return own if own.is_file() else persist / layout.modules_image(kernel_version(name))
 
 
 def publish_firmware(persist: Path, temporary: Path) -> StoredFile:
@@ -136,10 +143,11 @@ def merge_firmware(
         run(["cp", "-a", "--remove-destination", f"{source}/.", folder])
 
 
-def delete_modules(persist: Path, version: str, remaining: Iterable[str]) -> None:
-    """Delete the modules of a kernel version, unless a kernel that remains needs them."""
-    if version not in remaining:
-        (persist / layout.modules_image(version)).unlink(missing_ok=True)
+def delete_modules(persist: Path, name: str, remaining: Iterable[str]) -> None:
+    """Delete the modules of a kernel that is gone, unless one that remains needs them."""
+    image = persist / layout.modules_image(name)
+    if image not in {find_modules(persist, other) for other in remaining}:
+        image.unlink(missing_ok=True)
         sync_directory(persist)
 
 

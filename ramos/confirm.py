@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ramos import bootenv, esp, layout, records, store
-from ramos.kernels import read_command_line
+from ramos.kernels import COMMAND_LINE, read_command_line
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
 
 MOTD = "motd"
-COMMAND_LINE = Path("/proc/cmdline")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ Say = Callable[[str], None]
 class Built:
     """Everything that is ready to be published."""
 
-    modules: dict[str, Path]
     firmware: Path | None
     kernels: tuple[KernelFiles, ...]
     microcode: dict[str, bytes]
@@ -46,21 +45,21 @@ class Built:
     @property
     def temporaries(self) -> list[Path]:
         """The images under their temporary names."""
-        return [*self.modules.values(), *([self.firmware] if self.firmware else [])]
+        images = [files.modules for files in self.kernels]
+        return [*images, *([self.firmware] if self.firmware else [])]
 
-    @property
-    def image_names(self) -> list[str]:
-        """The names that the images will have."""
-        names = [layout.modules_image(kernel) for kernel in self.modules]
+    def name_images(self, kernels: Iterable[str]) -> list[str]:
+        """The names that the images will have, with those of the kernels that are written."""
+        names = [layout.modules_image(name) for name in kernels]
         if self.firmware is not None:
             names.append(base_images.firmware_name(self.firmware))
         return names
 
-    def publish_images(self, site: Site) -> int:
+    def publish_images(self, site: Site, kernels: Mapping[str, KernelFiles]) -> int:
         """Give the images their names; the number of the generation that names them, or 0."""
         changed: list[StoredFile] = []
-        for kernel, temporary in self.modules.items():
-            changed.append(base_images.publish_modules(site.persist, kernel, temporary))
+        for name, files in kernels.items():
+            changed.append(base_images.publish_modules(site.persist, name, files.modules))
         if self.firmware is not None:
             changed.append(base_images.publish_firmware(site.persist, self.firmware))
         for package, data in self.microcode.items():
@@ -82,7 +81,6 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
         p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
     }
     microcode = _join_microcode(site, new_microcode)
-    modules: dict[str, Path] = {}
     files: list[KernelFiles] = []
     sources = _find_firmware_sources(staged)
     left = _list_left(staged, sources)  # before what is listed is moved into the images' trees
@@ -92,19 +90,20 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
                 tree = site.work / "trees" / kernel
                 folders = package.list_below("modules", "modules")
                 base_images.arrange_modules([f for f in folders if f.name == kernel], tree, library)
-                say(f"packing the modules of {kernel}")
-                modules[kernel] = _temporary(site, layout.modules_image(kernel))
-                base_images.write_image(tree, modules[kernel])
                 vmlinuz = _need_vmlinuz(package)
-                files.append(_build_kernel(site, kernel, vmlinuz, tree, microcode, say))
+                say(f"building the initramfs of {kernel}")
+                built = _build_kernel(site, kernel, vmlinuz, tree, microcode)
+                files.append(built)
+                say(f"packing the modules of {kernel}")
+                base_images.write_image(tree, built.modules)
         if not files and any("initramfs" in package.recipe.after for package in staged):
             files.append(_rebuild_running(site, microcode, say))
         firmware = build_firmware(site, sources, (), say) if sources else None
     except BaseException:
-        for path in modules.values():
-            path.unlink(missing_ok=True)
+        for kernel_files in files:
+            kernel_files.modules.unlink(missing_ok=True)
         raise
-    return Built(modules, firmware, tuple(files), new_microcode, left)
+    return Built(firmware, tuple(files), new_microcode, left)
 
 
 def _temporary(site: Site, name: str) -> Path:
@@ -125,26 +124,36 @@ def _need_vmlinuz(package: Staged) -> Path:
 
 
 def _build_kernel(
-    site: Site, kernel: str, vmlinuz: Path, tree: Path | None, microcode: bytes, say: Say
+    site: Site, kernel: str, vmlinuz: Path, tree: Path | None, microcode: bytes
 ) -> KernelFiles:
-    say(f"building the initramfs of {kernel}")
     initramfs = site.work / f"initramfs-{kernel}"
     build_initramfs(site.root, kernel, initramfs, source_date_epoch=0, modules_root=tree)
     if microcode:
         initramfs.write_bytes(microcode + initramfs.read_bytes())
-    return KernelFiles(kernel, vmlinuz, initramfs)
+    return KernelFiles(kernel, vmlinuz, initramfs, _temporary(site, layout.modules_image(kernel)))
 
 
 def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
-    """The running kernel once more, with another initramfs."""
+    """The running kernel once more, with another initramfs and the same modules."""
     vmlinuz = site.work / "vmlinuz-running"
+    version = kernel_version(site.running)
+    say(f"building the initramfs of {version}")
     with site.open_esp(False) as esp:
-        names = [n for n in list_complete(esp) if kernel_version(n) == site.running]
-        if not names:
-            reason = "it is not on the ESP"
-            raise RamosError("cannot rebuild kernel", site.running, reason, "Nothing was changed")
-        shutil.copyfile(esp / layout.KERNELS_DIR / names[-1] / "vmlinuz", vmlinuz)
-    return _build_kernel(site, site.running, vmlinuz, None, microcode, say)
+        source = esp / layout.KERNELS_DIR / site.running / "vmlinuz"
+        if site.running not in list_complete(esp):
+            raise _cannot_rebuild(site, "it is not on the ESP")
+        shutil.copyfile(source, vmlinuz)
+    files = _build_kernel(site, version, vmlinuz, None, microcode)
+    files.modules.unlink(missing_ok=True)
+    try:
+        os.link(base_images.find_modules(site.persist, site.running), files.modules)
+    except OSError as error:
+        raise _cannot_rebuild(site, f"its modules image: {error.strerror}") from error
+    return files
+
+
+def _cannot_rebuild(site: Site, reason: str) -> RamosError:
+    return RamosError("cannot rebuild kernel", site.running, reason, "Nothing was changed")
 
 
 def _find_firmware_sources(staged: Sequence[Staged]) -> dict[str, Path]:

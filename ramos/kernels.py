@@ -7,7 +7,8 @@
 Owns: these directories. Refuses: renaming over, truncating or changing anything that is there,
 and deleting the last complete kernel. Invariants: a directory with `complete` was durable and was
 read back; deleting takes `complete` away first. A name is the kernel's version; when that is taken
-by another build of the same version it is `<version>+2`, and so on.
+by another build of the same version it is `<version>+2`, and so on. The modules image on persist
+bears the same name, so that each build keeps its own modules: nothing that boots is ever replaced.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ramos import layout
 from ramos.bootenv import BootEnv
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.fs import crash_point, hash_file, sync_directory
+from ramos.generation import StoredFile
 
 COMPLETE = "complete"
 SUMS = "sha256"
@@ -32,6 +34,7 @@ INITRAMFS = "initramfs"
 CLUSTER_BYTES = 32768
 RESERVE_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
+COMMAND_LINE = Path("/proc/cmdline")
 REVISION = re.compile(r"(.+)\+([0-9]{1,4})")
 
 
@@ -42,6 +45,8 @@ class KernelFiles:
     version: str
     vmlinuz: Path
     initramfs: Path
+    # An image that is ready under a temporary name, or that of the kernel it is another build of.
+    modules: Path
 
     @property
     def size_bytes(self) -> int:
@@ -74,16 +79,31 @@ def read_command_line(text: str, version: str) -> str:
     return match[1] if match and kernel_version(match[1]) == version else version
 
 
-def choose_name(esp: Path, files: KernelFiles) -> tuple[str, bool]:
-    """The name for a kernel, and whether exactly this kernel is there already."""
+def read_running_kernel() -> str:
+    """The directory of the running kernel."""
+    return read_command_line(COMMAND_LINE.read_text(encoding="ascii"), os.uname().release)
+
+
+def choose_name(
+    esp: Path, persist: Path, files: KernelFiles, stored: Iterable[StoredFile] = ()
+) -> tuple[str, bool]:
+    """The name for a kernel, and whether exactly this kernel is there already.
+
+    `stored` are the files that generations name: a name whose image they know otherwise is taken.
+    """
     complete = set(list_complete(esp))
-    wanted = render_sums(files)
+    wanted, modules = render_sums(files), hash_file(files.modules)
+    known = [(file.path, file.sha256) for file in stored]
     revision = 1
     while True:
         name = files.version if revision == 1 else f"{files.version}+{revision}"
-        if name not in complete:
+        image = persist / layout.modules_image(name)
+        digests = {digest for path, digest in known if path == image.name}
+        digests |= {hash_file(image)} if image.is_file() else set()
+        if name not in complete and digests <= {modules}:
             return name, False
-        if _read_sums(esp, name) == wanted and is_whole(esp, name):
+        same = name in complete and image.is_file() and digests <= {modules}
+        if same and _read_sums(esp, name) == wanted and is_whole(esp, name):
             return name, True
         revision += 1
 
@@ -106,15 +126,15 @@ def is_whole(esp: Path, name: str) -> bool:
     return True
 
 
-def require_space(esp: Path, files: KernelFiles) -> None:
+def require_space(esp: Path, chosen: Mapping[str, KernelFiles]) -> None:
     """Refuse before anything is written."""
     state = os.statvfs(esp)
     free = state.f_bavail * state.f_frsize
-    needed = files.size_bytes + RESERVE_BYTES
+    needed = sum(files.size_bytes for files in chosen.values()) + RESERVE_BYTES
     if free < needed:
         raise RamosError(
             "not enough space on the ESP",
-            files.version,
+            ", ".join(chosen),
             f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
             "Nothing was changed",
             "Remove a kernel that you no longer need: ramos pkg list, then ramos pkg remove.",
@@ -176,7 +196,7 @@ def check_removal(esp: Path, names: Collection[str], env: BootEnv, running: str)
     for name in names:
         if name in complete and not remaining:
             raise _refuse(name, "it is the last kernel on this stick")
-        if running and kernel_version(name) == running:
+        if name == running:
             raise _refuse(name, "it is the one that runs now")
         if name == env.good:
             raise _refuse(name, "it is the one that is known to boot")
@@ -190,7 +210,7 @@ def plan_removal(complete: Iterable[str], env: BootEnv, running: str, keep: int 
     names = list(complete)
     if env.trial or env.good not in names:
         return []
-    kept = {env.good, *(name for name in names if kernel_version(name) == running)}
+    kept = {env.good, running} & set(names)
     others = [name for name in sorted(names, key=version_key, reverse=True) if name not in kept]
     spare = max(0, keep - len(kept))
     return sorted(others[spare:])

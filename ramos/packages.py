@@ -87,9 +87,10 @@ def list_kernels(site: Site) -> list[KernelState]:
     found = []
     for name in names:
         facts = {
-            "running": kernels.kernel_version(name) == site.running,
+            "running": name == site.running,
             "known to boot": name == env.good,
-            f"on trial ({env.tries} boots left)": name == env.trial,
+            f"on trial ({env.tries} boots left)": name == env.trial and env.tries > 0,
+            "given up: it did not come up": name == env.trial and env.tries == 0,
         }
         found.append(KernelState(name, tuple(word for word, holds in facts.items() if holds)))
     return found
@@ -250,9 +251,9 @@ def _publish(
     """The change itself, in the one safe order."""
     engine = manager(site)
     names = [target.name for target in targets]
-    images = tuple(built.image_names)
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
-        written = _choose_kernels(esp, built)
+        written = _choose_kernels(site, esp, built)
+        images = tuple(built.name_images(written))
         journal = Journal(
             packages=tuple(f"{t.name}={t.candidate.version}" for t in targets),
             kernels=tuple(written),
@@ -262,7 +263,7 @@ def _publish(
         try:
             engine.publish_packages(site, [stage.path for stage in staged])
             engine.install(site, names, say, simulate=True)
-            generation = built.publish_images(site)
+            generation = built.publish_images(site, written)
             for name, files in written.items():
                 say(f"writing kernel {name} to the ESP")
                 kernels.write_kernel(esp, name, files)
@@ -279,16 +280,17 @@ def _publish(
     return Report(journal.packages, journal.kernels, images, generation)
 
 
-def _choose_kernels(esp: Path, built: Built) -> dict[str, kernels.KernelFiles]:
+def _choose_kernels(site: Site, esp: Path, built: Built) -> dict[str, kernels.KernelFiles]:
     """What has to be written: not what is there already. Space is checked for all of it."""
     for name in kernels.list_leftovers(esp, kernels.list_complete(esp)):
         kernels.delete_kernel(esp, name)
+    stored = [file for generation in read_all(site.persist)[0] for file in generation.base]
     chosen = {}
     for files in built.kernels:
-        name, there = kernels.choose_name(esp, files)
+        name, there = kernels.choose_name(esp, site.persist, files, stored)
         if not there:
-            kernels.require_space(esp, files)
             chosen[name] = files
+    kernels.require_space(esp, chosen)
     return chosen
 
 
@@ -302,6 +304,7 @@ def remove(site: Site, names: Sequence[str], say: Say) -> Report:
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
         kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)
+        transaction.end_trials(esp, doomed)
         _release(site, names)
         engine.remove(site, names, say)
         _delete_kernels(site, esp, doomed)
@@ -329,8 +332,7 @@ def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
 def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:
     for name in names:
         kernels.delete_kernel(esp, name)
-        remaining = [kernels.kernel_version(other) for other in kernels.list_all(esp)]
-        base_images.delete_modules(site.persist, kernels.kernel_version(name), remaining)
+        base_images.delete_modules(site.persist, name, kernels.list_all(esp))
 
 
 def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
@@ -338,7 +340,7 @@ def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
     if not any(read_left(site, name, "firmware") for name in names):
         return 0
     temporary = build_firmware(site, {}, names, say)
-    return Built({}, temporary, (), {}, {}).publish_images(site)
+    return Built(temporary, (), {}, {}).publish_images(site, {})
 
 
 def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ that the system was started from. Invariant: asking for a route sends nothing.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyroute2
 
 from ramos import esp
 from ramos.errors import RamosError
+from ramos.kernels import read_running_kernel
 from ramos.places import Places
 from ramos.recipe_files import detect_base
 from ramos.site import Site
@@ -36,7 +36,7 @@ def find_site(places: Places | None = None) -> Site:
         base=detect_base(here.root),
         persist=here.persist,
         work=WORK_DIR,
-        running=os.uname().release,
+        running=read_running_kernel(),
         open_esp=open_esp,
         root=here.root,
         lock_file=here.lock_file,

@@ -44,6 +44,7 @@ class Site:
     base: str
     persist: Path
     work: Path
+    # The running kernel's directory on the ESP.
     running: str
     open_esp: Callable[[bool], AbstractContextManager[Path]]
     root: Path = Path("/")

@@ -7,16 +7,17 @@ taken away. Invariants: the file is durable before the first thing that it names
 phase `ready` means that everything is in place and only the boot environment is missing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import bootenv, layout
-from ramos.base_images import sweep_temporaries
+from ramos.base_images import find_modules, sweep_temporaries
 from ramos.bootenv import BootEnv
 from ramos.errors import RamosError
 from ramos.esp import read_env, write_env
 from ramos.fs import crash_point, sync_directory, write_durably
-from ramos.kernels import delete_kernel, is_whole, kernel_version, list_complete
+from ramos.kernels import delete_kernel, is_whole, list_complete
 from ramos.store import read_all
 
 FILE_NAME = "transaction"
@@ -99,6 +100,13 @@ def start_trials(esp: Path, kernels: tuple[str, ...]) -> None:
             crash_point("transaction-trial")
 
 
+def end_trials(esp: Path, kernels: Iterable[str]) -> None:
+    """These kernels are about to be taken away."""
+    env = read_environment(esp)
+    if env.trial in kernels:
+        write_env(esp, bootenv.end_trial(env))
+
+
 def end(persist: Path) -> None:
     """The change is done, one way or the other."""
     journal_path(persist).unlink(missing_ok=True)
@@ -127,17 +135,15 @@ def recover(persist: Path, esp: Path) -> Recovery:
 def undo(persist: Path, esp: Path, journal: Journal) -> None:
     """Take away what the journal names, unless the stick boots from it by now."""
     env = read_environment(esp)
+    end_trials(esp, journal.kernels)
     for name in journal.kernels:
-        if env.trial == name:
-            env = bootenv.end_trial(env)
-            write_env(esp, env)
         others = [other for other in list_complete(esp) if other != name]
         if name != env.good and (others or name not in list_complete(esp)):
             delete_kernel(esp, name)
     named = {file.path for generation in read_all(persist)[0] for file in generation.files}
-    versions = {layout.modules_image(kernel_version(name)) for name in list_complete(esp)}
+    used = {find_modules(persist, name).name for name in list_complete(esp)}
     for path in journal.images:
-        if path not in named | versions:
+        if path not in named | used:
             (persist / path).unlink(missing_ok=True)
     sync_directory(persist)
     end(persist)

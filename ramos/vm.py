@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ramos import menu
+from ramos import layout, menu
 from ramos.vm_boot import DirectKernel
 
 STICK = "stick"
@@ -124,7 +124,9 @@ def _list_stick(plan: VmPlan) -> list[str]:
 
 def _list_boot(plan: VmPlan, host: VmHost) -> list[str]:
     if host.direct is not None:
-        words = [f"ramos.mode={plan.mode}", host.direct.parameters, *plan.parameters]
+        place = f"/{layout.KERNELS_DIR}/{host.direct.kernel}/vmlinuz"
+        words = [f"BOOT_IMAGE={place}", f"ramos.mode={plan.mode}", host.direct.parameters]
+        words += plan.parameters
         line = " ".join([*words, "console=tty0", f"console={menu.SERIAL_CONSOLE}"])
         files = ["-kernel", str(host.direct.vmlinuz), "-initrd", str(host.direct.initramfs)]
         return [*files, "-append", line]

@@ -146,7 +146,8 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(OLD)))
     for name in ("vmlinuz", "initramfs"):
         (tmp_path / name).write_text(f"old {name}")
-    files = kernels.KernelFiles(OLD, tmp_path / "vmlinuz", tmp_path / "initramfs")
+    modules = persist / layout.modules_image(OLD)
+    files = kernels.KernelFiles(OLD, tmp_path / "vmlinuz", tmp_path / "initramfs", modules)
     kernels.write_kernel(esp, OLD, files)
     tree = tmp_path / "firmware/usr/lib/firmware"
     tree.mkdir(parents=True)

@@ -1,12 +1,16 @@
 """Kernel directories on the ESP: names, order, and which one may go."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ramos import bootenv, kernels
+from ramos import bootenv, kernels, layout
 from ramos.bootenv import BootEnv
 from ramos.errors import RamosError
+from ramos.fs import hash_file
+from ramos.generation import StoredFile
 from ramos.kernels import KernelFiles
 
 
@@ -15,14 +19,16 @@ def make_files(tmp_path: Path, text: str, version: str = "6.1.0-9-test") -> Kern
     folder.mkdir(exist_ok=True)
     (folder / "vmlinuz").write_text(f"kernel {text}")
     (folder / "initramfs").write_text(f"initramfs {text}")
-    return KernelFiles(version, folder / "vmlinuz", folder / "initramfs")
+    (folder / "modules").write_text(f"modules {text}")
+    return KernelFiles(version, folder / "vmlinuz", folder / "initramfs", folder / "modules")
 
 
 def write(esp: Path, files: KernelFiles) -> str:
     (esp / "kernels").mkdir(parents=True, exist_ok=True)
-    name, there = kernels.choose_name(esp, files)
+    name, there = kernels.choose_name(esp, esp.parent, files)
     if not there:
         kernels.write_kernel(esp, name, files)
+        shutil.copyfile(files.modules, esp.parent / layout.modules_image(name))
     return name
 
 
@@ -41,6 +47,26 @@ def test_a_damaged_kernel_is_written_again_under_another_name(tmp_path: Path) ->
     (esp / "kernels" / name / "initramfs").write_text("flipped")
     assert not kernels.is_whole(esp, name)
     assert write(esp, make_files(tmp_path, "a")) == f"{name}+2"
+
+
+def test_other_modules_make_another_build(tmp_path: Path) -> None:
+    esp = tmp_path / "esp"
+    name = write(esp, make_files(tmp_path, "a"))
+    other = make_files(tmp_path, "a")
+    other.modules.write_text("modules of another build")
+    assert write(esp, other) == f"{name}+2"
+    assert (tmp_path / layout.modules_image(name)).read_text() == "modules a"
+
+
+def test_a_name_whose_modules_a_generation_knows_otherwise_is_taken(tmp_path: Path) -> None:
+    esp, files = tmp_path / "esp", make_files(tmp_path, "a")
+    name = files.version
+    other = StoredFile("modules", layout.modules_image(name), 1, "0" * 64, "")
+    mine = replace(other, sha256=hash_file(files.modules))
+    assert kernels.choose_name(esp, tmp_path, files, [other]) == (f"{name}+2", False)
+    assert kernels.choose_name(esp, tmp_path, files, [mine]) == (name, False)
+    (tmp_path / layout.modules_image(name)).write_text("of a build that is gone")
+    assert kernels.choose_name(esp, tmp_path, files, [mine]) == (f"{name}+2", False)
 
 
 def test_a_full_esp_leaves_nothing_behind(tmp_path: Path) -> None:
