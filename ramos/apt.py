@@ -31,6 +31,7 @@ KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
+COMPLAINT = "E: "
 OnLine = Callable[[str], None]
 
 
@@ -44,7 +45,7 @@ def refresh(site: Site, on_line: OnLine) -> None:
     argv = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
     argv += ["-o", "APT::Update::Error-Mode=any", *_upstream(site)]
     try:
-        run_watched(argv, on_line)
+        _watch(argv, on_line)
     except RamosError as error:
         hint = "Check the network and /etc/apt/sources.list.d."
         raise RamosError(
@@ -125,9 +126,9 @@ def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Pa
     target = f"{candidate.name}={candidate.version}"
     argv = ["apt-get", "download", "-q", *NEVER, *_upstream(site), target]
     try:
-        run_watched(argv, on_line, cwd=folder)
+        _watch(argv, on_line, cwd=folder)
     except RamosError as error:
-        hint = "Run 'apt-get update' if the mirror has changed meanwhile."
+        hint = "Try again in a while: the mirror may be changing."
         raise RamosError(
             "cannot fetch", target, error.reason, "Nothing was changed", hint
         ) from error
@@ -187,11 +188,17 @@ def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool
     parts = _select_parts(site, "local", lambda name: name == Path(SOURCE_FILE).name)
     update = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
     update += ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
-    run_watched([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
+    _watch([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
     argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--no-remove", *NEVER]
     argv += ["-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"]
     argv += ["--simulate"] if simulate else []
-    return run_watched([*argv, *names], on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
+    try:
+        return _watch([*argv, *names], on_line)
+    except RamosError as error:
+        hint = "'apt-get check' tells whether the packages in RAM fit together."
+        raise RamosError(
+            "cannot install", ", ".join(names), error.reason, "The stick is as it was", hint
+        ) from error
 
 
 def withdraw(site: Site, names: Iterable[str]) -> None:
@@ -218,7 +225,7 @@ def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
     argv = ["apt-get", "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
-    run_watched(argv, on_line, env={**os.environ, **QUIET, "LC_ALL": "C.UTF-8"})
+    _watch(argv, on_line)
     withdraw(site, names)
 
 
@@ -250,6 +257,23 @@ def write_settings(site: Site) -> None:
             temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
             temporary.write_text(text, encoding="utf-8")
             publish(temporary, path)
+
+
+def _watch(argv: Sequence[str | Path], on_line: OnLine, **options: object) -> Result:
+    """Run apt; where it fails, the reason is what it calls an error, not its last lines."""
+    complaints: list[str] = []
+
+    def note(line: str) -> None:
+        if line.startswith(COMPLAINT):
+            complaints.append(line.removeprefix(COMPLAINT))
+        on_line(line)
+
+    env = {**os.environ, **QUIET, "LC_ALL": "C.UTF-8"}
+    try:
+        return run_watched(argv, note, env, **options)
+    except RamosError as error:
+        reason = "; ".join(complaints) or error.reason
+        raise RamosError(error.what, error.obj, reason, error.state, error.hint) from error
 
 
 def _upstream(site: Site) -> list[str]:

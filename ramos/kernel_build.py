@@ -86,6 +86,8 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
     left = _list_left(staged, sources)  # before what is listed is moved into the images' trees
     try:
         for package in staged:
+            if not package.kernels and "kernel" in package.places:
+                raise _cannot_use(package, "it brings a vmlinuz, but no modules")
             for kernel in package.kernels:
                 tree = site.work / "trees" / kernel
                 folders = package.list_below("modules", "modules")
@@ -118,9 +120,12 @@ def _write_note(path: Path, data: bytes) -> None:
 def _need_vmlinuz(package: Staged) -> Path:
     vmlinuz = find_vmlinuz(package)
     if vmlinuz is None:
-        reason = "it brings modules, but no vmlinuz"
-        raise RamosError("cannot use kernel package", package.name, reason, "Nothing was changed")
+        raise _cannot_use(package, "it brings modules, but no vmlinuz")
     return vmlinuz
+
+
+def _cannot_use(package: Staged, reason: str) -> RamosError:
+    return RamosError("cannot use kernel package", package.name, reason, "Nothing was changed")
 
 
 def _build_kernel(

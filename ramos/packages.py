@@ -113,12 +113,15 @@ def plan_targets(
     found: dict[str, Newer] = {}
     while wanted:
         candidates = engine.find_candidates(site, wanted)
-        _require_found(wanted, candidates, only_newer)
+        if not only_newer:
+            _require_found([word for word in wanted if word not in installed], candidates)
         wanted = []
         for name, candidate in sorted(candidates.items()):
             recipe = find_recipe(recipes, name, site.base)
             there = installed[name].version if name in installed else ""
             newer = not there or engine.is_newer(candidate.version, there)
+            if not only_newer and there and engine.is_newer(there, candidate.version):
+                raise _cannot_downgrade(name, there, candidate.version)
             if (
                 recipe is None
                 or name in found
@@ -132,9 +135,9 @@ def plan_targets(
     return list(found.values())
 
 
-def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate], only_newer: bool) -> None:
+def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate]) -> None:
     missing = [word for word in wanted if word.partition("=")[0] not in found]
-    if missing and not only_newer:
+    if missing:
         raise RamosError(
             "no such package",
             ", ".join(missing),
@@ -142,6 +145,12 @@ def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate], only_n
             "Nothing was changed",
             "'ramos pkg check' refreshes the package lists.",
         )
+
+
+def _cannot_downgrade(name: str, there: str, older: str) -> UsageError:
+    reason = f"{there} is installed, and {older} is older"
+    hint = "Every kernel that is kept can be started: see 'Older kernels' in the boot menu."
+    return UsageError("cannot downgrade", name, reason, "Nothing was changed", hint)
 
 
 def _find_special_depends(

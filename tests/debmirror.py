@@ -58,12 +58,13 @@ class Mirror:
         output = self.folder / f"{name}_{version}_{arch}.deb"
         return build_deb(output, fields, files, **more)  # type: ignore[arg-type]
 
-    def publish(self, key: Path | None = None) -> None:
-        """Write and sign the index of what is there."""
+    def publish(self, key: Path | None = None, told: Mapping[str, str] | None = None) -> None:
+        """Write and sign the index of what is there; `told` are its lies about every package."""
         entries = []
         for path in sorted(self.folder.glob("*.deb")):
             package = deb.read_package(path)
-            entries.append((path.name, dict(package.fields), path.stat().st_size, hash_file(path)))
+            fields = {**package.fields, **(told or {})}
+            entries.append((path.name, fields, path.stat().st_size, hash_file(path)))
         packages = render_packages(entries)
         now = int(time.time())
         release = render_release({"Packages": packages}, now, origin="Test")

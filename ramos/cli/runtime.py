@@ -75,7 +75,8 @@ def _read_attempts(info: stick.Boot) -> tuple[confirm.Attempts | None, str]:
 
 
 def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
-    trial = ", on trial" if info.trial else ""
+    confirmed = attempts is not None and attempts.env.gen_good == info.generation
+    trial = ", on trial" if info.trial and not confirmed else ""
     click.echo(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
     click.echo(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
     for skipped in info.skipped:

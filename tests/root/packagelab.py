@@ -4,11 +4,15 @@ The system's root is an overlay over this machine's, with the real apt and dpkg 
 database; the stick is two directories.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from ramos import bootenv, kernels, layout, packages
 from ramos.formats.apk_sign import make_key
@@ -73,7 +77,9 @@ class Lab:
         return found
 
 
-def add_kernel(mirror: Mirror, kernel: str, version: str, *, meta: bool = True) -> None:
+def add_kernel(
+    mirror: Mirror, kernel: str, version: str, *, meta: bool = True, ballast: bytes = b""
+) -> None:
     """A kernel package as Debian has them, small, with scripts that must not run."""
     mirror.add(
         {
@@ -87,6 +93,7 @@ def add_kernel(mirror: Mirror, kernel: str, version: str, *, meta: bool = True) 
             f"boot/config-{kernel}": b"CONFIG_X=y\n",
             f"lib/modules/{kernel}/modules.builtin": BUILTIN.encode(),
             f"lib/modules/{kernel}/modules.order": b"",
+            f"lib/modules/{kernel}/ballast": ballast,
             f"usr/share/doc/linux-image-{kernel}/copyright": b"free\n",
         },
         scripts={"postinst": FAILING, "prerm": FAILING, "postrm": FAILING, "preinst": FAILING},
@@ -95,6 +102,15 @@ def add_kernel(mirror: Mirror, kernel: str, version: str, *, meta: bool = True) 
         depends = f"linux-image-{kernel} (= {version})"
         fields = {"Package": "linux-image-test", "Version": version, "Architecture": "amd64"}
         mirror.add({**fields, "Depends": depends}, {}, scripts={"postinst": FAILING})
+
+
+def add_microcode(mirror: Mirror, code: bytes) -> None:
+    """Microcode as Debian has it: one file for each family of processors."""
+    mirror.add(
+        {"Package": "amd64-microcode", "Version": "3.1", "Architecture": "amd64"},
+        {"lib/firmware/amd-ucode/microcode_amd_fam17h.bin": code},
+        scripts={"postinst": FAILING},
+    )
 
 
 def add_firmware(mirror: Mirror, version: str, files: dict[str, bytes]) -> None:
@@ -140,7 +156,7 @@ def write_apt_config(tmp_path: Path, root: Path) -> Path:
 
 def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     """A stick as built: one kernel, base images, generation 1."""
-    persist.mkdir()
+    persist.mkdir(exist_ok=True)
     (esp / "grub").mkdir(parents=True)
     (esp / "kernels").mkdir()
     (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(OLD)))
@@ -172,3 +188,38 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     key.parent.mkdir(parents=True)
     make_key(key, KEY_BITS)
     publish_generation(persist, Generation(1, 0, 1, OLD, "build", "", tuple(base)))
+
+
+def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The system, its stick and an empty mirror, below a directory."""
+    root = make_root(tmp_path)
+    mirror = Mirror(tmp_path / "mirror")
+    (root / "etc/apt/sources.list.d/test.sources").write_text(mirror.source)
+    monkeypatch.setenv("APT_CONFIG", str(write_apt_config(tmp_path, root)))
+    persist, esp = tmp_path / "persist", tmp_path / "esp"
+    make_stick(persist, esp, tmp_path)
+
+    @contextlib.contextmanager
+    def open_esp(writable: bool) -> Iterator[Path]:
+        del writable
+        yield esp
+
+    site = Site(
+        base="debian",
+        persist=persist,
+        work=tmp_path / "work",
+        running=OLD,
+        open_esp=open_esp,
+        root=root,
+        recipes_dir=tmp_path / "recipes.d",
+        lock_file=tmp_path / "lock",
+    )
+    return Lab(site, esp, mirror)
+
+
+def read_image(image: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What is in a squashfs."""
+    folder = tmp_path / f"unpacked-{image.name}"
+    tmp_path.mkdir(exist_ok=True)
+    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", folder, image], check=True)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -6,7 +6,6 @@ What FAT does to the order of writes is proved in the crash tests.
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ from ramos import bootenv, kernels, layout, packages, transaction
 from ramos.errors import RamosError
 from ramos.esp import read_env
 from ramos.kernels import list_complete
-from ramos.site import Site
 from ramos.store import read_default
-from tests.debmirror import Mirror
 from tests.root.packagelab import (
     FAILING,
     NEW,
@@ -25,46 +22,15 @@ from tests.root.packagelab import (
     Lab,
     add_firmware,
     add_kernel,
-    make_root,
-    make_stick,
-    write_apt_config,
+    make_lab,
+    read_image,
 )
 
 
 @pytest.fixture
 def lab(tmp_path: Path, private_mounts: None, monkeypatch: pytest.MonkeyPatch) -> Lab:
     del private_mounts
-    root = make_root(tmp_path)
-    mirror = Mirror(tmp_path / "mirror")
-    sources = root / "etc/apt/sources.list.d"
-    (sources / "test.sources").write_text(mirror.source)
-    monkeypatch.setenv("APT_CONFIG", str(write_apt_config(tmp_path, root)))
-    persist, esp = tmp_path / "persist", tmp_path / "esp"
-    make_stick(persist, esp, tmp_path)
-
-    @contextlib.contextmanager
-    def open_esp(writable: bool) -> Iterator[Path]:
-        del writable
-        yield esp
-
-    site = Site(
-        base="debian",
-        persist=persist,
-        work=tmp_path / "work",
-        running=OLD,
-        open_esp=open_esp,
-        root=root,
-        recipes_dir=tmp_path / "recipes.d",
-        lock_file=tmp_path / "lock",
-    )
-    return Lab(site, esp, mirror)
-
-
-def read_image(image: Path, tmp_path: Path) -> dict[str, bytes]:
-    """What is in a squashfs."""
-    folder = tmp_path / f"unpacked-{image.name}"
-    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", folder, image], check=True)
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return make_lab(tmp_path, monkeypatch)
 
 
 def test_a_kernel_is_added_upgraded_and_removed(lab: Lab, tmp_path: Path) -> None:
@@ -224,36 +190,6 @@ def test_old_kernels_go_only_when_the_new_one_is_confirmed(lab: Lab) -> None:
     # the new one is good, the old one still runs: the one between is not needed
     assert packages.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
     assert sorted(list_complete(lab.esp)) == [OLD, "6.1.0-3-test"]
-
-
-BAD_MIRRORS = {
-    "wrong key": "update|signature|NO_PUBKEY|BADSIG|verified",
-    "swapped": "Hash Sum mismatch|size|sha256",
-    "gone half-way": "fetch|File not found",
-    "unsigned": "not signed|signature",
-}
-
-
-@pytest.mark.parametrize("case", BAD_MIRRORS)
-def test_a_bad_mirror_changes_nothing(lab: Lab, tmp_path: Path, case: str) -> None:
-    add_kernel(lab.mirror, NEW, "6.1.2-1", meta=False)
-    other = Mirror(tmp_path / "other")
-    lab.mirror.publish(other.key if case == "wrong key" else None)
-    path = lab.mirror.folder / f"linux-image-{NEW}_6.1.2-1_amd64.deb"
-    if case == "swapped":
-        add_kernel(other, NEW, "6.1.2-1", meta=False)
-        data = bytearray((other.folder / path.name).read_bytes())
-        path.write_bytes(data + b"\n")
-    elif case == "gone half-way":
-        path.unlink()
-    elif case == "unsigned":
-        (lab.mirror.folder / "Release.gpg").unlink()
-    before = lab.stick()
-    with pytest.raises(RamosError) as caught:
-        lab.add(f"linux-image-{NEW}")
-    assert any(word in str(caught.value) for word in BAD_MIRRORS[case].split("|")), caught.value
-    assert lab.stick() == before
-    assert lab.status(f"linux-image-{NEW}") == ""
 
 
 CUTS = (
