@@ -16,7 +16,9 @@ from ramos import vm, vm_boot
 from ramos.vm_machine import Machine, start_machine
 
 SECTOR_BYTES = 512
-SETTLE_SECONDS = 45
+# The first boot seals the base images; what comes after that is idle.
+SETTLED = 'until grep -q \'"seal": "done"\' /run/ramos/ramosd.json; do sleep 1; done'
+SETTLE_SECONDS = 120
 WINDOW_SECONDS = 600
 READ = (
     "cut -d' ' -f1 /proc/uptime; "
@@ -51,6 +53,7 @@ def measure_idle(image: Path, window_seconds: int) -> dict[str, float]:
     with start_machine(plan, snapshot=True, kvm=kvm) as machine:
         machine.login("user")
         time.sleep(SETTLE_SECONDS)
+        machine.check_shell(SETTLED, WINDOW_SECONDS)
         before = read_counters(machine)
         time.sleep(window_seconds)
         after = read_counters(machine)

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ramos import (
     records,
     run,
     scrub,
+    seal,
     settings,
     stickwatch,
     swap,
@@ -137,6 +138,7 @@ def first_state(boot: Boot, config: Config) -> State:
         reads_stick=not boot.toram or boot.restore == "mount",
         luks=boot.luks,
         swap="on" if str(swap.SWAPFILE) in swap.read_swaps() else "off",
+        seal="needed" if seal.list_unsealed(PERSIST_DIR) else "done",
         next_scrub=time.monotonic() + max(0, left),
     )
 
@@ -214,20 +216,14 @@ def choose_work(action: Start) -> Work:
         return lambda _: swap.start_swapfile()
     if action.job == "swap-off":
         return lambda _: swap.stop_swapfile()
+    if action.job == "seal":
+        return lambda on_progress: {"sealed": seal.seal_base(PERSIST_DIR, on_progress)}
     if action.job == "scrub":
-        return _scrub
+        return scrub.scrub_and_note
     if action.job == "power-off":
         return lambda _: {"text": run.run(["poweroff"]).text}
     node = Path(action.argument)
     return lambda on_progress: {"text": stickwatch.return_stick(node, on_progress)}
-
-
-def _scrub(on_progress: Callable[[float, str], None]) -> None:
-    scrub.be_idle()
-    report = scrub.scrub(PERSIST_DIR, on_progress)
-    records.note("scrubs", **asdict(report))
-    if report.damaged:
-        raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
 
 
 def start_job(daemon: Daemon, name: str, work: Work) -> None:
@@ -383,6 +379,7 @@ def show_state(daemon: Daemon) -> None:
         "stick": "returning" if state.returning else state.stick,
         "swapfile": state.swap,
         "fill_level": state.fill_level,
+        "seal": state.seal,
         "scrubbing": state.scrubbing,
         "conflicts": [os.fsdecode(name) for name in daemon.conflicts],
     }

@@ -30,10 +30,9 @@ from ramos.fs import (
 from ramos.generation import Kind, StoredFile
 from ramos.mounts import mount_image
 from ramos.store import find_damage, read_direct, write_synced
-from ramos.verity import FileDigests, digest_file, enable_verity, measure_verity
+from ramos.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 
 PR_SET_PDEATHSIG = 1
-KERNEL_HAS_VERITY = Path("/sys/fs/ext4/features/verity")
 # Squashfs cannot hold POSIX ACLs; they are in the sidecar, so this is no loss.
 HARMLESS = re.compile(r"Unrecognised xattr prefix system\.posix_acl_(access|default)")
 DEFAULT_STAYS = "The default is what it was"
@@ -140,7 +139,7 @@ def read_back(path: Path) -> FileDigests:
     try:
         sync_file(path)
         crash_point("layer-synced")
-        if KERNEL_HAS_VERITY.exists():
+        if is_supported():
             digests = digest_file(path, direct=True)
         else:
             sha256 = hash_file(path, direct=True)
@@ -200,7 +199,7 @@ def _publish(persist: Path, kind: Kind, relative: str, built: Built) -> StoredFi
 
 def _seal(path: Path, digests: FileDigests) -> str:
     """Turn on fs-verity; its digest, or nothing where kernel or file system have none."""
-    if not KERNEL_HAS_VERITY.exists() or not enable_verity(path):
+    if not is_supported() or not enable_verity(path):
         return ""
     measured = measure_verity(path)
     if digests.verity and measured != digests.verity:

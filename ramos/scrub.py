@@ -9,10 +9,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ramos import store
+from ramos import records, store
+from ramos.errors import RamosError
+from ramos.layout import PERSIST_DIR
 
 OnProgress = Callable[[float, str], None]
 NICE_STEPS = 19
@@ -58,6 +60,15 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
         done += file.size_bytes
     on_progress(1.0, "")
     return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))
+
+
+def scrub_and_note(on_progress: OnProgress) -> None:
+    """The scrub on a schedule: idle, with a record; damage is an error."""
+    be_idle()
+    report = scrub(PERSIST_DIR, on_progress)
+    records.note("scrubs", **asdict(report))
+    if report.damaged:
+        raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
 
 
 def _list_paths(persist: Path) -> set[str]:

@@ -16,6 +16,8 @@ IDLE_TICK_SECONDS = 20.0
 BUSY_TICK_SECONDS = 2.0
 GROWTH_PERCENT = 1.0
 SETTLE_SECONDS = 600.0
+# After the boot is over and before anybody calls the system idle.
+SEAL_SECONDS = 90.0
 DAY_SECONDS = 86400
 
 
@@ -34,6 +36,7 @@ class State:
     fill_level: int = 0
     stick: str = "present"
     returning: bool = False
+    seal: str = "done"
     scrubbing: bool = False
     next_scrub: float = 0.0
     tick_seconds: float = IDLE_TICK_SECONDS
@@ -92,7 +95,7 @@ Event = Measured | StickGone | StickSeen | LinksChanged | PowerPressed | Reload 
 
 @dataclass(frozen=True)
 class Start:
-    """Start a job beside the loop: swap-on, swap-off, return (of the stick), scrub, power-off."""
+    """Start a job: swap-on, swap-off, return (of the stick), seal, scrub, power-off."""
 
     job: str
     argument: str = ""
@@ -143,11 +146,12 @@ def _measured(state: State, event: Measured) -> Decided:
     grows = event.fill_percent > state.fill_percent + GROWTH_PERCENT
     state, actions = _decide_swap(state, event)
     state, told = _decide_fill(state, event.fill_percent)
+    state, seals = _decide_seal(state, event.now)
     state, scrubs = _decide_scrub(state, event.now)
     near = event.memory.available_percent < 2 * state.config.memory.swap_on_percent
     busy = grows or near or state.swap != "off"
     tick = BUSY_TICK_SECONDS if busy else IDLE_TICK_SECONDS
-    return replace(state, tick_seconds=tick), [*actions, *told, *scrubs]
+    return replace(state, tick_seconds=tick), [*actions, *told, *seals, *scrubs]
 
 
 def _decide_swap(state: State, event: Measured) -> Decided:
@@ -191,6 +195,12 @@ def _decide_fill(state: State, fill_percent: float) -> Decided:
             Tell(f"{fill_percent:.0f} % of the room in RAM for your changes is taken. {end}")
         )
     return replace(state, fill_percent=fill_percent, fill_level=level), actions
+
+
+def _decide_seal(state: State, now: float) -> Decided:
+    if state.seal != "needed" or now < SEAL_SECONDS or state.stick != "present":
+        return state, []
+    return replace(state, seal="running"), [Start("seal")]
 
 
 def _decide_scrub(state: State, now: float) -> Decided:
@@ -247,4 +257,7 @@ def _job_done(state: State, event: JobDone) -> Decided:
         state = replace(state, scrubbing=False)
         if event.error:
             return state, [*failed, Tell(f"the check of the stick found damage: {event.error}")]
+    if event.job == "seal":
+        told = [Tell(f"a base image cannot be sealed: {event.error}")] if event.error else []
+        return replace(state, seal="done"), [*failed, *told]
     return state, []

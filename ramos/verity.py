@@ -26,6 +26,7 @@ ENABLE_IOCTL = 0x40806685
 MEASURE_IOCTL = 0xC0046686
 # What the ioctls answer where the kernel or the file system has no fs-verity.
 UNSUPPORTED = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL)
+KERNEL_FEATURE = Path("/sys/fs/ext4/features/verity")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ def _read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         while data := file.read(fs.CHUNK_BYTES):
             yield data
+
+
+def is_supported() -> bool:
+    """Whether the kernel has fs-verity for ext4."""
+    return KERNEL_FEATURE.exists()
 
 
 def enable_verity(path: Path) -> bool:

@@ -87,6 +87,7 @@ RANKS = {
     "ramos.powerbutton": 30,
     "ramos.bootacls": 33,
     "ramos.scrub": 40,
+    "ramos.seal": 41,
     "ramos.shutdown": 45,
     "ramos.confirm": 46,
     "ramos.finalsave": 47,

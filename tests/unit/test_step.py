@@ -188,3 +188,17 @@ def test_new_settings_count_at_once() -> None:
 
 def test_the_power_button_powers_off() -> None:
     assert jobs(play(fresh(), PowerPressed())[1]) == ["power-off"]
+
+
+def test_base_images_are_sealed_once_after_the_boot() -> None:
+    state, actions = play(fresh(seal="needed"), at(60, 50))
+    assert jobs(actions) == []
+    state, actions = play(state, StickGone(), at(120, 50))
+    assert jobs(actions) == [], "there is nothing to seal"
+    state, actions = play(
+        state, StickSeen("/dev/sdb2", True), JobDone("return"), at(140, 50), at(160, 50)
+    )
+    assert jobs(actions) == ["return", "seal"]
+    assert state.seal == "running"
+    _, actions = play(state, JobDone("seal", "cannot seal: rootfs.squashfs: damaged"))
+    assert [type(action) for action in actions] == [Note, Tell]
