@@ -18,13 +18,22 @@ from ramos.verity import enable_verity, is_supported, measure_verity
 OnProgress = Callable[[float, str], None]
 
 
+def is_sealed(persist: Path, file: StoredFile) -> bool:
+    """Whether the kernel checks every block of a file that is read."""
+    path = persist / file.path
+    return path.is_file() and bool(measure_verity(path))
+
+
 def list_unsealed(persist: Path) -> tuple[StoredFile, ...]:
     """The base images of the default that have a recorded digest but no seal."""
     default = read_default(persist) if is_supported() else None
     if default is None:
         return ()
-    present = (file for file in default.base if file.verity and (persist / file.path).is_file())
-    return tuple(file for file in present if not measure_verity(persist / file.path))
+    return tuple(
+        file
+        for file in default.base
+        if file.verity and (persist / file.path).is_file() and not is_sealed(persist, file)
+    )
 
 
 def seal_base(persist: Path, on_progress: OnProgress) -> int:

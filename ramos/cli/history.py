@@ -92,8 +92,10 @@ def show_command(generation: str | None, as_json: bool) -> None:
       ramos show backup --json
     """
     from ramos.history import resolve
+    from ramos.seal import is_sealed
 
-    found = resolve(find_places(), generation)
+    places = find_places()
+    found = resolve(places, generation)
     if as_json:
         print_json(_describe(found))
         return
@@ -103,7 +105,7 @@ def show_command(generation: str | None, as_json: bool) -> None:
     if found.message:
         click.echo(f"message    {show_name(found.message)}")
     for file in found.files:
-        sealed = "sealed" if file.verity else "not sealed"
+        sealed = "sealed" if is_sealed(places.persist, file) else "not sealed"
         click.echo(f"{file.kind:<10} {show_size(file.size_bytes):>9}  {sealed:<10}  {file.path}")
 
 
