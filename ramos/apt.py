@@ -29,7 +29,7 @@ from ramos.staging import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RAMOS_ENGINE": "1"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 COMPLAINT = "E: "
 OnLine = Callable[[str], None]

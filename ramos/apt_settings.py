@@ -61,6 +61,7 @@ def render_hook(hook: Path, special: Path) -> str:
     """apt's own configuration."""
     lines = (
         f'DPkg::Pre-Install-Pkgs {{ "{hook} {special}"; }};',
+        f'APT::Update::Post-Invoke-Success {{ "{hook} {special} news"; }};',
         f'DPkg::Tools::Options::{hook}::Version "3";',
     )
     return "".join(f"{line}\n" for line in lines)

@@ -63,6 +63,8 @@ def test_a_kernel_is_added_upgraded_and_removed(lab: Lab, tmp_path: Path) -> Non
     assert layout.modules_image(OLD) in [file.path for file in default.base]
     assert not transaction.journal_path(lab.site.persist).exists()
     assert lab.upgrade().packages == ()
+    assert "ramos pkg upgrade" not in lab.apt("update").stdout
+    assert not [line for line in lab.said if "ramos pkg upgrade" in line]
 
 
 def test_plain_apt_neither_upgrades_nor_replaces_a_special_package(lab: Lab) -> None:
@@ -71,7 +73,10 @@ def test_plain_apt_neither_upgrades_nor_replaces_a_special_package(lab: Lab) -> 
     lab.add("linux-image-test")
     add_kernel(lab.mirror, NEW, "6.1.2-1")
     lab.mirror.publish()
-    assert lab.apt("update").returncode == 0
+    done = lab.apt("update")
+    assert done.returncode == 0
+    told = "\n  linux-image-test 6.1.2-1\n'ramos pkg upgrade' brings them.\n"
+    assert told in done.stdout, done.stdout
     for words in (["upgrade"], ["dist-upgrade"], ["install", "--reinstall", f"linux-image-{OLD}"]):
         done = lab.apt(*words)
         assert done.returncode == 0, done.stdout + done.stderr
