@@ -191,9 +191,15 @@ def recover(site: Site) -> Recovery:
     return recovery
 
 
+def _in_passing(say: Say) -> Say:
+    """What the package manager prints: indented, and not worth to stay on the screen."""
+    return lambda line: say(f"  {line}")
+
+
 def refresh(site: Site, say: Say) -> None:
     """Fetch the package lists."""
-    manager(site).refresh(site, say)
+    say("fetching the package lists")
+    manager(site).refresh(site, _in_passing(say))
 
 
 def upgrade(site: Site, say: Say) -> Report:
@@ -227,7 +233,7 @@ def _bring(site: Site, targets: Sequence[Newer], say: Say) -> Report:
     for target in targets:
         say(f"fetching {target.name} {target.candidate.version}")
         folder = site.work / "fetched" / target.name
-        path = engine.fetch(site, target.candidate, folder, say)
+        path = engine.fetch(site, target.candidate, folder, _in_passing(say))
         staged.append(engine.stage(site, path, target.recipe))
         shutil.rmtree(folder)
     built = build(site, staged, say)
@@ -271,14 +277,15 @@ def _publish(
         transaction.begin(site.persist, journal)
         try:
             engine.publish_packages(site, [stage.path for stage in staged])
-            engine.install(site, names, say, simulate=True)
+            engine.install(site, names, _in_passing(say), simulate=True)
             generation = built.publish_images(site, written)
             for name, files in written.items():
                 say(f"writing kernel {name} to the ESP")
                 kernels.write_kernel(esp, name, files)
             for target in targets:
                 engine.release_files(site, target.name, target.recipe)
-            engine.install(site, names, say)
+            say(f"installing {', '.join(names)}")
+            engine.install(site, names, _in_passing(say))
         except BaseException:
             transaction.undo(site.persist, esp, journal)
             engine.withdraw(site, names)
@@ -315,7 +322,7 @@ def remove(site: Site, names: Sequence[str], say: Say) -> Report:
         kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)
         transaction.end_trials(esp, doomed)
         _release(site, names)
-        engine.remove(site, names, say)
+        engine.remove(site, names, _in_passing(say))
         _delete_kernels(site, esp, doomed)
     generation = _remove_firmware(site, names, say)
     for name in names:

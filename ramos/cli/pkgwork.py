@@ -23,12 +23,12 @@ Say = Callable[[str], None]
 
 
 def make_say() -> Say:
-    """Progress: one line for each step, on a terminal only what counts stays."""
+    """Progress on a terminal: each step stays, what is indented is shown in passing."""
     shown = sys.stderr.isatty()
 
     def say(text: str) -> None:
         if shown:
-            click.echo(f"\r\033[K{text[:78]}", nl=False, err=True)
+            click.echo(f"\r\033[K{text[:78]}", nl=not text.startswith(" "), err=True)
 
     return say
 
@@ -38,6 +38,7 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
     site = find_site()
     context.with_resource(hold_lock(site.lock_file.with_name(LOCK_NAME), purpose))
     context.with_resource(packages.workplace(site))
+    context.call_on_close(_end_progress)
     return site, context
 
 
@@ -50,8 +51,7 @@ def _recover(site: Site) -> None:
 
 
 def _show_report(report: packages.Report, as_json: bool) -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
+    _end_progress()
     if as_json:
         print_json(vars(report))
         return
@@ -109,7 +109,7 @@ def check(offline: bool, as_json: bool) -> None:
     if as_json:
         print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
         return
-    _show_report_line()
+    _end_progress()
     for item in newer:
         size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
         click.echo(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
@@ -117,7 +117,8 @@ def check(offline: bool, as_json: bool) -> None:
         click.echo("every special package is up to date")
 
 
-def _show_report_line() -> None:
+def _end_progress() -> None:
+    """Wipe away what was shown in passing."""
     if sys.stderr.isatty():
         click.echo("\r\033[K", nl=False, err=True)
 
