@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 TEST_PACKAGES="shellcheck mandoc dash busybox-static python3-venv gcc libc6-dev qemu-system-x86
  qemu-utils ovmf attr acl libcap2-bin sqlite3 openssl expect fakeroot dpkg-dev cpio kmod strace
  grub-common grub-pc-bin grub-efi-amd64-bin fsverity e2fsprogs dosfstools mtools btrfs-progs
- squashfs-tools cryptsetup-bin gdisk fdisk mmdebstrap"
+ squashfs-tools cryptsetup-bin gdisk fdisk mmdebstrap user-mode-linux"
 
 # install_packages LIST...: those of the Debian packages that are missing
 install_packages() {

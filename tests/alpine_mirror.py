@@ -33,6 +33,8 @@ class Spec:
     files: Mapping[str, Content] = field(default_factory=dict)
     depends: Sequence[str] = ()
     provides: Sequence[str] = ()
+    # Without a priority apk takes nothing for a provided name that has no version.
+    priority: int = 0
     scripts: Mapping[str, str] = field(default_factory=dict)
     triggers: str = ""
     version: str = "1.0-r0"
@@ -98,6 +100,8 @@ def add_package(mirror: Mirror, spec: Spec) -> Path:
     }
     if spec.triggers:
         fields["triggers"] = spec.triggers
+    if spec.priority:
+        fields["provider_priority"] = str(spec.priority)
     scripts = {name: text.encode() for name, text in spec.scripts.items()}
     package = apk.make_package(fields, scripts)
     output = mirror.folder(spec.repository) / package.file_name
@@ -157,10 +161,13 @@ MKINITFS = Spec(
     "mkinitfs",
     {"etc/mkinitfs/mkinitfs.conf": b'features="base"\n'},
     provides=["initramfs-generator"],
+    priority=900,
     scripts={"trigger": MKINITFS_TRIGGER},
     triggers="/lib/modules/*",
 )
-FIRMWARE_NONE = Spec("linux-firmware-none", provides=["linux-firmware-any"], arch="noarch")
+FIRMWARE_NONE = Spec(
+    "linux-firmware-none", provides=["linux-firmware-any"], priority=1, arch="noarch"
+)
 
 
 def list_toy_specs() -> list[Spec]:
@@ -178,7 +185,7 @@ def list_toy_specs() -> list[Spec]:
         Spec("alpine-baselayout", BASE),
         Spec("alpine-base", depends=["alpine-baselayout", "busybox", "/bin/sh"]),
         Spec("busybox", {"bin/busybox": BUSYBOX}, provides=["cmd:busybox=1.0-r0"]),
-        Spec("busybox-binsh", {"bin/sh": "/bin/busybox"}, provides=["/bin/sh"]),
+        Spec("busybox-binsh", {"bin/sh": "/bin/busybox"}, provides=["/bin/sh"], priority=100),
         Spec("linux-lts", kernel, depends=needs, version="6.12.40-r0"),
         FIRMWARE_NONE,
         MKINITFS,

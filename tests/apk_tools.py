@@ -83,15 +83,15 @@ def build_by_hand(tree: Path, info: str, key: Path, output: Path, digest: str = 
     )
     data = run_tool("gzip", "-9n", stdin=_add_checksums(tarball))
     full = f"{info}datahash = {hashlib.sha256(data).hexdigest()}\n"
-    control = run_tool("gzip", "-9n", stdin=_cut_tar({".PKGINFO": full.encode()}))
+    control = run_tool("gzip", "-9n", stdin=cut_tar({".PKGINFO": full.encode()}))
     signature = run_tool("openssl", "dgst", f"-{digest}", "-sign", key, stdin=control)
     kind = {"sha1": "RSA", "sha256": "RSA256", "sha512": "RSA512"}[digest]
     entry = {f".SIGN.{kind}.{key.name}.pub": signature}
-    output.write_bytes(run_tool("gzip", "-9n", stdin=_cut_tar(entry)) + control + data)
+    output.write_bytes(run_tool("gzip", "-9n", stdin=cut_tar(entry)) + control + data)
     return control
 
 
-def _cut_tar(entries: dict[str, bytes]) -> bytes:
+def cut_tar(entries: dict[str, bytes]) -> bytes:
     """GNU tar of some files, without the blocks of zeros at its end."""
     buffer = b""
     for name, content in entries.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.crash import mounts, shim
 from tests.crash.proof import OUTCOMES, Tally, prove
-from tests.crash.workloads import WORKLOADS, Recording, record
+from tests.crash.workloads import WORKLOADS, record
 
 SHOWN_FAILURES = 10
 EPILOG = """examples:
@@ -49,7 +49,7 @@ def run_workloads(options: argparse.Namespace, scratch: Path) -> dict[str, Tally
         directory = scratch / name
         recording = record(WORKLOADS[name](), directory)
         if options.control == "flushes":
-            recording = Recording(recording.log.without_flushes(), recording.truths)
+            recording = recording.without_flushes()
         count = options.states // len(names) + (n < options.states % len(names))
         tallies[name] = prove(recording, options.seed, count, directory, options.jobs)
         if not options.json:

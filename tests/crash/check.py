@@ -7,7 +7,7 @@ is listed but not whole, another default than the two that are allowed: each is 
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,9 @@ def judge(log: WriteLog, state: State, disk: Path, truths: list[Truth], target: 
     return Verdict("new" if is_new else "old", rung, "", interrupted)
 
 
+Judge = Callable[[WriteLog, State, Path, list[Truth], Path], Verdict]
+
+
 def compare(found: Truth, old: Truth, new: Truth) -> str:
     """Why this is neither the old store nor the new one, or nothing."""
     if found.default not in (old.default, new.default):
@@ -124,15 +127,20 @@ def check_store(persist: Path) -> tuple[Truth | None, str]:
     return found, ""
 
 
-def bring_up(disk: Path, target: Path) -> tuple[str, Truth | None, str]:
-    """The rung that made it mount, and what was found; or why there is nothing."""
+def bring_up(disk: Path, target: Path, start_bytes: int = 0) -> tuple[str, Truth | None, str]:
+    """The rung that made it mount, and what was found; or why there is nothing.
+
+    Persist lies `start_bytes` into the disk.
+    """
     reason = ""
+    place = f"{disk}?offset={start_bytes}"
     for command in LADDER:
-        if command and subprocess.run([*command, disk], capture_output=True).returncode > REPAIRED:
+        if command and subprocess.run([*command, place], capture_output=True).returncode > REPAIRED:
             continue
         rung = " ".join(command) or "mount"
         try:
-            with mounts.mounted(disk, target, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME):
+            flags = mounts.MS_NOATIME
+            with mounts.mounted(disk, target, "ext4", PERSIST_OPTIONS, flags, start_bytes):
                 try:
                     return rung, *check_store(target)
                 except (OSError, RamosError, ValueError) as error:

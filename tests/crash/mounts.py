@@ -24,6 +24,7 @@ LOOP_CONFIGURE = 0x4C0A
 LO_FLAGS_READ_ONLY = 1
 LO_FLAGS_AUTOCLEAR = 4
 LOOP_CONFIG_BYTES = 304
+LOOP_INFO_OFFSET_AT = 8 + 24
 LOOP_INFO_FLAGS_AT = 8 + 52
 ATTACH_TRIES = 200
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -59,11 +60,13 @@ def unmount(target: Path, flags: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def loop_device(file: Path, *, read_only: bool = False, sector_bytes: int = 512) -> Iterator[Path]:
+def loop_device(
+    file: Path, *, read_only: bool = False, sector_bytes: int = 512, start_bytes: int = 0
+) -> Iterator[Path]:
     """A loop device over a file; it frees itself when the block and its last mount are gone."""
     descriptor = os.open(file, os.O_RDONLY if read_only else os.O_RDWR)
     try:
-        device = _attach(descriptor, read_only, sector_bytes)
+        device = _attach(descriptor, read_only, sector_bytes, start_bytes)
     finally:
         os.close(descriptor)
     path, handle = device
@@ -73,11 +76,14 @@ def loop_device(file: Path, *, read_only: bool = False, sector_bytes: int = 512)
         os.close(handle)
 
 
-def _attach(descriptor: int, read_only: bool, sector_bytes: int) -> tuple[Path, int]:
+def _attach(
+    descriptor: int, read_only: bool, sector_bytes: int, start_bytes: int
+) -> tuple[Path, int]:
     """Configure a free loop device; someone else may take it first, then the next one is tried."""
     flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
     config = bytearray(LOOP_CONFIG_BYTES)
     struct.pack_into("=II", config, 0, descriptor, sector_bytes)
+    struct.pack_into("=Q", config, LOOP_INFO_OFFSET_AT, start_bytes)
     struct.pack_into("=I", config, LOOP_INFO_FLAGS_AT, flags)
     for _ in range(ATTACH_TRIES):
         with open("/dev/loop-control", "rb+", buffering=0) as control:  # noqa: PTH123
@@ -96,10 +102,16 @@ def _attach(descriptor: int, read_only: bool, sector_bytes: int) -> tuple[Path, 
 
 @contextlib.contextmanager
 def mounted(
-    file: Path, target: Path, kind: str = "ext4", options: str = "", flags: int = 0
+    file: Path,
+    target: Path,
+    kind: str = "ext4",
+    options: str = "",
+    flags: int = 0,
+    start_bytes: int = 0,
 ) -> Iterator[Path]:
     """A file system in a file, mounted for the block."""
-    with loop_device(file, read_only=bool(flags & MS_RDONLY)) as device:
+    read_only = bool(flags & MS_RDONLY)
+    with loop_device(file, read_only=read_only, start_bytes=start_bytes) as device:
         mount(device, target, kind, options, flags)
         try:
             yield target

@@ -8,8 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.check import Truth, Verdict, judge
-from tests.crash.log import WriteLog
+from tests.crash.check import Verdict
 from tests.crash.replay import materialize
 from tests.crash.states import State, states
 from tests.crash.workloads import Recording
@@ -21,8 +20,7 @@ OUTCOMES = ("old", "new", "neither")
 class Job:
     """The states that one worker judges, and where."""
 
-    log: WriteLog
-    truths: list[Truth]
+    recording: Recording
     found: list[State]
     directory: Path
 
@@ -98,10 +96,7 @@ def judge_all(
     recording: Recording, found: list[State], directory: Path, workers: int
 ) -> list[Verdict]:
     """Judge states with several workers; the verdicts come in the order of the states."""
-    jobs = [
-        Job(recording.log, recording.truths, found[n::workers], directory / f"worker{n}")
-        for n in range(workers)
-    ]
+    jobs = [Job(recording, found[n::workers], directory / f"worker{n}") for n in range(workers)]
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         done = pool.map(run_job, jobs, chunksize=1)
     verdicts = {n + i * workers: v for n, share in enumerate(done) for i, v in enumerate(share)}
@@ -113,8 +108,9 @@ def run_job(job: Job) -> list[Verdict]:
     disk, target = job.directory / "disk", job.directory / "mnt"
     target.mkdir(parents=True)
     verdicts = []
+    made = job.recording
     for state in job.found:
-        materialize(job.log, state, disk)
-        verdicts.append(judge(job.log, state, disk, job.truths, target))
+        materialize(made.log, state, disk)
+        verdicts.append(made.judge(made.log, state, disk, made.truths, target))
     disk.unlink(missing_ok=True)
     return verdicts

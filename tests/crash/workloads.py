@@ -10,7 +10,7 @@ import hashlib
 import random
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import fs, generation, layout
@@ -20,7 +20,7 @@ from ramos.config import SaveConfig
 from ramos.generation import Generation, StoredFile
 from ramos.history import rollback
 from tests.crash import mounts
-from tests.crash.check import Truth, read_truth
+from tests.crash.check import Judge, Truth, judge, read_truth
 from tests.crash.device import persist_mounted, plugged
 from tests.crash.log import WriteLog
 from tests.crash.machine import Machine, change_tree, install_store, make_tree, read_newest
@@ -48,6 +48,11 @@ class Recording:
 
     log: WriteLog
     truths: list[Truth]
+    judge: Judge = judge
+
+    def without_flushes(self) -> "Recording":
+        """The same on a stick that ignores flushes: the negative control."""
+        return replace(self, log=self.log.without_flushes())
 
 
 def make_image(path: Path, size_bytes: int = IMAGE_BYTES) -> None:

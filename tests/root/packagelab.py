@@ -121,13 +121,19 @@ def add_firmware(mirror: Mirror, version: str, files: dict[str, bytes]) -> None:
     )
 
 
-def make_root(tmp_path: Path) -> Path:
-    """This machine's tree with an upper of its own, and no package but dpkg's bare minimum."""
+def mount_root(tmp_path: Path) -> Path:
+    """This machine's tree with an upper of its own."""
     root, upper, work = (tmp_path / name for name in ("root", "upper", "upper-work"))
     for folder in (root, upper, work):
         folder.mkdir()
     options = f"lowerdir=/,upperdir={upper},workdir={work}"
     subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], check=True)
+    return root
+
+
+def make_root(tmp_path: Path) -> Path:
+    """This machine's tree with an upper of its own, and no package but dpkg's bare minimum."""
+    root = mount_root(tmp_path)
     for name in ("etc/apt", "var/lib/dpkg", "var/lib/apt", "var/cache/apt"):
         shutil.rmtree(root / name)
     for name in ("sources.list.d", "preferences.d", "apt.conf.d", "trusted.gpg.d"):
@@ -154,17 +160,17 @@ def write_apt_config(tmp_path: Path, root: Path) -> Path:
     return config
 
 
-def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
+def make_stick(persist: Path, esp: Path, tmp_path: Path, kernel: str = OLD) -> None:
     """A stick as built: one kernel, base images, generation 1."""
     persist.mkdir(exist_ok=True)
     (esp / "grub").mkdir(parents=True)
     (esp / "kernels").mkdir()
-    (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(OLD)))
+    (esp / "grub/grubenv").write_bytes(bootenv.render(bootenv.initial(kernel)))
     for name in ("vmlinuz", "initramfs"):
         (tmp_path / name).write_text(f"old {name}")
-    modules = persist / layout.modules_image(OLD)
-    files = kernels.KernelFiles(OLD, tmp_path / "vmlinuz", tmp_path / "initramfs", modules)
-    kernels.write_kernel(esp, OLD, files)
+    modules = persist / layout.modules_image(kernel)
+    files = kernels.KernelFiles(kernel, tmp_path / "vmlinuz", tmp_path / "initramfs", modules)
+    kernels.write_kernel(esp, kernel, files)
     tree = tmp_path / "firmware/usr/lib/firmware"
     tree.mkdir(parents=True)
     (tree / "built-in.bin").write_bytes(b"from the build")
@@ -172,13 +178,13 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     subprocess.run(
         ["mksquashfs", tmp_path / "firmware", image, "-quiet", "-no-progress"], check=True
     )
-    for name in (layout.ROOTFS_IMAGE, layout.modules_image(OLD)):
+    for name in (layout.ROOTFS_IMAGE, layout.modules_image(kernel)):
         (persist / name).write_bytes(name.encode())
     make_tree(persist)
     base = []
     images: tuple[tuple[Kind, str], ...] = (
         ("rootfs", layout.ROOTFS_IMAGE),
-        ("modules", layout.modules_image(OLD)),
+        ("modules", layout.modules_image(kernel)),
         ("firmware", layout.FIRMWARE_IMAGE),
     )
     for kind, name in images:
@@ -187,7 +193,7 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path) -> None:
     key = persist / "packages/key/ramos-stick.rsa"
     key.parent.mkdir(parents=True)
     make_key(key, KEY_BITS)
-    publish_generation(persist, Generation(1, 0, 1, OLD, "build", "", tuple(base)))
+    publish_generation(persist, Generation(1, 0, 1, kernel, "build", "", tuple(base)))
 
 
 def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:

@@ -1,0 +1,144 @@
+"""The power is cut during the upgrade of a kernel: what would GRUB start, and does it boot?
+
+Owns: recording a real upgrade on a stick with both partitions (one log, in the order in which the
+writes reached it), and the verdict on each disk that a cut could leave. The ESP is read as it is,
+by GRUB's own reader: nothing repairs a FAT before GRUB reads it. Persist is repaired and mounted
+as the boot does it. Refuses: leniency; a kernel that GRUB would start must be whole, the one it
+would fall back to as well, and persist must hold the modules of both, with the right bytes.
+"""
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramos import bootenv, layout
+from ramos.errors import RamosError
+from ramos.image import disk as image_disk
+from ramos.image.disk import DiskLayout, make_identity
+from ramos.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ, kernel_version
+from tests.crash import uml
+from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
+from tests.crash.device import plugged
+from tests.crash.log import WriteLog
+from tests.crash.replay import materialize
+from tests.crash.states import State
+from tests.crash.workloads import Recording
+from tests.root.packagelab import NEW, OLD, make_stick
+
+DISK = DiskLayout(size_bytes=512 << 20)
+IDENTITY = make_identity("power cuts")
+EPOCH = 1_700_000_000
+GRUB_ESP = "(loop0,gpt1)"
+
+
+def make_disk(scratch: Path) -> Path:
+    """A stick as the image builder leaves it, with small files."""
+    persist, esp = scratch / "content", scratch / "esp"
+    make_stick(persist, esp, scratch)
+    files = {str(p.relative_to(esp)): p for p in esp.rglob("*") if p.is_file()}
+    image_disk.make_esp(scratch / "esp.img", DISK.esp_bytes, files, IDENTITY.esp_serial, EPOCH)
+    image_disk.make_persist(scratch / "persist.img", DISK.persist_bytes, persist, IDENTITY, EPOCH)
+    base = scratch / "base"
+    with base.open("wb") as file:
+        file.truncate(DISK.size_bytes)
+    image_disk.make_table(base, DISK, IDENTITY)
+    image_disk.copy_into(scratch / "esp.img", base, DISK.esp_start)
+    image_disk.copy_into(scratch / "persist.img", base, DISK.persist_start)
+    return base
+
+
+def record(scratch: Path) -> Recording:
+    """Run the upgrade on a served stick; its log, and what the stick holds before and after."""
+    base = make_disk(scratch)
+    with plugged(base, scratch / "stick") as stick:
+        uml.run_inside("tests.crash.upgrade_inside", stick.disk, scratch)
+        log = stick.read_log()
+    disk, target = scratch / "disk", scratch / "persist"
+    target.mkdir()
+    truths = []
+    for cut in (0, len(log.records)):
+        materialize(log, State(cut, cut, (), ""), disk)
+        esp = read_esp(disk)
+        _, truth, reason = bring_up(disk, target, DISK.persist_start)
+        assert truth is not None, reason
+        truths.append(Truth(truth.default, {**truth.files, **esp.files}))
+    return Recording(log, truths, judge)
+
+
+@dataclass(frozen=True)
+class Esp:
+    """What GRUB finds: the kernel it starts, the one it falls back to, and all complete ones."""
+
+    chosen: str
+    good: str
+    files: dict[str, str]
+
+
+def read_esp(disk: Path) -> Esp:
+    """Read the ESP of a disk as GRUB does, and choose as grub.cfg does (see pick_trial there)."""
+    env = bootenv.parse(_read(disk, layout.GRUBENV))
+    files: dict[str, str] = {}
+    whole = []
+    for name in _list(disk, f"{layout.KERNELS_DIR}/"):
+        if COMPLETE not in _list(disk, f"{layout.KERNELS_DIR}/{name}/"):
+            continue
+        sums = _read(disk, f"{layout.KERNELS_DIR}/{name}/{SUMS}").decode("ascii", "replace")
+        lines = [line.partition("  ") for line in sums.splitlines()]
+        digests = {
+            file: hashlib.sha256(_read(disk, f"{layout.KERNELS_DIR}/{name}/{file}")).hexdigest()
+            for file in (VMLINUZ, INITRAMFS)
+        }
+        files |= {f"{layout.KERNELS_DIR}/{name}/{file}": d for file, d in digests.items()}
+        if {file: digest for digest, _, file in lines} == digests:
+            whole.append(name)
+    on_trial = env.trial in whole and env.tries > 0
+    if env.good not in whole:
+        raise ValueError(f"the kernel to fall back to, {env.good!r}, is not whole")
+    return Esp(env.trial if on_trial else env.good, env.good, files)
+
+
+def _list(disk: Path, path: str) -> list[str]:
+    words = _ask_grub(disk, "ls", path).decode("utf-8", "replace").split()
+    return [word.rstrip("/") for word in words]
+
+
+def _read(disk: Path, path: str) -> bytes:
+    return _ask_grub(disk, "cat", path)
+
+
+def _ask_grub(disk: Path, command: str, path: str) -> bytes:
+    words = ["grub-fstest", str(disk), command, f"{GRUB_ESP}/{path}"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.decode("utf-8", "replace").strip())
+    return done.stdout
+
+
+def judge(log: WriteLog, state: State, disk: Path, truths: list[Truth], target: Path) -> Verdict:
+    """What the disk of a state comes up as, and whether it may."""
+    old, new = find_allowed(log, state.cut)
+    interrupted = old != new
+    try:
+        esp = read_esp(disk)
+    except (ValueError, RamosError) as error:
+        return Verdict("neither", "ESP", f"ESP: {error}", interrupted)
+    rung, found, reason = bring_up(disk, target, DISK.persist_start)
+    if found is None:
+        return Verdict("neither", rung, f"persist: {reason}", interrupted)
+    both = Truth(found.default, {**found.files, **esp.files})
+    problem = compare(both, truths[old], truths[new]) or check_choice(esp, both, (old, new))
+    if problem:
+        return Verdict("neither", rung, problem, interrupted)
+    return Verdict("new" if esp.chosen == NEW else "old", rung, "", interrupted)
+
+
+def check_choice(esp: Esp, found: Truth, allowed: tuple[int, int]) -> str:
+    """Why what GRUB starts must not be, or cannot boot; nothing when all is well."""
+    if esp.chosen not in {(OLD, NEW)[at] for at in allowed}:
+        return f"GRUB starts {esp.chosen}"
+    for name in {esp.chosen, esp.good}:
+        image = layout.modules_image(kernel_version(name))
+        if image not in found.files:
+            return f"GRUB can start {name}, and no generation names {image}"
+    return ""

@@ -1,0 +1,76 @@
+"""What runs inside the user-mode Linux: one real upgrade of a kernel, on real vfat and ext4.
+
+Run by `upgrade.record`; /dev/vda is the stick, its one argument the directory shared with it.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from ramos import devices, esp
+from ramos.site import Site
+from ramos.stick import Boot
+from tests.crash import mounts
+from tests.crash.device import PERSIST_OPTIONS
+from tests.debmirror import Mirror
+from tests.root.packagelab import NEW, OLD, Lab, add_kernel, make_root, write_apt_config
+
+ESP_NODE, PERSIST_NODE = Path("/dev/vda1"), Path("/dev/vda2")
+MARKS = "stick/fuse/mark"
+# As the image builder leaves it: the stock metapackage of the kernel.
+STATUS = """Package: linux-image-test
+Status: install ok installed
+Maintainer: x <x@x>
+Architecture: amd64
+Version: 6.1.1-1
+Description: x
+"""
+
+
+def mark(share: Path, text: str) -> None:
+    """Leave a note in the stick's log; it is in its place when this returns."""
+    descriptor = os.open(share / MARKS, os.O_WRONLY)
+    os.write(descriptor, text.encode())
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def make_lab(home: Path) -> Lab:
+    """A system with the old kernel, whose mirror has the new one."""
+    root = make_root(home)
+    (root / "var/lib/dpkg/status").write_text(STATUS)
+    mirror = Mirror(home / "mirror")
+    add_kernel(mirror, NEW, "6.1.2-1")
+    mirror.publish()
+    (root / "etc/apt/sources.list.d/test.sources").write_text(mirror.source)
+    os.environ["APT_CONFIG"] = str(write_apt_config(home, root))
+    boot = Boot(persist=str(PERSIST_NODE), esp_uuid=devices.read_identity(ESP_NODE).uuid)
+    site = Site(
+        base="debian",
+        persist=home / "persist",
+        work=home / "work",
+        running=OLD,
+        open_esp=lambda writable: esp.mount_esp(boot, writable=writable),
+        root=root,
+        recipes_dir=home / "recipes.d",
+        lock_file=home / "lock",
+    )
+    return Lab(site, esp.MOUNT_POINT, mirror)
+
+
+def main() -> None:
+    """Upgrade between two marks."""
+    share, home = Path(sys.argv[1]), Path("/tmp/lab")  # in the RAM of this machine
+    persist = home / "persist"
+    persist.mkdir(parents=True)
+    mounts.mount(PERSIST_NODE, persist, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME)
+    lab = make_lab(home)
+    mark(share, "begin upgrade")
+    report = lab.upgrade()
+    mark(share, "end upgrade")
+    assert report.kernels == (NEW,), report
+    mounts.unmount(persist)
+
+
+if __name__ == "__main__":
+    main()
