@@ -12,7 +12,7 @@ that neither `apk upgrade` nor `apk upgrade -a` ever takes a mirror's.
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ramos.errors import RamosError
@@ -21,13 +21,18 @@ from ramos.formats.apk_index import Entry, make_index, read_index
 from ramos.fs import TEMPORARY_SUFFIX, publish, write_durably
 from ramos.recipe import Recipe
 from ramos.recipe_files import load_recipes
-from ramos.run import run_watched
+from ramos.run import run, run_watched
 from ramos.site import Candidate, Installed, Site, find_key
 from ramos.staging import Staged, stage_apk
 
 TAG = "ramos"
 INDEX = "APKINDEX.tar.gz"
 DATABASE = "lib/apk/db/installed"
+STATE_FILES = (
+    DATABASE,
+    *(f"lib/apk/db/{name}" for name in ("triggers", "scripts.tar", "scripts.tar.gz")),
+    "etc/apk/world",
+)
 SPECIAL_FILE = "etc/apk/ramos-special"
 CACHES = ("etc/apk/cache", "var/cache/apk")
 DEPEND_NAME = re.compile(r"[^<>=~@!\s]+")
@@ -42,8 +47,10 @@ def find_arch(site: Site) -> str:
 
 def refresh(site: Site, on_line: OnLine) -> None:
     """Fetch the indexes of the mirrors."""
+    # `apk update` of 2.14.10 alone asks no mirror whose index it fetched in the last four hours.
+    words = [*_apk(site), "update", "--update-cache", *_upstream(site)]
     try:
-        run_watched([*_apk(site), "update", *_upstream(site)], on_line)
+        run_watched(words, on_line)
     except RamosError as error:
         hint = "Check the network and /etc/apk/repositories."
         raise RamosError(
@@ -76,9 +83,12 @@ def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
     found = {}
     for word in wanted:
         name, _, version = word.partition("=")
-        fitting = [e for e in entries.get(name, ()) if version in ("", e.version)]
-        if fitting:
-            best = max(fitting, key=lambda entry: apk_version.sort_key(entry.version))
+        if name in entries:
+            best = max(entries[name], key=lambda entry: apk_version.sort_key(entry.version))
+            if version not in ("", best.version):
+                # `apk fetch` takes names only, and gives the newest version of each.
+                reason = f"apk fetches the newest version only, which is {best.version}"
+                raise RamosError("cannot get package", word, reason, "Nothing was changed")
             found[name] = _make_candidate(best)
     return found
 
@@ -105,9 +115,10 @@ def _spell_depend(depend: str) -> str:
 def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Path:
     """Download one package: apk compares it with the index, we with index and signature."""
     folder.mkdir(parents=True)
-    target = f"{candidate.name}={candidate.version}"
+    target = f"{candidate.name}-{candidate.version}"
+    words = [*_apk(site), "fetch", "-o", str(folder), *_upstream(site), candidate.name]
     try:
-        run_watched([*_apk(site), "fetch", "-o", folder, *_upstream(site), target], on_line)
+        run_watched(words, on_line)
     except RamosError as error:
         hint = "Run 'apk update' if the mirror has changed meanwhile."
         raise RamosError(
@@ -164,9 +175,32 @@ def _delete_package(folder: Path, name: str, keep: str = "") -> None:
 def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> None:
     """Install from the stick's repository with the real apk, under our tag."""
     write_settings(site)
-    words = ["--simulate"] if simulate else []
-    tagged = [f"{name}@{TAG}" for name in names]
-    run_watched([*_apk(site), "add", *words, *tagged], on_line)
+    # Without --upgrade apk keeps what is installed under our tag, and says that all is well.
+    words = [*_apk(site), "add", "--upgrade", *(f"{name}@{TAG}" for name in names)]
+    if simulate:
+        run_watched([*words, "--simulate"], on_line)
+        return
+    new = [name for name in names if name not in list_installed(site)]
+    state = [site.root / name for name in STATE_FILES]
+    before = {path: path.read_bytes() for path in state if path.exists()}
+    try:
+        run_watched(words, on_line)
+    except RamosError:
+        _take_back(site, new, before)
+        raise
+
+
+def _take_back(site: Site, new: Sequence[str], before: Mapping[Path, bytes]) -> None:
+    """A failing `apk add` (two packages with the same file) leaves its packages in the database.
+
+    The new ones are removed; of the others apk believes again what it did, so that the next try
+    brings them anew.
+    """
+    if new:
+        run([*_apk(site), "del", *new], check=False)
+    for path, data in before.items():
+        if path.read_bytes() != data:
+            write_durably(path, data)
 
 
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:

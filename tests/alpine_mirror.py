@@ -1,8 +1,8 @@
 """A small Alpine-like mirror, made by this project's own code and signed with a test key.
 
-It has Alpine's layout, package names, fields and index format. `RAMOS_APK=/path/to/apk.static`
-puts the real static tool into its apk-tools-static; otherwise a stand-in (tests/apk_standin.py)
-is there, and `name_tool` says so.
+It has Alpine's layout, package names, fields and index format. `RAMOS_APK=/path/to/apk.static` (or
+several, with `:` between them) puts the real static tool into its apk-tools-static; otherwise a
+stand-in (tests/apk_standin.py) is there, and `name_tools` says so.
 
     <mirror>/v3.23/{main,community}/x86_64/{APKINDEX.tar.gz, *.apk}     latest-stable -> v3.23
 """
@@ -20,6 +20,8 @@ from tests import apk_tools
 BRANCH = "v3.23"
 ARCH = "x86_64"
 STANDIN = Path(__file__).with_name("apk_standin.py")
+REAL_TOOLS = [Path(word) for word in os.environ.get("RAMOS_APK", "").split(":") if word]
+TOOLS = REAL_TOOLS or [STANDIN]
 MTIME = 1_700_000_000
 KERNEL = "6.12.40-0-lts"
 Content = bytes | str | Path
@@ -59,25 +61,26 @@ class Mirror:
         return next(iter(self.path.glob(f"{BRANCH}/*/{ARCH}/{spec_name}-[0-9]*.apk")))
 
 
-def name_tool() -> str:
+def name_tools() -> str:
     """Which static apk the mirror serves."""
-    real = os.environ.get("RAMOS_APK")
-    return f"the real apk, {real}" if real else f"a stand-in, tests/{STANDIN.name}"
+    if not REAL_TOOLS:
+        return f"a stand-in, tests/{STANDIN.name}"
+    return f"the real apk, {' and '.join(map(str, REAL_TOOLS))}"
 
 
-def find_tool() -> Path:
-    """The file that the mirror serves as apk.static."""
-    return Path(os.environ.get("RAMOS_APK") or STANDIN)
-
-
-def make_mirror(directory: Path, specs: Sequence[Spec], key_name: str = "test-1.rsa") -> Mirror:
+def make_mirror(
+    directory: Path,
+    specs: Sequence[Spec],
+    key_name: str = "test-1.rsa",
+    tool: Path = TOOLS[0],
+) -> Mirror:
     """Make a mirror of these packages, apk-tools-static included."""
     key, keys = apk_tools.make_keys(directory, key_name)
     mirror = Mirror(directory / "mirror", key, keys)
-    tool = Spec("apk-tools-static", {"sbin/apk.static": find_tool()}, version="3.0.6-r0")
+    static = Spec("apk-tools-static", {"sbin/apk.static": tool}, version="3.0.6-r0")
     for repository in ("main", "community"):
         mirror.folder(repository).mkdir(parents=True)
-    for spec in (*specs, tool):
+    for spec in (*specs, static):
         add_package(mirror, spec)
     (mirror.path / "latest-stable").symlink_to(BRANCH)
     write_indexes(mirror)

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the Alpine tests had for an apk: the real one only where RAMOS_APK names it."""
-    terminalreporter.write_line(f"static apk of the Alpine tests: {alpine_mirror.name_tool()}")
+    terminalreporter.write_line(f"static apk of the Alpine tests: {alpine_mirror.name_tools()}")
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,30 @@
 `RAMOS_APK` names one apk or several, with `:` between them: every test runs with each of them.
 """
 
-import hashlib
+import contextlib
 import os
 import subprocess
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests import apk_tools
-from tests.alpine_mirror import ARCH
+from ramos import packages
+from ramos.site import Site
+from tests import alpine_mirror, apk_tools
+from tests.alpine_mirror import (
+    ARCH,
+    FIRMWARE_NONE,
+    MKINITFS,
+    REAL_TOOLS,
+    Content,
+    Mirror,
+    Spec,
+)
+from tests.root.packagelab import BUILTIN, make_stick, mount_root
 
-REAL = [Path(word) for word in os.environ.get("RAMOS_APK", "").split(":") if word]
 REASON = "needs the real apk: RAMOS_APK=/path/of/apk[:/path/of/another]"
 # What apk says of itself: it wants a root that is not in RAM, or else a cache.
 TEXT_TREE = ("lib/apk", "etc/apk", "var/log", "dev", "proc", "tmp", "var/cache", "run")
@@ -80,10 +92,122 @@ def sign_index(unsigned: Path, key: Path, output: Path) -> None:
     output.write_bytes(apk_tools.run_tool("gzip", "-9n", stdin=apk_tools.cut_tar(entry)) + data)
 
 
-def hash_data(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@dataclass
+class Lab:
+    """A system whose kernel came as the image builder installs it, its stick and its mirror."""
+
+    site: Site
+    esp: Path
+    mirror: Mirror
+    root: Root
+    said: list[str] = field(default_factory=list)
+    published: float = field(default_factory=time.time)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def upgrade(self) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.upgrade(self.site, self.say)
+
+    def add(self, *names: str) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            packages.refresh(self.site, self.say)
+            return packages.add(self.site, names, self.say)
+
+    def remove(self, *names: str) -> packages.Report:
+        with packages.workplace(self.site):
+            packages.recover(self.site)
+            return packages.remove(self.site, names, self.say)
+
+    def publish(self, *specs: Spec) -> None:
+        """The mirror has these now, and no other versions of them."""
+        for spec in specs:
+            for path in self.mirror.folder(spec.repository).glob(f"{spec.name}-[0-9]*.apk"):
+                path.unlink()
+            alpine_mirror.add_package(self.mirror, spec)
+        alpine_mirror.write_indexes(self.mirror)
+        # Over HTTP an index that is no younger than apk's copy would count as unchanged.
+        self.published += 60
+        for index in self.mirror.path.glob(f"{alpine_mirror.BRANCH}/*/{ARCH}/APKINDEX.tar.gz"):
+            os.utime(index, (self.published, self.published))
+
+    def read_triggered(self) -> list[str]:
+        """What the watcher's trigger was called for since the last time."""
+        path = self.root.path / "etc/triggered"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def stick(self) -> dict[str, bytes]:
+        """Every file on the stick but those of the package engine itself."""
+        tops = (self.site.persist, self.esp)
+        paths = (path for top in tops for path in sorted(top.rglob("*")) if path.is_file())
+        return {str(p): p.read_bytes() for p in paths if "packages" not in p.parts}
+
+
+OLD, NEW = "6.12.40-0-lts", "6.12.60-0-lts"
+FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
+WATCHER = Spec(
+    "watcher",
+    {"usr/share/watcher": b""},
+    triggers="/lib/modules/* /boot /usr/share/*",
+    scripts={"trigger": '#!/bin/sh\nprintf "%s\\n" "$@" >>/etc/triggered\n'},
+)
+HTOP = Spec("htop", {"usr/bin/htop": b"#!/bin/sh\n"}, version="3.0-r0")
+
+
+def make_kernel(release: str, version: str, name: str = "linux-lts", **more: object) -> Spec:
+    """A kernel package as Alpine has them, small, with scripts and triggers that must not run."""
+    modules = f"lib/modules/{release}"
+    files: dict[str, Content] = {
+        "boot/vmlinuz-lts": f"kernel {release}".encode() * 1000,
+        f"boot/config-{release}": b"CONFIG_X=y\n",
+        f"boot/System.map-{release}": b"0 x\n",
+        f"{modules}/modules.builtin": BUILTIN.encode(),
+        f"{modules}/modules.order": b"",
+        f"{modules}/kernel-suffix": b"-lts\n",
+        f"{modules}/vmlinuz": "/boot/vmlinuz-lts",
+        "usr/share/kernel/lts/kernel.release": f"{release}\n".encode(),
+    }
+    depends = ["initramfs-generator", "linux-firmware-any"]
+    return Spec(name, files, depends=depends, version=version, **more)  # type: ignore[arg-type]
+
+
+def make_lab(apk: Path, home: Path) -> Lab:
+    """The root is this machine's tree under an upper, with Alpine's database and none of dpkg's."""
+    mirror = alpine_mirror.make_mirror(
+        home / "upstream",
+        [make_kernel(OLD, "6.12.40-r0"), MKINITFS, FIRMWARE_NONE, WATCHER, HTOP],
+    )
+    path = mount_root(home)
+    root = make_root(apk, path, mirror.keys, str(mirror.folder().parent))
+    root.run("add", "linux-lts", "linux-firmware-none", "mkinitfs", "watcher", "htop")
+    persist, esp = home / "persist", home / "esp"
+    make_stick(persist, esp, home, OLD)
+
+    @contextlib.contextmanager
+    def open_esp(writable: bool) -> Iterator[Path]:
+        del writable
+        yield esp
+
+    site = Site(
+        base="alpine",
+        persist=persist,
+        work=home / "work",
+        running=OLD,
+        open_esp=open_esp,
+        root=path,
+        recipes_dir=home / "recipes.d",
+        lock_file=home / "lock",
+        apk=apk,
+    )
+    return Lab(site, esp, mirror, root)
 
 
 each_real_apk = pytest.mark.parametrize(
-    "apk", REAL or [pytest.param(None, marks=pytest.mark.skip(reason=REASON))], ids=str
+    "apk", REAL_TOOLS or [pytest.param(None, marks=pytest.mark.skip(reason=REASON))], ids=str
 )

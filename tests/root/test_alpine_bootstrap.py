@@ -34,10 +34,10 @@ def list_specs() -> list[Spec]:
     ]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Mirror:
-    print(f"static apk: {alpine_mirror.name_tool()}")
-    return alpine_mirror.make_mirror(tmp_path_factory.mktemp("mirror"), list_specs())
+@pytest.fixture(scope="module", params=alpine_mirror.TOOLS, ids=str)
+def original(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Mirror:
+    directory = tmp_path_factory.mktemp("mirror")
+    return alpine_mirror.make_mirror(directory, list_specs(), tool=request.param)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ echo "$*" >>"{calls}"
 while [ $# -gt 0 ]; do
     case $1 in
     -o) folder=$2 ;;
-    *=*-r*) cp {mirror}/v3.23/main/{arch}/"${{1%%=*}}-${{1#*=}}.apk" "$folder" ;;
+    linux-lts) cp {mirror}/v3.23/main/{arch}/"$1"-[0-9]*.apk "$folder" ;;
     esac
     shift
 done
@@ -104,6 +104,9 @@ def recipe_for(name: str) -> Recipe:
 def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_path: Path) -> None:
     found = apk.find_candidates(site, ["linux-lts", "nothing"])
     assert list(found) == ["linux-lts"]
+    assert apk.find_candidates(site, ["linux-lts=6.12.40-r0"]) == found
+    with pytest.raises(RamosError, match=r"the newest version only, which is 6\.12\.40-r0"):
+        apk.find_candidates(site, ["linux-lts=6.12.1-r0"])
     assert found["linux-lts"].version == "6.12.40-r0"
     assert apk.is_newer(found["linux-lts"].version, "6.12.1-r0")
     path = apk.fetch(site, found["linux-lts"], site.work / "one", print)
@@ -112,7 +115,9 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     assert (staged.places["kernel"] / "boot/vmlinuz-lts").read_bytes() == b"kernel"
     apk.publish_packages(site, [staged.path])
     apk.install(site, ["linux-lts"], print)
-    assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("add linux-lts@ramos")
+    assert (
+        (tmp_path / "calls").read_text().splitlines()[-1].endswith("add --upgrade linux-lts@ramos")
+    )
     keys = site.root / "etc/apk/keys"
     index = read_index(site.packages / f"alpine/{ARCH}/APKINDEX.tar.gz", keys)
     entry = index.need_newest("linux-lts")

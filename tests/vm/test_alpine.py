@@ -42,7 +42,7 @@ def alpine_image(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stale in IMAGES.glob("alpine-*.img"):
             stale.unlink()
         work = tmp_path_factory.mktemp("alpine")
-        print(f"static apk: {alpine_mirror.name_tool()}")
+        print(f"static apk: {alpine_mirror.name_tools()}")
         mirror = make_mirror(work)
         argv: list[str | Path] = [
             sys.executable,
