@@ -16,7 +16,7 @@ from ramos import bootenv, layout
 from ramos.errors import RamosError
 from ramos.image import disk as image_disk
 from ramos.image.disk import DiskLayout, make_identity
-from ramos.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ, kernel_version
+from ramos.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ
 from tests.crash import uml
 from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
 from tests.crash.device import plugged
@@ -138,7 +138,7 @@ def check_choice(esp: Esp, found: Truth, allowed: tuple[int, int]) -> str:
     if esp.chosen not in {(OLD, NEW)[at] for at in allowed}:
         return f"GRUB starts {esp.chosen}"
     for name in {esp.chosen, esp.good}:
-        image = layout.modules_image(kernel_version(name))
+        image = layout.modules_image(name)
         if image not in found.files:
             return f"GRUB can start {name}, and no generation names {image}"
     return ""
