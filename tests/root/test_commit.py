@@ -338,7 +338,7 @@ def test_a_killed_commit_leaves_old_or_new(quick_lab: Lab, point: str) -> None:
     done = CRASH_POINTS.index(point) > CRASH_POINTS.index("generation-written")
     assert default.number == (5 if done or not killed else 4)
     assert history.verify(places, everything=True, on_progress=lambda *_: None).damaged == ()
-    quick_lab.commit()
+    quick_lab.commit(wait_seconds=20)  # the guard holds the lock until it has cleaned up
     assert not list((places.persist / "upperfs").rglob("*.tmp"))
     check_same_after_boot(quick_lab)
     assert (places.root / "file").read_text() == "last"
