@@ -326,16 +326,15 @@ class _Work:
         return made
 
     def _store_layer(self, on_progress: Progress) -> Iterator[StoredFile]:
-        delta, persist = self.source.delta, self.places.persist
-        if delta.is_empty:
+        source, persist, config = self.source, self.places.persist, self.request.config
+        if source.delta.is_empty:
             return
         with new_layer(persist) as path:
-            built = build_layer(
-                self.source.folder, path, self.request.config, self.room_bytes, on_progress
-            )
+            room, delta = self.room_bytes, source.delta
+            built = build_layer(source.folder, path, config, room, delta, on_progress)
             yield publish_layer(persist, built)
-        if self.source.acls:
-            yield publish_sidecar(persist, self.source.acls)
+        if source.acls:
+            yield publish_sidecar(persist, source.acls)
 
     def _describe(self, number: int, files: tuple[StoredFile, ...]) -> Generation:
         return Generation(

@@ -137,7 +137,7 @@ def _list_details(old: Node, new: Node) -> Iterator[str]:
     """In what two entries of one type differ."""
     a, b = old.status, new.status
     if stat.S_ISREG(a.st_mode):
-        if a.st_size != b.st_size or compare_content(old.real, new.real, a.st_size):
+        if a.st_size != b.st_size or compare_content(old.real, new.real):
             yield "content"
     elif stat.S_ISLNK(a.st_mode):
         if os.readlink(old.real) != os.readlink(new.real):

@@ -18,6 +18,7 @@ from ramos.errors import RamosError
 from ramos.fs import sync_directory, sync_file
 from ramos.mounts import find_mount
 from ramos.places import Places
+from ramos.scan import walk
 from ramos.stick import Boot, read_boot
 from ramos.worker import OnProgress
 
@@ -96,7 +97,8 @@ def save_to(
     on_progress(STEPS["compress"][0], "writing")
     try:
         room = space.f_bavail * space.f_frsize - RESERVE_BYTES
-        layer.make_squashfs(places.upper_dir, path, config, room)
+        delta = layer.count_entries(walk(os.fsencode(places.upper_dir)))
+        layer.make_squashfs(places.upper_dir, path, config, room, delta)
         on_progress(STEPS["verify"][0], "flushing")
         sync_file(path)
         sync_directory(target)

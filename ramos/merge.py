@@ -25,8 +25,12 @@ from ramos.fs import crash_point
 from ramos.generation import StoredFile
 from ramos.layer import (
     DEFAULT_STAYS,
+    MAX_SAME_SIZE_PAIRS,
     Built,
     Progress,
+    count_entries,
+    list_limits,
+    list_options,
     new_layer,
     publish_layer,
     publish_sidecar,
@@ -35,7 +39,7 @@ from ramos.layer import (
 )
 from ramos.mounts import mount_image
 from ramos.overlay import compare_stacks
-from ramos.scan import OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT
+from ramos.scan import OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
 from ramos.stage import OWN_XATTRS, list_xattrs
 from ramos.view import Node, is_mentioned, walk_view
 
@@ -47,6 +51,9 @@ HARMLESS = re.compile(
     r'Unrecognised keyword "hdrcharset" in pax header, ignoring|M(aj|in)or -?\d+ out of range in '
     r"device node .*, truncating to \d+"
 )
+
+# What it says of appending cannot be told from complaints; here too the comparison is the proof.
+ANYTHING = re.compile(".*")
 
 
 def plan_run(sizes: Sequence[int], wanted: int) -> int:
@@ -119,13 +126,28 @@ def check_merged(left: Sequence[Path], right: Sequence[Path]) -> None:
 def write_merged(tops: Sequence[Path], target: Path, config: SaveConfig, max_bytes: int) -> None:
     """Stream the merged tree (layers bottom first) into a squashfs."""
     names = [os.fsencode(top) for top in reversed(tops)]
-    root = os.stat(names[0])
     argv: list[str | Path] = ["mksquashfs", "-", target, "-tar", "-xattrs", "-exports"]
-    argv += ["-noappend", "-no-progress", "-quiet", "-no-recovery"]
-    argv += ["-root-mode", f"{stat.S_IMODE(root.st_mode):o}"]
-    argv += ["-comp", "zstd", "-Xcompression-level", str(config.compression_level)]
-    argv += ["-mem", f"{config.memory_mib}M", "-processors", str(min(2, os.cpu_count() or 1))]
+    delta = Delta() if are_few(names) else count_entries(walk_view(names))
+    argv += list_options(config, delta)
     run_squashfs(argv, target, max_bytes, lambda pipe: feed_tar(names, pipe), HARMLESS)
+    set_root(names[0], target, list_limits(config, delta), max_bytes)
+
+
+def are_few(tops: Sequence[bytes]) -> bool:
+    """Whether these layers hold too little for its number of entries to matter to mksquashfs."""
+    return sum(os.statvfs(top).f_files for top in tops) ** 2 <= MAX_SAME_SIZE_PAIRS
+
+
+def set_root(top: bytes, target: Path, limits: Sequence[str], max_bytes: int) -> None:
+    """Give the squashfs the owner, mode, time and xattrs of a directory.
+
+    A tar stream cannot say anything of `/`; appending a directory does, here one without entries.
+    """
+    # mksquashfs is another process, and takes no link for a directory.
+    source = top.replace(b"/proc/self/", b"/proc/%d/" % os.getpid(), 1) + b"/."
+    argv: list[str | Path] = ["mksquashfs", os.fsdecode(source), target]
+    argv += [*limits, "-regex", "-e", ".*"]
+    run_squashfs(argv, target, max_bytes, harmless=ANYTHING)
 
 
 def feed_tar(tops: Sequence[bytes], pipe: int) -> None:

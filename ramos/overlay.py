@@ -5,56 +5,28 @@ process. Invariant: the mounts live in a child and are gone with it.
 """
 
 import ctypes
-import itertools
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ramos.compare import find_differences
-from ramos.errors import RamosError
+from ramos.forked import forked
 
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_REC, MS_PRIVATE = 1, 0x4000, 0x40000
 SYS_MOVE_MOUNT, MOVE_MOUNT_F_EMPTY_PATH, AT_FDCWD = 429, 4, -100
-SHOWN_DIFFERENCES = 3
 # A directory that is there on every Linux, and under which no layer and no base can lie.
 MOUNT_POINT = b"/sys"
 
 
 def compare_stacks(left: Sequence[Path], right: Sequence[Path]) -> list[str]:
     """The first differences between what two stacks (top first) show; none if they agree."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _report(writing, left, right)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        raise RamosError("cannot compare", "two stacks of layers", "the check died") from None
-    if "error" in found:
-        raise RamosError("cannot compare", "two stacks of layers", found["error"])
-    return list(found["differences"])
+    with forked(lambda: _compare(left, right), "two stacks of layers") as wait:
+        return list(json.loads(wait()))
 
 
-def _report(writing: int, left: Sequence[Path], right: Sequence[Path]) -> None:
-    """The child's whole life; it never returns."""
-    try:
-        try:
-            found: dict[str, object] = {"differences": _compare(left, right)}
-        except (OSError, RamosError) as error:
-            found = {"error": str(error)}
-        os.write(writing, json.dumps(found).encode("ascii"))
-    finally:
-        os._exit(0)
-
-
-def _compare(left: Sequence[Path], right: Sequence[Path]) -> list[str]:
+def _compare(left: Sequence[Path], right: Sequence[Path]) -> bytes:
     _call("unshare", CLONE_NEWNS)
     _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     _call("mount", b"tmpfs", MOUNT_POINT, b"tmpfs", 0, b"size=1m")
@@ -62,8 +34,7 @@ def _compare(left: Sequence[Path], right: Sequence[Path]) -> list[str]:
     for number, stack in enumerate((left, right)):
         lower = [_attach(path, f"{number}-{index}") for index, path in enumerate(stack)]
         stacks.append(_mount_overlay(lower, f"{number}"))
-    differences = find_differences(stacks[0], stacks[1], with_top=False)
-    return list(itertools.islice(differences, SHOWN_DIFFERENCES))
+    return json.dumps(find_differences(stacks[0], stacks[1])).encode("ascii")
 
 
 def _attach(path: Path, name: str) -> Path:

@@ -64,10 +64,19 @@ class Delta:
     whiteouts: int = 0
     size_bytes: int = 0
     stored_bytes: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+    same_size_pairs: int = 0
     sockets: list[bytes] = field(default_factory=list)
     clamped: list[bytes] = field(default_factory=list)
     excluded: list[bytes] = field(default_factory=list)
     acls: list[bytes] = field(default_factory=list)
+
+    def add_size(self, size: int) -> None:
+        """Count a file's bytes, and how many files before it had just as many."""
+        before = self.sizes.get(size, 0)
+        self.sizes[size] = before + 1
+        self.same_size_pairs += before
+        self.size_bytes += size
 
     @property
     def is_empty(self) -> bool:
@@ -115,12 +124,13 @@ def _list_directory(
     prefix = path + b"/" if path else b""
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=_entry_name)
+            found = sorted(entries, key=_entry_name, reverse=True)
     except (FileNotFoundError, NotADirectoryError):
         return  # vanished while we look
     except OSError as error:
         raise _unreadable(folder, error) from error
-    for entry in found:
+    while found:
+        entry = found.pop()  # it keeps its status: one directory may hold all there is
         if recall is not None and (known := recall(prefix + entry.name, entry.inode())):
             yield known
             continue
@@ -369,7 +379,8 @@ class Scanner:
             return
         else:
             delta.files += 1
-            delta.size_bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            if stat.S_ISREG(status.st_mode):
+                delta.add_size(status.st_size)
             delta.stored_bytes += 512 * status.st_blocks
         if not 0 <= status.st_mtime_ns // 10**9 <= MAX_TIME_SECONDS:
             delta.clamped.append(entry.path)

@@ -223,11 +223,12 @@ def copy_attributes(
         os.setxattr(target, name, value, follow_symlinks=False)
 
 
-def list_xattrs(path: bytes) -> list[str]:
-    """The names of an entry's xattrs, sorted; none where the file system has none."""
+def list_xattrs(entry: bytes | int) -> list[str]:
+    """The xattrs of a path or an open file, sorted; none where the file system has none."""
     try:
-        return sorted(os.listxattr(path, follow_symlinks=False))
+        return sorted(os.listxattr(entry, follow_symlinks=isinstance(entry, int)))
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.ENOTSUP):
             return []
-        raise RamosError("cannot read", os.fsdecode(path), error.strerror or error) from error
+        name = "an open file" if isinstance(entry, int) else os.fsdecode(entry)
+        raise RamosError("cannot read", name, error.strerror or error) from error

@@ -32,6 +32,7 @@ RANKS = {
     "ramos.mounts": 22,
     "ramos.verity": 22,
     "ramos.guard": 21,
+    "ramos.forked": 21,
     "ramos.freeze": 22,
     # 3: one thing of the machine each
     "ramos.syscalls": 20,
