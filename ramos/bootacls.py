@@ -1,6 +1,7 @@
 """Access control lists, which squashfs does not keep: put back after the layers were restored.
 
-Owns: setting the attributes of the running generation's sidecars (`acls` owns their text).
+Owns: setting the attributes of the running generation's sidecars (`acls` owns their text), and the
+xattrs of `/`, which is a new directory at every boot.
 Refuses: setting one on anything but the file it was saved with: where a higher layer holds the
 same path, that layer's sidecar counts. Invariant: a refused file never stops the others.
 """
@@ -10,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ramos import acls, fs
+from ramos.compare import read_xattrs
 from ramos.errors import RamosError
 from ramos.generation import Generation
 from ramos.places import Places
+from ramos.stage import OWN_XATTRS
 
 
 def restore_acls(generation: Generation, places: Places) -> tuple[int, list[str]]:
     """Put back the ACLs of a generation; how many, and what was wrong."""
     count = 0
-    problems: list[str] = []
+    problems = _restore_top(places)
     for above, path in _list_sidecars(generation, places):
         try:
             for acl in acls.parse_acls(path.read_bytes(), path.name):
@@ -26,6 +29,24 @@ def restore_acls(generation: Generation, places: Places) -> tuple[int, list[str]
         except RamosError as error:
             problems.append(str(error))
     return count, problems
+
+
+def _restore_top(places: Places) -> list[str]:
+    """Give `/` the xattrs that it has in the topmost layer; what was wrong."""
+    problems = []
+    for layer in _list_stack(places)[-1:]:
+        for name, value in read_xattrs(os.fsencode(layer)).items():
+            try:
+                if not name.startswith(OWN_XATTRS):
+                    os.setxattr(places.root, name, value)
+            except OSError as error:
+                problems.append(f"/: {name}: {error.strerror}")
+    return problems
+
+
+def _list_stack(places: Places) -> list[Path]:
+    """The directories of the layers, bottom first."""
+    return sorted(p for p in places.stack.iterdir() if p.is_dir()) if places.stack.exists() else []
 
 
 def _restore_one(acl: acls.Acl, above: Sequence[Path], root: Path, problems: list[str]) -> int:
@@ -63,7 +84,7 @@ def _read_attribute(target: bytes, name: str) -> bytes:
 
 def _list_sidecars(generation: Generation, places: Places) -> Iterator[tuple[Sequence[Path], Path]]:
     """Each sidecar that is what was saved, with the directories of the layers above its own."""
-    stack = sorted(p for p in places.stack.iterdir() if p.is_dir()) if places.stack.exists() else []
+    stack = _list_stack(places)
     layer = 0
     for file in generation.saved:
         if file.kind == "layer":

@@ -86,11 +86,12 @@ def _open_snapshot(
 def list_acl_holders(delta: Delta, saved: object) -> list[bytes]:
     """Whose ACLs go into the sidecar: also those of directories that are only on the way.
 
-    A directory that stands in a layer hides what the sidecars below say of it.
+    A directory that stands in a layer hides what the sidecars below say of it; `/` (the empty
+    path) stands in every layer.
     """
     if saved is None:
-        return delta.acls
-    return sorted({*delta.acls, *list_needed_folders(delta)})
+        return [b"", *delta.acls]
+    return sorted({b"", *delta.acls, *list_needed_folders(delta)})
 
 
 def _fill_tmpfs_stage(

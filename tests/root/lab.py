@@ -94,6 +94,7 @@ class Lab:
         layers = self.provide(generation) if generation else []
         lower = ":".join(str(path) for path in (*reversed(layers), self.places.run / "rootfs"))
         upper, work = places.upper / "upper", places.upper / "work"
+        copy_root_attributes((layers or [self.places.run / "rootfs"])[-1], upper)
         options = f"lowerdir={lower},upperdir={upper},workdir={work},{OVERLAY_OPTIONS}"
         mount("overlay", places.root, "overlay", options)
         self.mounted.append(places.root)
@@ -172,6 +173,14 @@ class Lab:
     def numbers(self) -> list[int]:
         """The generations that are there."""
         return [generation.number for generation in list_generations(self.places.persist)]
+
+
+def copy_root_attributes(source: Path, target: Path) -> None:
+    """As the initramfs does: the root directory that people see is the upper's."""
+    status = source.stat()
+    target.chmod(status.st_mode & 0o7777)
+    os.chown(target, status.st_uid, status.st_gid)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def find_source(mountpoint: Path) -> str:
