@@ -126,7 +126,7 @@ def export(
             space = os.statvfs(target.parent)
             on_progress("merge", 0, 0)
             room = space.f_bavail * space.f_frsize - RESERVE_BYTES
-            write_merged(list(reversed(tops)), beside, config, room)
+            write_merged(list(reversed(tops)), places.base_dirs, beside, config, room)
             on_progress("verify", 0, 0)
             sync_file(beside)
             with mount_image(beside) as merged:

@@ -39,9 +39,9 @@ from ramos.layer import (
 )
 from ramos.mounts import mount_image
 from ramos.overlay import compare_stacks
-from ramos.scan import OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
+from ramos.scan import DIRECTORIES, OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
 from ramos.stage import OWN_XATTRS, list_xattrs
-from ramos.view import Node, is_mentioned, walk_view
+from ramos.view import Node, find_node, is_mentioned, walk_view
 
 TAR_BLOCK_BYTES = 512
 COPY_BYTES = 1 << 20
@@ -100,12 +100,12 @@ def merge_layers(
         lower = [stack.enter_context(mount_image(persist / group[0].path)) for group in below]
         acls = merge_acls(persist, run, tops)
         target = stack.enter_context(new_layer(persist))
+        under = [*reversed(lower), *base]
         on_progress("merge", 0, 0)
-        write_merged(tops, target, config, max_bytes)
+        write_merged(tops, under, target, config, max_bytes)
         crash_point("merge-written")
         built = Built(target, read_back(target))
         on_progress("verify", 0, 0)
-        under = [*reversed(lower), *base]
         with mount_image(target) as merged:
             check_merged([*reversed(tops), *under], [merged, *under])
         crash_point("merge-compared")
@@ -123,13 +123,16 @@ def check_merged(left: Sequence[Path], right: Sequence[Path]) -> None:
         raise RamosError("cannot use", "the merged layer", reason, DEFAULT_STAYS)
 
 
-def write_merged(tops: Sequence[Path], target: Path, config: SaveConfig, max_bytes: int) -> None:
-    """Stream the merged tree (layers bottom first) into a squashfs."""
+def write_merged(
+    tops: Sequence[Path], under: Sequence[Path], target: Path, config: SaveConfig, max_bytes: int
+) -> None:
+    """Stream the merged tree (layers bottom first) into a squashfs that goes on top of `under`."""
     names = [os.fsencode(top) for top in reversed(tops)]
     argv: list[str | Path] = ["mksquashfs", "-", target, "-tar", "-xattrs", "-exports"]
     delta = Delta() if are_few(names) else count_entries(walk_view(names))
     argv += list_options(config, delta)
-    run_squashfs(argv, target, max_bytes, lambda pipe: feed_tar(names, pipe), HARMLESS)
+    below = [os.fsencode(path) for path in under]
+    run_squashfs(argv, target, max_bytes, lambda pipe: feed_tar(names, below, pipe), HARMLESS)
     set_root(names[0], target, list_limits(config, delta), max_bytes)
 
 
@@ -150,11 +153,29 @@ def set_root(top: bytes, target: Path, limits: Sequence[str], max_bytes: int) ->
     run_squashfs(argv, target, max_bytes, harmless=ANYTHING)
 
 
-def feed_tar(tops: Sequence[bytes], pipe: int) -> None:
+def list_nodes(tops: Sequence[bytes], below: Sequence[bytes]) -> Iterator[Node]:
+    """The merged tree, without whiteouts in directories that have nothing below them.
+
+    They would hide nothing, and overlayfs lists them (as entries that are not there) where it has
+    no other directory to merge with. With nothing known of what is below, all are kept.
+    """
+    folder, is_merged = b"", True
+    for node in walk_view(tops, whiteouts=True):
+        if node.kind == WHITEOUT:
+            if os.path.dirname(node.path) != folder:
+                folder = os.path.dirname(node.path)
+                found = find_node(below, folder)
+                is_merged = not below or (found is not None and found.kind in DIRECTORIES)
+            if not is_merged:
+                continue
+        yield node
+
+
+def feed_tar(tops: Sequence[bytes], below: Sequence[bytes], pipe: int) -> None:
     """Write the merged tree as a tar stream."""
     links: dict[tuple[int, int], bytes] = {}
     with open(pipe, "wb", closefd=False, buffering=COPY_BYTES) as stream:
-        for node in walk_view(tops, whiteouts=True):
+        for node in list_nodes(tops, below):
             if node.kind == SOCKET:
                 continue
             status = node.status

@@ -201,6 +201,12 @@ def check_boot(lab: Lab) -> None:
     assert not explain(before, capture(root, CONFIG.exclude))
     assert capture_acls(root, before) == acls
     assert look_at_top(root) == top
+    assert find_phantoms(root) == []
+
+
+def find_phantoms(root: Path) -> list[str]:
+    """Names that a directory lists and that are not there."""
+    return [path for path in map(str, root.rglob("*")) if not os.path.lexists(path)]
 
 
 def look_at_top(root: Path) -> tuple[object, ...]:
