@@ -67,6 +67,7 @@ class Delta:
     sizes: dict[int, int] = field(default_factory=dict)
     same_size_pairs: int = 0
     sockets: list[bytes] = field(default_factory=list)
+    bare_sockets: set[bytes] = field(default_factory=set)
     clamped: list[bytes] = field(default_factory=list)
     excluded: list[bytes] = field(default_factory=list)
     acls: list[bytes] = field(default_factory=list)

@@ -24,6 +24,7 @@ from ramos.scan import Delta, IndexWriter, Saved, Scanner
 from ramos.session import Recorder
 from ramos.stage import Placer, edit_snapshot, fill_stage, list_needed_folders, move_entry
 from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
+from ramos.view import find_node
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def _open_snapshot(
         writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
         changed = list_changed(moment.folder, since) if since and moment.birth else None
         delta = Scanner(top, config.exclude, saved, writer, changed).run()
+        delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         folder = moment.tree
         if not delta.is_empty:
@@ -81,6 +83,18 @@ def _open_snapshot(
                 fill_stage(top, os.fsencode(folder), delta, move_entry)
         crash_point("source-ready")
         yield Source(folder, delta, acls, moment.pause_seconds, "snapshot", moment.birth)
+
+
+def find_bare_sockets(places: Places, top: bytes, delta: Delta) -> set[bytes]:
+    """The sockets in directories that are saved as a whole and have nothing below them."""
+    layers = sorted(places.stack.iterdir(), reverse=True) if places.stack.is_dir() else []
+    tops = (top, *map(os.fsencode, (*layers, *places.base_dirs)))
+    bare = set()
+    for path in {*delta.sockets} - {*delta.moves}:
+        folder = find_node(tops, os.path.dirname(path))
+        if folder is not None and len(folder.parts) == 1:
+            bare.add(path)
+    return bare
 
 
 def list_acl_holders(delta: Delta, saved: object) -> list[bytes]:
@@ -108,6 +122,7 @@ def _fill_tmpfs_stage(
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(recorder.index, before_ns, time.time_ns())
         delta = Scanner(top, config.exclude, saved, writer).run()
+        delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         if not alone:
             _check_room(places, delta)

@@ -5,7 +5,7 @@ the edits that every layer needs (no excluded paths, no sockets, times that squa
 Refuses: deciding what changed. Invariants: directories that are only on the way carry their own
 attributes but never the opaque marker (it would hide earlier layers of this boot); hard links
 within a delta stay hard links; a socket becomes a whiteout, so that nothing older shows up in its
-place.
+place, unless it is bare: nothing older can, and overlayfs would list the whiteout.
 """
 
 import contextlib
@@ -42,7 +42,8 @@ def edit_snapshot(top: bytes, aside: bytes, delta: Delta) -> None:
         full = os.path.join(top, path)
         with _keeping_times(os.path.dirname(full)):
             os.unlink(full)
-            make_whiteout(full)
+            if path not in delta.bare_sockets:
+                make_whiteout(full)
     for path in (b"", *delta.clamped):
         clamp_times(os.path.join(top, path))
 
@@ -110,6 +111,7 @@ class Placer:
     def __init__(self, top: bytes, stage: bytes, delta: Delta, *, link: bool) -> None:
         self._skipped = {os.path.join(top, path) for path in delta.excluded}
         self._clamped = {os.path.join(top, path) for path in delta.clamped}
+        self._bare = {os.path.join(top, path) for path in delta.bare_sockets}
         self._link = link
         self._inodes: dict[int, bytes] = {}
         self._stage = stage
@@ -137,7 +139,8 @@ class Placer:
             copy_attributes(source, target, status, keep_opaque=True)
             return
         if entry.kind == SOCKET:
-            make_whiteout(target)
+            if source not in self._bare:
+                make_whiteout(target)
             return
         earlier = self._inodes.get(status.st_ino) if status.st_nlink > 1 else None
         if earlier is not None:

@@ -154,6 +154,11 @@ STORIES: dict[str, list[list[Step]]] = {
         [remove("f"), bind("f"), remove("s"), write("s"), remove("a/one"), bind("a/one")],
         [remove_tree("d"), bind("d")],
     ],
+    "sockets in directories of their own, and in merged ones": [
+        [make("d/e"), bind("d/s"), bind("d/e/s"), make("a/x"), bind("a/x/s"), bind("a/s")],
+        [move("d", "z"), bind("z/t"), remove_tree("a"), make("a"), bind("a/two"), make("n")],
+        [bind("n/s"), write("n/t"), remove("z/e/s"), write("z/e/s"), bind("b/four")],
+    ],
     "what is excluded is not saved, nor deleted, whatever is around it": [
         [make("d"), write("d/a.skip"), write("d/b"), write("tmp/x")],
         [move("d", "z"), write("z/c.skip"), make("e"), write("e/d.skip")],
