@@ -44,11 +44,11 @@ def flush_file_system(folder: Path) -> None:
 
 
 def read_private_bytes(pid: int) -> int:
-    """Memory that a process and its children hold for themselves."""
+    """Memory that a process and its children hold for themselves; what they share counts once."""
     total = 0
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
                 total += int(line.split()[1]) * 1024
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
