@@ -11,7 +11,7 @@ WRAPPER = Path(__file__).resolve().parents[2] / "apk-triggers/alpine/apk"
 PATTERNS = "linux-lts\nlinux-firmware-*\ngrub\n!linux-firmware-odd\n"
 FAKE = """#!/bin/sh
 case " $* " in
-*" puller --simulate "*) echo "(1/2) Installing linux-firmware-x (1-r0)"; exit 0 ;;
+*" --simulate "*" puller "*) echo "(1/2) Installing linux-firmware-x (1-r0)"; exit 0 ;;
 *" --simulate "*) [ "$1" = upgrade ] || exit 0 ;;
 esac
 printf '%s' "{name}" >>"$CALLS"
@@ -59,6 +59,10 @@ def bench(tmp_path: Path) -> Bench:
         ["add", "linux-firmware-odd"],
         ["add", "--root", "/mnt", "linux-lts"],
         ["-p", "/mnt", "upgrade"],
+        ["add", "-qp", "/mnt", "linux-lts"],
+        ["add", "-h", "linux-lts"],
+        ["add", "-t", "linux-lts", "htop"],
+        ["upgrade", "--self-upgrade-only"],
         ["del", "htop"],
         ["fix"],
         ["fix", "linux-lts"],
@@ -82,7 +86,10 @@ def test_ordinary_operations_pass_through(bench: Bench, words: list[str]) -> Non
             ["add", "-U", "linux-lts", "htop"],
             ["ramos [pkg] [add] [linux-lts]", "realapk [add] [-U] [htop]"],
         ),
-        (["add", "linux-lts=6.1-r0", "grub"], ["ramos [pkg] [add] [linux-lts] [grub]"]),
+        (["add", "linux-lts=6.1-r0", "grub"], ["ramos [pkg] [add] [linux-lts=6.1-r0] [grub]"]),
+        (["add", "-t", "grub", "grub"], ["ramos [pkg] [add] [grub]"]),
+        (["add", "-Xhosts", "grub"], ["ramos [pkg] [add] [grub]"]),
+        (["add", "--", "grub"], ["ramos [pkg] [add] [grub]"]),
         (
             ["add", "puller"],
             ["ramos [pkg] [add] [linux-firmware-x]", "realapk [add] [puller]"],
@@ -93,6 +100,11 @@ def test_ordinary_operations_pass_through(bench: Bench, words: list[str]) -> Non
         (["upgrade", "-a"], ["ramos [pkg] [upgrade]", "realapk [upgrade] [-a]"]),
         (["upgrade", "linux-lts"], ["ramos [pkg] [upgrade]"]),
         (["upgrade", "htop"], ["realapk [upgrade] [htop]"]),
+        (["upgrade", "--ignore", "grub"], ["realapk [upgrade] [--ignore] [grub]"]),
+        (
+            ["upgrade", "--ignore", "htop"],
+            ["ramos [pkg] [upgrade]", "realapk [upgrade] [--ignore] [htop]"],
+        ),
         (["add", "--simulate", "linux-lts"], ["ramos [pkg] [explain] [linux-lts]"]),
         (["upgrade", "--simulate"], ["ramos [pkg] [check]", "realapk [upgrade] [--simulate]"]),
         (["del", "-s", "grub"], ["ramos [pkg] [explain] [grub]"]),
