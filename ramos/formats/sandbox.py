@@ -23,6 +23,8 @@ from ramos.formats.archive import CHUNK_BYTES, DEVICE, DIRECTORY, FILE, HARDLINK
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
 MAX_LINKS_FOLLOWED = 40
+# One more means "as it is" to chown.
+MAX_OWNER = (1 << 32) - 2
 # A package of modules or firmware shrinks 2 to 8 times; only a bomb shrinks 200 times.
 BOMB_RATIO = 200
 BOMB_FREE_BYTES = 64 << 20
@@ -213,6 +215,10 @@ class _Tree:
 
     def _set_metadata(self, path: Path, member: Member) -> None:
         """Owner before mode (chown clears setuid), extended attributes after the owner."""
+        if not all(0 <= owner <= MAX_OWNER for owner in (member.uid, member.gid)):
+            refuse(self.label, f"{member.name!r} has an impossible owner")
+        if any("\0" in key for key in member.xattrs):
+            refuse(self.label, f"{member.name!r} has an attribute with an impossible name")
         if self.owners:
             os.chown(path, member.uid, member.gid, follow_symlinks=False)
             for key, value in member.xattrs.items():
