@@ -7,7 +7,6 @@ the stick but for what `step` asked for; what may take long or hang runs in a ch
 """
 
 import contextlib
-import importlib
 import json
 import os
 import select
@@ -22,7 +21,9 @@ from typing import Any
 import pyudev
 
 from ramos import (
+    keep,
     links,
+    notify,
     powerbutton,
     records,
     run,
@@ -30,6 +31,7 @@ from ramos import (
     seal,
     settings,
     stickwatch,
+    stranded,
     swap,
     syscalls,
     terminals,
@@ -43,6 +45,7 @@ from ramos.step import (
     Action,
     Event,
     JobDone,
+    Leave,
     LinksChanged,
     Measured,
     Note,
@@ -81,6 +84,7 @@ class Daemon:
     conflicts: tuple[bytes, ...] = ()
     links_due: float = 0.0
     stopping: bool = False
+    leaves: bool = False
     shown: str = ""
 
 
@@ -91,13 +95,17 @@ def main() -> None:
     except RamosError as error:
         sys.stderr.write(f"ramosd: {error}\n")
         sys.exit(error.exit_code)
-    with contextlib.suppress(OSError):
-        syscalls.lock_memory()  # the programs lie on the stick, which may go
+    syscalls.lock_memory()  # the programs lie on the stick, which may go
     daemon.notifier.notify("READY=1")
+    if daemon.state.reads_stick and daemon.state.stick == "present":
+        keep.start_keeper(stickwatch.is_there)
     run_loop(daemon)
     daemon.notifier.notify("STOPPING=1")
     for _, worker in list(daemon.jobs.values()):
         end_worker(worker)
+    known, config = daemon.identity, daemon.state.config.save
+    gone = daemon.state.stick == "gone"
+    stranded.leave(daemon.boot, known, config, gone=gone, alone=daemon.leaves)
 
 
 def open_daemon() -> Daemon:
@@ -107,7 +115,10 @@ def open_daemon() -> Daemon:
     for problem in loaded.problems:
         log(f"settings: {problem}")
     daemon = Daemon(
-        boot, stickwatch.remember_stick(boot), first_state(boot, loaded.config), make_notifier()
+        boot,
+        stickwatch.remember_stick(boot),
+        first_state(boot, loaded.config),
+        notify.make_notifier(),
     )
     _open_signals(daemon)
     _open_pressure(daemon)
@@ -141,18 +152,6 @@ def first_state(boot: Boot, config: Config) -> State:
         seal="needed" if seal.list_unsealed(PERSIST_DIR) else "done",
         next_scrub=time.monotonic() + max(0, left),
     )
-
-
-class _NoNotifier:
-    def notify(self, state: str) -> None:
-        """Nobody listens."""
-
-
-def make_notifier() -> Any:
-    """The service manager's ear: only systemd has one, and Alpine has no package of sdnotify."""
-    if "NOTIFY_SOCKET" not in os.environ:
-        return _NoNotifier()
-    return importlib.import_module("sdnotify").SystemdNotifier()
 
 
 def log(text: str) -> None:
@@ -206,6 +205,8 @@ def act(daemon: Daemon, action: Action) -> None:
         records.note("failures", what=action.what, error=action.error)
     elif isinstance(action, SyncLinks):
         sync_links(daemon)
+    elif isinstance(action, Leave):
+        daemon.stopping = daemon.leaves = True
     else:
         start_job(daemon, action.job, choose_work(action))
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import fs, layout, records, syscalls, terminals
+from ramos import fs, layout, records, stickwatch, syscalls, terminals
 from ramos.config import SaveConfig
+from ramos.deadline import count_sectors
 from ramos.errors import RamosError
 from ramos.stick import Boot
 from ramos.worker import OnProgress, Pulse, run_worker
@@ -214,6 +215,29 @@ def ignored_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def finish(outcome: Outcome, log_mib: int, stall_seconds: float) -> list[str]:
+    """The last writes, in a child: a disk that does not answer must not hold the machine.
+
+    What went wrong.
+    """
+    written = stickwatch.read_boot_bytes()
+
+    def work(_: OnProgress) -> dict[str, Any]:
+        problems = []
+        if outcome.result not in ("clean", "off"):
+            try:
+                leave_record(outcome, written, log_mib)
+            except (OSError, RamosError) as error:
+                problems.append(f"no record of this could be left on the stick: {error}")
+        problems.append(seal_persist())
+        return {"problems": [problem for problem in problems if problem]}
+
+    try:
+        return list(run_worker(work, lambda *_: None, stall_seconds, count_sectors)["problems"])
+    except RamosError as error:
+        return [f"the stick does not answer: {error.reason}. No record of this is on it"]
+
+
 def leave_record(outcome: Outcome, boot_bytes: int, limit_mib: int) -> None:
     """Write what happened to persist, for the next boot to tell. Raises OSError or RamosError."""
     if outcome.error:
@@ -227,8 +251,21 @@ def leave_record(outcome: Outcome, boot_bytes: int, limit_mib: int) -> None:
         "text": outcome.text,
         "error": outcome.error,
     }
-    fs.write_durably(log / LAST_SHUTDOWN, json.dumps(entry).encode() + b"\n")
+    _write_record(log / LAST_SHUTDOWN, json.dumps(entry).encode() + b"\n")
     records.flush_records(layout.PERSIST_DIR, boot_bytes, limit_mib)
+
+
+def _write_record(path: Path, data: bytes) -> None:
+    """As a new file; on a full stick into the block that the record before it has."""
+    try:
+        fs.write_durably(path, data)
+    except RamosError:
+        if not path.exists():
+            raise
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+        fs.sync_file(path)
 
 
 def seal_persist(persist: Path = layout.PERSIST_DIR) -> str:

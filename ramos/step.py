@@ -121,7 +121,12 @@ class SyncLinks:
     """Bring the links in the home in step."""
 
 
-Action = Start | Tell | Note | SyncLinks
+@dataclass(frozen=True)
+class Leave:
+    """Go down without the help of any program: none can be started."""
+
+
+Action = Start | Tell | Note | SyncLinks | Leave
 Decided = tuple[State, list[Action]]
 
 
@@ -253,6 +258,8 @@ def _job_done(state: State, event: JobDone) -> Decided:
         if event.error:
             return state, [*failed, Tell(f"the stick is back but cannot be used: {event.error}")]
         return replace(state, stick="present"), [Tell(event.text), SyncLinks()]
+    if event.job == "power-off" and event.error and state.stick == "gone":
+        return state, [*failed, Leave()]
     if event.job == "scrub":
         state = replace(state, scrubbing=False)
         if event.error:

@@ -1,11 +1,12 @@
 """Calls of the C library that Python's own modules lack.
 
-Owns: mount, umount, swap, inotify, memory locking and the loop device's change of its file.
+Owns: mount, umount, swap, inotify, memory locking, power-off, the loop device's change of its file.
 Refuses: deciding anything. Invariant: a call that fails raises OSError with its errno. No program
 is started for any of them: they also work while the system's own programs cannot be read, because
 the stick is gone.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -28,6 +29,7 @@ MCL_FUTURE = 2
 MCL_ONFAULT = 4
 SWAP_FLAG_PREFER = 0x8000
 LOOP_CHANGE_FD = 0x4C06
+RB_POWER_OFF = 0x4321FEDC
 
 IN_ATTRIB = 0x4
 IN_CREATE = 0x100
@@ -73,8 +75,20 @@ def swap_off(path: Path) -> None:
 
 
 def lock_memory() -> None:
-    """Keep in RAM what this process has touched and will touch."""
-    _check(LIBC.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT), "memory")
+    """Keep in RAM all that this process consists of now, and what it will touch, if we may."""
+    with contextlib.suppress(OSError):
+        _check(LIBC.mlockall(MCL_CURRENT), "memory")
+        _check(LIBC.mlockall(MCL_FUTURE | MCL_ONFAULT), "memory")
+
+
+def lock_future() -> None:
+    """Keep in RAM, as a whole, what this process will map."""
+    _check(LIBC.mlockall(MCL_FUTURE), "memory")
+
+
+def power_off() -> None:
+    """Switch the machine off at once: nothing is flushed or unmounted."""
+    _check(LIBC.reboot(ctypes.c_int(RB_POWER_OFF)), "the machine")
 
 
 def change_loop_file(loop: Path, file: Path) -> None:

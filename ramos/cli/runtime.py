@@ -16,12 +16,15 @@ from ramos import (
     bootchart,
     bootreport,
     confirm,
+    deadline,
     finalsave,
     settings,
     shutdown,
     stick,
     stickwatch,
     store,
+    stranded,
+    syscalls,
     terminals,
 )
 from ramos.cli import print_json
@@ -29,6 +32,8 @@ from ramos.errors import RamosError
 from ramos.places import Places
 
 UPTIME = Path("/proc/uptime")
+# For what is left after the save: unmounting, and the end.
+END_SECONDS = 60.0
 
 
 def read_uptime() -> float:
@@ -138,6 +143,10 @@ def boot_acls() -> None:
 @click.command("shutdown-save", hidden=True)
 def shutdown_save() -> None:
     """Save as the settings say and make persist read-only (run by a service at shutdown)."""
+    if stranded.was_settled():
+        return
+    deadline.cancel_deadline()
+    syscalls.lock_memory()  # the stick may be pulled out during the save
     places = Places()
     pulse, refine = finalsave.make_meter(places)
     screen = shutdown.Screen(terminals.list_consoles(), refine)
@@ -154,14 +163,10 @@ def shutdown_save() -> None:
         pulse,
     )
     screen.say(outcome.text)
-    if outcome.result not in ("clean", "off"):
-        try:
-            written = stickwatch.read_boot_bytes(places.persist)
-            shutdown.leave_record(outcome, written, config.health.log_mib)
-        except (OSError, RamosError) as error:
-            screen.say(f"no record of this could be left on the stick: {error}")
-    if reason := shutdown.seal_persist():
-        screen.say(reason)
+    stall = config.save.shutdown_stall_seconds
+    for problem in shutdown.finish(outcome, config.health.log_mib, stall):
+        screen.say(problem)
+    deadline.start_deadline(END_SECONDS)
     if outcome.result == "failed":
         sys.exit(1)
 

@@ -8,6 +8,7 @@ from ramos.step import (
     Action,
     Event,
     JobDone,
+    Leave,
     LinksChanged,
     Measured,
     Note,
@@ -202,3 +203,11 @@ def test_base_images_are_sealed_once_after_the_boot() -> None:
     assert state.seal == "running"
     _, actions = play(state, JobDone("seal", "cannot seal: rootfs.squashfs: damaged"))
     assert [type(action) for action in actions] == [Note, Tell]
+
+
+def test_the_power_button_works_without_any_program() -> None:
+    _, actions = play(fresh(stick="gone"), PowerPressed(), JobDone("power-off", "unreadable"))
+    assert jobs(actions) == ["power-off"]
+    assert actions[-1] == Leave()
+    _, actions = play(fresh(), PowerPressed(), JobDone("power-off", "unreadable"))
+    assert Leave() not in actions, "with the stick there, it was something else"

@@ -1,0 +1,86 @@
+"""Going down while the stick is out: nothing can be saved to it, and few programs can be started.
+
+Owns: what ramosd does last, the talk on the consoles included. Refuses: saving to the stick: once
+it is back, the save at shutdown does that as always. Invariant: the machine goes down, also when
+nobody answers and when the programs that should do it are gone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ramos import deadline, finalsave, layout, run, shutdown, stickwatch, terminals
+from ramos.config import SaveConfig
+from ramos.devices import Identity
+from ramos.errors import RamosError
+from ramos.places import Places
+from ramos.shutdown import Outcome
+from ramos.stick import Boot
+from ramos.worker import OnProgress
+
+OPENRC_STOPPING = Path("/run/openrc/rc.stopping")
+SETTLED_FILE = layout.RUN_DIR / "settled"
+ASK_SECONDS = 10.0
+END_SECONDS = 60.0
+
+
+def leave(
+    boot: Boot, known: Identity | None, config: SaveConfig, *, gone: bool, alone: bool
+) -> None:
+    """The last thing that ramosd does.
+
+    Alone: no program could be started that would end the system, so it ends with us.
+    """
+    if alone or (gone and is_going_down()):
+        outcome = go_down(boot, known, config, 0 if alone else END_SECONDS)
+        if alone and outcome.result == "unchanged":
+            run.run(["poweroff"], check=False)  # the stick is back
+    elif OPENRC_STOPPING.exists():
+        # A stick that does not answer would stop the next program, and only we need none.
+        # systemd has limits of its own for each of its steps.
+        deadline.start_deadline(config.shutdown_stall_seconds)
+
+
+def is_going_down() -> bool:
+    """Whether the whole system ends, and not only the service that was told to."""
+    if not deadline.SYSTEMD_MARK.exists():
+        return OPENRC_STOPPING.exists()
+    try:
+        done = run.run(["systemctl", "is-system-running"], check=False, timeout_seconds=ASK_SECONDS)
+    except (OSError, RamosError):
+        return True  # who cannot be asked cannot have restarted a service either
+    return done.text in ("stopping", "")
+
+
+def go_down(boot: Boot, known: Identity | None, config: SaveConfig, end_seconds: float) -> Outcome:
+    """Hold the way down until the stick is back, the changes are elsewhere, or all was tried."""
+    screen = shutdown.Screen(terminals.list_consoles())
+    outcome = shutdown.save_at_shutdown(
+        boot,
+        config,
+        lambda on_progress: bring_back(boot, known, on_progress),
+        lambda target, on_progress: finalsave.save_to(Places(), config, target, on_progress),
+        screen,
+    )
+    screen.say(outcome.text)
+    if outcome.result != "unchanged":
+        SETTLED_FILE.write_text(outcome.result, encoding="ascii")
+        deadline.start_deadline(end_seconds)
+    return outcome
+
+
+def bring_back(boot: Boot, known: Identity | None, on_progress: OnProgress) -> dict[str, Any]:
+    """Use the stick again if it is in; the error if it is not."""
+    node = stickwatch.find_returned(known) if known else None
+    state = "What is not saved is still in RAM"
+    if node is None:
+        hint = "Put the same stick back in, then retry."
+        raise RamosError("cannot save to", layout.PERSIST_DIR, "it was pulled out", state, hint)
+    if boot.luks:
+        hint = "Save elsewhere. ('ramos reconnect' opens it, before the system goes down.)"
+        raise RamosError("cannot open", node, "its passphrase is not known", state, hint)
+    return {"text": stickwatch.return_stick(node, on_progress)}
+
+
+def was_settled() -> bool:
+    """Whether all that can be done without the stick was done, and it is still out."""
+    return SETTLED_FILE.exists() and not stickwatch.is_there()
