@@ -52,6 +52,17 @@ iface lo inet loopback
 auto eth0
 iface eth0 inet dhcp
 """
+# OpenRC reads these before its services of the same name.
+SERVICE_SETTINGS = {
+    "localmount": """\
+# RAMOS: everything stays mounted until the save is done; mount-ro makes it all read-only then.
+no_umounts="/.*"
+""",
+    "killprocs": """\
+# RAMOS: what switches the machine off if the rest of the way down hangs is spared.
+killall5_opts="$(sed 's/^/-o /' /run/ramos/deadline.pid 2>/dev/null)"
+""",
+}
 SERIAL = re.compile(r"(tty[A-Z]+\d+)(?:,(\d+).*)?")
 
 
@@ -59,6 +70,8 @@ def configure(plan: Plan, tree: Path) -> None:
     """Set up what only Alpine has; `settings` does what every base shares."""
     write_file(tree / "etc/inittab", render_inittab(plan.consoles))
     write_file(tree / "etc/network/interfaces", INTERFACES)
+    for service, text in SERVICE_SETTINGS.items():
+        write_file(tree / "etc/conf.d" / service, text)
     set_keymap(tree, plan.keymap)
     # /usr/local/sbin stands first in the path; /sbin/apk stays what it is.
     replace_link(tree / "usr/local/sbin/apk", APK_WRAPPER)
