@@ -95,6 +95,10 @@ STORIES: dict[str, list[list[Step]]] = {
         [make("d/e"), write("d/e/f"), write("g"), lambda root: os.symlink("g", root / "s")],
         [remove("g"), remove("s"), remove_tree("d")],
     ],
+    "a base directory is replaced, and gets back what lay in it, which nobody touched": [
+        [make("a/d"), write("a/d/f"), set_acl("a/d/f"), set_time("a/d/f", -5)],
+        [move("a/d", "aside"), remove_tree("a"), make("a"), move("aside", "a/d")],
+    ],
     "a new directory that was saved is replaced by one with other things in it": [
         [make("d"), write("d/old")],
         [remove_tree("d"), make("d"), write("d/new")],
@@ -102,6 +106,10 @@ STORIES: dict[str, list[list[Step]]] = {
     "a saved directory becomes a file, and a saved file a directory": [
         [make("d/e"), write("d/e/f"), write("g")],
         [remove_tree("d"), write("d"), remove("g"), make("g/h"), write("g/h/i")],
+    ],
+    "two saved directories trade places, and nobody touches what is in them": [
+        [make("p/d"), make("p/e"), write("p/d/f", "one"), write("p/e/f", "two")],
+        [move("p/d", "p/t"), move("p/e", "p/d"), move("p/t", "p/e")],
     ],
     "a saved directory is moved, with what is in it": [
         [make("d/e"), write("d/e/f")],
@@ -207,6 +215,7 @@ def check_boot(lab: Lab) -> None:
     assert capture_acls(root, before) == acls
     assert look_at_top(root) == top
     assert find_phantoms(root) == []
+    assert not [*root.rglob("*.skip"), *root.glob("tmp/*")]
 
 
 def find_phantoms(root: Path) -> list[str]:
@@ -229,5 +238,18 @@ def test_story(lab: Lab, name: str, compacted: bool) -> None:
         if compacted:
             compact.compact(lab.places, CONFIG, everything=True, on_progress=lambda *_: None)
         check_boot(lab)
+    finally:
+        lab.shut_down()
+
+
+def test_what_is_excluded_later_stays_as_it_was_saved(lab: Lab) -> None:
+    try:
+        tell(lab, [[write("kept"), write("other")]])
+        (lab.places.root / "kept").write_text("changed")
+        (lab.places.root / "other").write_text("changed")
+        lab.commit(config=SaveConfig(reserve_mib=1, exclude=("kept",)))
+        lab.boot()
+        assert (lab.places.root / "kept").read_text() == "text"
+        assert (lab.places.root / "other").read_text() == "changed"
     finally:
         lab.shut_down()
