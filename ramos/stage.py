@@ -110,7 +110,7 @@ class Placer:
 
     def __init__(self, top: bytes, stage: bytes, delta: Delta, *, link: bool) -> None:
         self._skipped = {os.path.join(top, path) for path in delta.excluded}
-        self._clamped = {os.path.join(top, path) for path in delta.clamped}
+        self._clamped = {top, *(os.path.join(top, path) for path in delta.clamped)}
         self._bare = {os.path.join(top, path) for path in delta.bare_sockets}
         self._link = link
         self._inodes: dict[int, bytes] = {}

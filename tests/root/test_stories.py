@@ -17,7 +17,7 @@ import pytest
 from ramos import compact
 from ramos.config import SaveConfig
 from tests.root.lab import Lab
-from tests.root.tree import ACL, capture, capture_acls, explain
+from tests.root.tree import ACL, MAX_SECONDS, capture, capture_acls, explain
 
 CONFIG = SaveConfig(reserve_mib=1, exclude=("tmp/*", "*.skip"))
 DEFAULT_ACL = struct.pack("<I", 2) + b"".join(
@@ -177,6 +177,10 @@ STORIES: dict[str, list[list[Step]]] = {
         [move("d", "z"), make("z/e"), set_time("z/e", -1)],
         [write("z/g"), set_time("z", -7)],
     ],
+    "the top directory has times that squashfs cannot hold": [
+        [write("f"), set_time(".", -5)],
+        [write("g"), set_time(".", 1 << 33)],
+    ],
     "the top directory has an owner, a mode, a time, an xattr and ACLs": [
         [lambda root: os.chown(root, 11, 12), lambda root: root.chmod(0o1775), set_acl(".")],
         [mark("."), write("f"), set_acl(".", "default"), set_time(".", 1600000000)],
@@ -227,7 +231,8 @@ def look_at_top(root: Path) -> tuple[object, ...]:
     """Owner, mode, time and xattrs of `/`, ACLs among them."""
     status = root.stat()
     found = {n: os.getxattr(root, n) for n in os.listxattr(root) if "overlay" not in n}
-    return (status.st_mode, status.st_uid, status.st_gid, int(status.st_mtime), found)
+    seconds = min(max(status.st_mtime_ns // 10**9, 0), MAX_SECONDS)
+    return (status.st_mode, status.st_uid, status.st_gid, seconds, found)
 
 
 @pytest.mark.parametrize("compacted", [False, True], ids=["chain", "compacted"])

@@ -1,0 +1,32 @@
+"""Copying from a live tmpfs into the stage: everything that is there, as it is."""
+
+import os
+from pathlib import Path
+
+from ramos.compare import find_differences
+from ramos.scan import Delta
+from ramos.stage import Placer
+
+
+def test_a_copy_is_what_it_was_made_from(tmp_path: Path) -> None:
+    top, stage = tmp_path / "top", tmp_path / "stage"
+    (top / "a/b").mkdir(parents=True)
+    (top / "a/file").write_bytes(os.urandom(200_000))
+    (top / "a/file").chmod(0o640)
+    for name in ("a/b/twin", "third"):
+        os.link(top / "a/file", top / name)
+    (top / "alone").write_text("one name")
+    (top / "a/link").symlink_to("../alone")
+    os.link(top / "a/link", top / "a/b/link", follow_symlinks=False)
+    os.mkfifo(top / "fifo", 0o600)
+    with (top / "sparse").open("wb") as file:
+        file.seek(9 << 20)
+        file.write(b"end")
+    for path in (top / "a/file", top / "a/b", top / "a"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    stage.mkdir()
+    placer = Placer(os.fsencode(top), os.fsencode(stage), Delta(), link=False)
+    placer.place(os.fsencode(top), os.fsencode(stage), top.lstat())
+    assert find_differences(top, stage) == []
+    assert (stage / "sparse").stat().st_blocks < 100
+    assert (stage / "alone").stat().st_ino != (top / "alone").stat().st_ino
