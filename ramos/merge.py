@@ -39,7 +39,7 @@ from ramos.layer import (
 )
 from ramos.mounts import mount_image
 from ramos.overlay import compare_stacks
-from ramos.scan import DIRECTORIES, OPAQUE, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
+from ramos.scan import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
 from ramos.stage import OWN_XATTRS, list_xattrs
 from ramos.view import Node, find_node, is_mentioned, walk_view
 
@@ -229,7 +229,7 @@ def _list_records(node: Node) -> Iterator[tuple[str, str]]:
             continue
         value = os.getxattr(node.real, name, follow_symlinks=False)
         yield _make_record(name, value)
-    if stat.S_ISDIR(node.status.st_mode) and (node.closed or node.kind == OPAQUE):
+    if stat.S_ISDIR(node.status.st_mode) and node.closed:
         yield _make_record(OPAQUE_XATTR, b"y")
 
 
