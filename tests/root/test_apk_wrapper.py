@@ -17,8 +17,9 @@ from tests.root.apklab import each_real_apk, make_root
 pytestmark = each_real_apk
 REPOSITORY = Path(__file__).resolve().parents[2]
 WRAPPER = REPOSITORY / "apk-triggers/alpine/apk"
+APPLETS = ["sh", "sed", "awk", "grep", "ls", "mkdir", "mv", "stat", "tar", "tr", "zcat"]
 SPECS = [
-    Spec("busybox", {"bin/busybox": BUSYBOX, "bin/sh": "busybox", "bin/sed": "busybox"}),
+    Spec("busybox", {"bin/busybox": BUSYBOX, **{f"bin/{name}": "busybox" for name in APPLETS}}),
     Spec("htop", {"usr/bin/htop": b"#!/bin/sh\n", "etc/htoprc": b"a=1\n"}, version="3.0-r0"),
     Spec("tree", {"usr/bin/tree": b"#!/bin/sh\n"}, depends=["htop"]),
     Spec(
@@ -107,7 +108,7 @@ upgrade --available --simulate
 cache clean
 cache download
 cache
-index /var/htop-3.0-r0.apk -o /var/index.tar.gz
+index /var/htop-3.0-r0.apk -o /run/index.tar.gz
 del htop -s
 del htop tree
 del nano
@@ -137,13 +138,14 @@ class System:
             stdin=subprocess.DEVNULL,
             capture_output=True,
         )
-        return done.returncode, MOMENT.sub(b"now", done.stdout), done.stderr
+        out, err = (MOMENT.sub(b"now", text) for text in (done.stdout, done.stderr))
+        return done.returncode, out, err
 
     def list_files(self) -> dict[str, object]:
         """All of the tree; of apk's own files what does not depend on the clock."""
         found: dict[str, object] = {**apk_tools.list_tree(self.path)}
         for name in list(found):
-            if name.startswith(("var/log", "lib/apk/db/")):
+            if "var/log" in name or name.startswith(("lib/apk/db/", "run")):
                 del found[name]
         for name in ("lib/apk/db/installed", "etc/apk/world"):
             text = (self.path / name).read_bytes()
@@ -158,7 +160,7 @@ def make_systems(apk: Path, home: Path) -> tuple[System, System, alpine_mirror.M
         root = make_root(apk, home / name, mirror.keys, str(mirror.folder().parent))
         root.run("add", "busybox")
         (root.path / "etc/apk/repositories").write_text("/mirror/v3.23/main\n")
-        for folder in ("sbin", "usr/local/sbin", "nowhere", "mirror", "tmp", "dev"):
+        for folder in ("sbin", "usr/local/sbin", "nowhere", "mirror", "tmp", "dev", "run"):
             (root.path / folder).mkdir(parents=True, exist_ok=True)
         if not (root.path / "dev/null").exists():
             os.mknod(root.path / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
@@ -200,13 +202,27 @@ def test_special_packages_do_not_come_in_by_themselves(
     """What an ordinary package needs goes to the engine, however few words are asked for."""
     del private_mounts
     _, wrapped, mirror = make_systems(apk, tmp_path)
-    needs = Spec("needs", {"usr/bin/needs": b""}, depends=["linux-firmware-odd"])
-    alpine_mirror.add_package(mirror, needs)
+    assert wrapped.call(["add", "htop"])[0] == 0
+    known = (wrapped.path / "run/ramos/apk-pullers").read_text().splitlines()[1:]
+    assert known == ["linux-firmware-odd"], "what cannot be pulled is not asked for"
+    for spec in (
+        Spec("needs", {"x": b""}, depends=["linux-firmware-odd"], provides=["so:needs=1"]),
+        Spec("outer", {"usr/bin/outer": b""}, depends=["nano", "so:needs"]),
+    ):
+        alpine_mirror.add_package(mirror, spec)
     alpine_mirror.write_indexes(mirror)
     calls = wrapped.path / "calls"
     ramos = wrapped.path / "usr/local/sbin/ramos"
     ramos.write_text('#!/bin/sh\necho "$@" >>/calls\nexit 7\n')
-    for words in ("add needs", "add -q needs", "add -qqqq needs", "add -- needs"):
+    for words in (
+        *("add needs", "add -q needs", "add -qqqq needs", "add -- needs", "add tree outer"),
+        *(
+            "add -U outer",
+            "add -X /mirror/v3.23/community outer",
+            "add -t .x outer",
+            "add so:needs",
+        ),
+    ):
         assert wrapped.call(words.split())[0] == 7, words
         assert calls.read_text() == "pkg add linux-firmware-odd\n", words
         calls.unlink()
