@@ -107,7 +107,12 @@ def save_elsewhere(machine: Machine) -> None:
 
 
 def stall_the_save(machine: Machine) -> None:
-    """The stick stops to answer in the middle of the save."""
+    """The stick stops to answer in the middle of the save.
+
+    The kernel must not lose patience first (30 s): QEMU stands still as a whole when a request that
+    it holds back is taken back.
+    """
+    machine.check_shell("for f in /sys/block/sd*/device/timeout; do echo 600 >$f; done")
     machine.check_shell("head -c 60M /dev/urandom >/root/large")
     machine.serial.send("poweroff\n")
     machine.expect("RAMOS: saving .* (writing|collecting)", 120)
