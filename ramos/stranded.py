@@ -20,6 +20,8 @@ from ramos.worker import OnProgress
 OPENRC_STOPPING = Path("/run/openrc/rc.stopping")
 SETTLED_FILE = layout.RUN_DIR / "settled"
 ASK_SECONDS = 10.0
+# Other services end without a disk that moves: a busy machine needs its time for them.
+BEGIN_SECONDS = 300.0
 END_SECONDS = 60.0
 
 
@@ -37,7 +39,7 @@ def leave(
     elif OPENRC_STOPPING.exists():
         # A stick that does not answer would stop the next program, and only we need none.
         # systemd has limits of its own for each of its steps.
-        deadline.start_deadline(config.shutdown_stall_seconds)
+        deadline.start_deadline(BEGIN_SECONDS)
 
 
 def is_going_down() -> bool:
