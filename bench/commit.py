@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import growth, ways
 from bench.files import change_tree, write_tree
 from bench.measure import Cost, measured, read_file_system_bytes
-from bench.pause import measure_pauses
+from bench.pause import measure_isolated
 from tests.crash import mounts
 from tests.crash.machine import Machine, find_device
 from tests.crash.zram import read_memory_bytes
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
     """Measure everything and print it."""
     scale = QUICK if options.quick else FULL
     costs = compare_ways(scale, scratch)
-    pauses = measure_pauses(scale.pauses, scratch / "pause")
+    pauses = measure_isolated(scale.pauses, scratch / "pause")
     say("growth")
     grown = growth.measure_growth(scale.growth_bytes, scratch / "growth")
     ratios = find_ratios(costs)
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
         table = {
             name: {size: vars(c) for size, c in sizes.items()} for name, sizes in costs.items()
         }
-        pause_ms = round(statistics.median(pauses.snapshot_ms), 1)
+        pause_ms = round(statistics.median(pauses.pause_ms), 1)
         more = {"pause": pauses.as_dict(), "costs": table}
         print(
             json.dumps({"ratios": ratios, "growth": grown, "pause_ms": pause_ms, **more}, indent=2)

@@ -1,22 +1,27 @@
 """How long a program stands still while a save is taken.
 
 Owns: a writer that never rests, and the longest gap that it saw during each save. The engine's own
-figure is the time that the snapshot took; the writer's gap has the scheduler's share in it as well.
+figure is the time for which it stopped the others; the writer's gap has the scheduler's share in it
+as well. All of it runs in a process namespace of its own, for a live save stops everybody.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench import growth, ways
 from bench.files import change_tree, write_tree
 from tests.crash.machine import Machine
+from tests.isolate import isolate
 
 MB = 1_000_000
 UPPER_BYTES, UPPER_FILES = 100 * MB, 4_000
@@ -27,15 +32,15 @@ CHANGE_BYTES, CHANGE_FILES = 1 * MB, 30
 class Pauses:
     """Milliseconds, one for each save."""
 
-    snapshot_ms: list[float]
+    pause_ms: list[float]
     writer_ms: list[float]
     calm_ms: list[float]
 
     def as_dict(self) -> dict[str, float]:
         """For --json."""
         return {
-            "snapshot_median_ms": round(statistics.median(self.snapshot_ms), 1),
-            "snapshot_max_ms": round(max(self.snapshot_ms), 1),
+            "pause_median_ms": round(statistics.median(self.pause_ms), 1),
+            "pause_max_ms": round(max(self.pause_ms), 1),
             "writer_median_ms": round(statistics.median(self.writer_ms), 1),
             "writer_max_ms": round(max(self.writer_ms), 1),
             "writer_without_save_ms": round(statistics.median(self.calm_ms), 1),
@@ -45,8 +50,8 @@ class Pauses:
         """One line."""
         found = self.as_dict()
         return (
-            f"pause: the snapshot takes {found['snapshot_median_ms']} ms (median; at most "
-            f"{found['snapshot_max_ms']}); a program that writes all the time waits "
+            f"pause: the others are stopped for {found['pause_median_ms']} ms (median; at most "
+            f"{found['pause_max_ms']}); a program that writes all the time waits "
             f"{found['writer_median_ms']} ms at the longest ({found['writer_without_save_ms']} "
             "without a save)"
         )
@@ -106,9 +111,22 @@ def measure_pauses(count: int, home: Path) -> Pauses:
                     ask_gap(writer)
                     time.sleep(0.5)
                     found.calm_ms.append(ask_gap(writer))
-                    notes = ways.save_with_engine(machine, machine.places.persist)
+                    notes = ways.save_with_engine(machine, machine.places.persist, "live")
                     found.writer_ms.append(ask_gap(writer))
-                    found.snapshot_ms.append(notes["pause_seconds"] * 1000)
+                    found.pause_ms.append(notes["pause_seconds"] * 1000)
         finally:
             machine.shut_down()
     return found
+
+
+def measure_isolated(count: int, home: Path) -> Pauses:
+    """The same in a process namespace of its own."""
+    argv = isolate([sys.executable, "-m", "bench.pause", str(count), str(home)])
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=True)
+    return Pauses(**json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    if os.getpid() != 1:
+        sys.exit("bench.pause: it would stop this machine: bench.commit runs it where it cannot")
+    sys.stdout.write(json.dumps(asdict(measure_pauses(int(sys.argv[1]), Path(sys.argv[2])))))

@@ -29,9 +29,9 @@ def read_children_bytes() -> int:
     return read_private_bytes(os.getpid())
 
 
-def save_with_engine(machine: Machine, _persist: Path) -> Notes:
+def save_with_engine(machine: Machine, _persist: Path, action: str = "commit") -> Notes:
     """`ramos commit` in a process of its own, Python's start included."""
-    command = [sys.executable, "-m", "tests.crash.drive", str(machine.home), "commit"]
+    command = [sys.executable, "-m", "tests.crash.drive", str(machine.home), action]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
     report = json.loads(done.stdout)
     names = ("seconds", "pause_seconds", "layer_bytes", "written_bytes", "changed_bytes", "files")

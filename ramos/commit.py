@@ -82,9 +82,10 @@ def quiet(step: str, done: int, total: int) -> None:
 class CommitRequest:
     """What is asked of a commit.
 
-    `alone` means that nothing else runs, so nothing has to be frozen. `shutdown` means that as
-    well, and that it is the last chance: from a tmpfs, where a write through a mapping leaves no
-    trace in a file's times, all of this boot is written again.
+    `live` means that it is this machine's own system, and that others run in it: they stand still
+    for the moment that is saved. `shutdown` means that nobody runs, and that it is the last chance:
+    from a tmpfs, where a write through a mapping leaves no trace in a file's times, all of this
+    boot is written again.
     """
 
     message: str = ""
@@ -93,7 +94,7 @@ class CommitRequest:
     full: bool = False
     dry_run: bool = False
     shutdown: bool = False
-    alone: bool = False
+    live: bool = False
     from_clean: bool = False
     wait_seconds: float = 0
     base_files: tuple[StoredFile, ...] | None = None
@@ -213,11 +214,11 @@ def _open_source(
     places: Places, request: CommitRequest, ground: Ground, recorder: Recorder
 ) -> Iterator[Source]:
     """What changed since the session's last commit, or all of this boot."""
-    config, alone = request.config, request.alone or request.shutdown
+    config, live = request.config, request.live and not request.shutdown
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(open_index(places)) if ground.is_delta else None
         since = ground.since(name_excludes(config))
-        yield stack.enter_context(open_source(places, config, saved, recorder, since, alone=alone))
+        yield stack.enter_context(open_source(places, config, saved, recorder, since, live=live))
 
 
 def _tidy(work: "_Work", made: Generation, notes: list[str]) -> PruneReport:

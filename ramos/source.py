@@ -1,7 +1,8 @@
 """What a commit reads: one directory that holds exactly what is to be saved, and does not change.
 
-Owns: the choice between a snapshot (btrfs), hard links (a tmpfs at shutdown, when nothing else
-runs) and a frozen copy (a live tmpfs). Refuses: reading a tree that others may change meanwhile.
+Owns: the choice between a snapshot (btrfs), hard links (a tmpfs when nothing else runs) and a copy
+(a live tmpfs); in a live system everything else stands still until that is taken. Refuses: reading
+a tree that others may change meanwhile.
 Invariant: when the block ends, however it ends, no snapshot and no stage is left.
 """
 
@@ -17,7 +18,7 @@ from ramos.acls import collect_acls
 from ramos.btrfs import list_changed
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.freeze import freeze_others
+from ramos.freeze import Pause, freeze_others
 from ramos.fs import crash_point
 from ramos.places import Places
 from ramos.scan import Delta, IndexWriter, Saved, Scanner
@@ -47,15 +48,15 @@ def open_source(
     recorder: Recorder,
     since: int,
     *,
-    alone: bool,
+    live: bool,
 ) -> Iterator[Source]:
     """The changes since `saved` (everything, without it) as they are at one moment."""
     if has_snapshots(places):
-        with _open_snapshot(places, config, saved, recorder, since) as source:
+        with _open_snapshot(places, config, saved, recorder, since, live=live) as source:
             yield source
         return
     try:
-        yield _fill_tmpfs_stage(places, config, saved, recorder, alone=alone)
+        yield _fill_tmpfs_stage(places, config, saved, recorder, live=live)
     finally:
         shutil.rmtree(os.fsencode(places.stage_dir), ignore_errors=True)
 
@@ -67,8 +68,10 @@ def _open_snapshot(
     saved: Iterable[Saved] | None,
     recorder: Recorder,
     since: int,
+    *,
+    live: bool,
 ) -> Iterator[Source]:
-    with take_snapshot(places) as moment:
+    with take_snapshot(places, live=live) as moment:
         top = os.fsencode(moment.tree)
         writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
         changed = list_changed(moment.folder, since) if since and moment.birth else None
@@ -114,28 +117,26 @@ def _fill_tmpfs_stage(
     saved: Iterable[Saved] | None,
     recorder: Recorder,
     *,
-    alone: bool,
+    live: bool,
 ) -> Source:
     top, stage = os.fsencode(places.upper_dir), os.fsencode(places.stage_dir)
-    started = time.monotonic()
-    with contextlib.nullcontext() if alone else freeze_others():
+    with freeze_others() if live else contextlib.nullcontext(Pause()) as pause:
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(recorder.index, before_ns, time.time_ns())
         delta = Scanner(top, config.exclude, saved, writer).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
-        if not alone:
+        if live:
             _check_room(places, delta)
-        placer = Placer(top, stage, delta, link=alone)
+        placer = Placer(top, stage, delta, link=not live)
         if saved is not None:
             fill_stage(top, stage, delta, placer.place)
         else:
             os.mkdir(stage)
             placer.place(top, stage, os.lstat(top))
-    pause = 0.0 if alone else time.monotonic() - started
     crash_point("source-ready")
-    method = "links" if alone else "freeze"
-    return Source(places.stage_dir, delta, acls, pause, method)
+    method = "freeze" if live else "links"
+    return Source(places.stage_dir, delta, acls, pause.seconds, method)
 
 
 def _check_room(places: Places, delta: Delta) -> None:

@@ -125,7 +125,8 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
     from ramos.commit import CommitRequest, commit
 
     places = find_places()
-    request = CommitRequest(config=load_config(), wait_seconds=wait, **options)
+    live = places.root == Path("/")
+    request = CommitRequest(config=load_config(), wait_seconds=wait, live=live, **options)
     try:
         report = commit(places, request, show_step)
     except RamosError as error:

@@ -1,7 +1,8 @@
 """The save engine in a process of its own, on a machine of the lab: so that it can be killed.
 
-Run as `python -m tests.crash.drive HOME commit|shutdown`. Prints the report as JSON; an error goes
-to standard error and decides the exit status, as with `ramos` itself.
+Run as `python -m tests.crash.drive HOME commit|live|shutdown`. Prints the report as JSON; an error
+goes to standard error and decides the exit status, as with `ramos` itself. `live` stops every
+process that it can see: only in a process namespace of its own.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ def main(home: Path, action: str) -> int:
     """Do one thing."""
     places = Machine(home).places
     try:
-        report = commit(places, CommitRequest(message=action, shutdown=action == "shutdown"))
+        live, shutdown = action == "live", action == "shutdown"
+        report = commit(places, CommitRequest(message=action, live=live, shutdown=shutdown))
     except RamosError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -165,8 +165,6 @@ class Lab:
     def commit(self, **options: object) -> commits.CommitReport:
         """Save the running system."""
         options.setdefault("config", self.config)
-        if self.upper_kind == "tmpfs":
-            options.setdefault("alone", True)
         request = commits.CommitRequest(**options)  # type: ignore[arg-type]
         return commits.commit(self.places, request)
 

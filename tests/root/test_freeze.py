@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from ramos.freeze import find_cgroup_root
+from tests.isolate import isolate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HIDE_CGROUPS = "umount -l /sys/fs/cgroup/unified 2>/dev/null; umount -l /sys/fs/cgroup"
-OWN_CGROUPS = "mount -t cgroup2 none /sys/fs/cgroup"
 PRELUDE = r"""
 import pathlib, signal, subprocess, sys, time
 folder, with_cgroups = pathlib.Path(sys.argv[1]), sys.argv[2] == "cgroups"
@@ -56,11 +55,13 @@ one, a = start("a")
 two, b = start("b")
 stopped, c = start("c")
 stopped.send_signal(signal.SIGSTOP)
+wait_until(lambda: " T " in pathlib.Path(f"/proc/{stopped.pid}/stat").read_text())
 if with_cgroups:
     service = pathlib.Path("/sys/fs/cgroup/service")
     service.mkdir()
     (service / "cgroup.procs").write_text(str(two.pid))
 with freeze.freeze_others():
+    time.sleep(0.2)  # a system call that had begun may end
     before = (a.read_text(), b.read_text())
     time.sleep(0.2)
     assert (a.read_text(), b.read_text()) == before
@@ -94,11 +95,9 @@ wait_until(lambda: count(a) > before + 5)
 
 def run_isolated(folder: Path, script: str, *words: str, with_cgroups: bool = False) -> None:
     """Run a script as process 1 (which is never stopped) of its own process namespace."""
-    prepare = OWN_CGROUPS if with_cgroups else HIDE_CGROUPS
-    argv = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    argv += ["--cgroup"] if with_cgroups else []
-    argv += ["sh", "-c", f'{prepare}; exec "$@"', "sh", sys.executable, "-c", PRELUDE + script]
-    argv += [str(folder), "cgroups" if with_cgroups else "signals", *(words or ("0",))]
+    command = [sys.executable, "-c", PRELUDE + script, str(folder)]
+    command += ["cgroups" if with_cgroups else "signals", *(words or ("0",))]
+    argv = isolate(command, with_cgroups=with_cgroups)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         argv, capture_output=True, text=True, check=False, timeout=120, env=environment
@@ -156,7 +155,7 @@ while True:
 writer = subprocess.Popen([sys.executable, "-c", WRITER, str(root)])
 wait_until(lambda: (root / "second").exists())
 for _ in range(8):
-    report = commit(lab.places, CommitRequest(config=SaveConfig(reserve_mib=1)))
+    report = commit(lab.places, CommitRequest(config=SaveConfig(reserve_mib=1), live=True))
     assert report.method == "freeze" and report.pause_seconds > 0
     time.sleep(0.02)
 writer.kill()
