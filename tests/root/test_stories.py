@@ -138,6 +138,10 @@ STORIES: dict[str, list[list[Step]]] = {
         [make("d/e"), write("d/e/f"), set_acl("d/e/f"), set_acl("d/e", "default")],
         [move("d", "z")],
     ],
+    "ACLs of names that need quoting": [
+        [write("a b\nc%20"), set_acl("a b\nc%20"), make(" d"), set_acl(" d", "default")],
+        [write(" d/\udcff"), set_acl(" d/\udcff")],
+    ],
     "an ACL comes and goes": [
         [write("f"), set_acl("f"), write("g")],
         [lambda root: os.removexattr(root / "f", "system.posix_acl_access"), set_acl("g")],
