@@ -7,6 +7,7 @@ database; the stick is two directories.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -56,6 +57,18 @@ class Lab:
             packages.recover(self.site)
             packages.refresh(self.site, self.say)
             return packages.add(self.site, names, self.say)
+
+    def add_until(self, cut: str, name: str) -> None:
+        """The power goes at a named point of adding a package; the next start is to follow."""
+        child = os.fork()
+        if child == 0:
+            os.environ["RAMOS_CRASH_AT"] = cut
+            with contextlib.suppress(BaseException):
+                self.add(name)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == -signal.SIGKILL, "the cut was not reached"
+        (self.site.root / "var/lib/dpkg/lock-frontend").unlink(missing_ok=True)
 
     def status(self, name: str) -> str:
         admin = f"--admindir={self.site.root}/var/lib/dpkg"
