@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import bootenv, esp, layout, records, store
-from ramos.kernels import COMMAND_LINE, read_command_line
+from ramos.kernels import read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
@@ -42,7 +42,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
         kernels = esp.list_kernels(directory)
         env = bootenv.confirm(
             esp.read_env(directory),
-            read_command_line(COMMAND_LINE.read_text(encoding="ascii"), boot.kernel),
+            read_running_kernel(boot.kernel),
             kernels,
             generation,
             newest.number if newest else 0,

@@ -79,9 +79,10 @@ def read_command_line(text: str, version: str) -> str:
     return match[1] if match and kernel_version(match[1]) == version else version
 
 
-def read_running_kernel() -> str:
+def read_running_kernel(version: str = "") -> str:
     """The directory of the running kernel."""
-    return read_command_line(COMMAND_LINE.read_text(encoding="ascii"), os.uname().release)
+    text = COMMAND_LINE.read_text(encoding="ascii", errors="replace")
+    return read_command_line(text, version or os.uname().release)
 
 
 def choose_name(
