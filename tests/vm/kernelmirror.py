@@ -1,36 +1,43 @@
-"""Debian's kernel for clouds on a mirror for a virtual machine, with the few modules it needs.
+"""Kernels of Debian on a mirror for a virtual machine: real ones, with the few modules it needs.
 
-It is a real one, but knows no USB at all: on a stick it boots as far as init, and not a step
-further.
+`linux-image-amd64` becomes newer and names another of the generic kernels that Debian keeps.
+`linux-image-cloud-amd64` names the kernel for clouds, which knows no USB at all: on a stick it
+boots as far as init, and not a step further.
 """
 
 import contextlib
 import functools
 import http.server
 import os
+import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 
 from ramos import initramfs, kmod
+from ramos.kernels import version_key
 from tests.debmirror import Mirror, build_deb
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "test-kernels"
 # Newer than whatever the image has.
 VERSION = "99.1"
+# For the network card of the machine, and one that nothing loads by itself.
+WANTED = "virtio_net virtio_rng dummy"
 FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
-CLOUD = "linux-image-cloud-amd64"
+GENERIC, CLOUD = "linux-image-amd64", "linux-image-cloud-amd64"
+PACKAGE = re.compile(r"^linux-image-(6\.1\.0-[0-9]+-amd64) ", re.MULTILINE)
 LISTS = (
     initramfs.BASE_MODULES,
     initramfs.STORAGE_MODULES,
     initramfs.UPPER_MODULES,
     initramfs.HARDWARE_MODULES,
     initramfs.OTHER_MODULES,
+    WANTED,
 )
 
 
@@ -41,6 +48,14 @@ def find_kernel(meta: str) -> str:
     ).stdout
     package = next(line.split()[1] for line in text.splitlines() if "Depends: " in line)
     return package.removeprefix("linux-image-")
+
+
+def find_other_kernel() -> str:
+    """The newest generic kernel but for the one that an image is made with."""
+    argv = ["apt-cache", "search", "--names-only", "^linux-image-6"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    found: set[str] = set(PACKAGE.findall(text))
+    return max(found - {find_kernel(GENERIC)}, key=version_key)
 
 
 def provide_kernel(kernel: str) -> Path:
@@ -90,20 +105,22 @@ def _list_kept(tree: Path, kernel: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Offer:
-    """A mirror that answers, and the version of the kernel it has."""
+    """A mirror that answers, and the kernels it has: a good one, and one that knows no USB."""
 
     mirror: Mirror
     port: int
-    kernel: str
+    good: str
+    bad: str
 
 
-def make_mirror(folder: Path, kernel: str) -> Mirror:
-    """A mirror with the kernel and the metapackage that names it."""
+def make_mirror(folder: Path, kernels: Mapping[str, str]) -> Mirror:
+    """A mirror whose metapackages name these kernels."""
     mirror = Mirror(folder)
-    package = provide_kernel(kernel)
-    os.link(package, folder / package.name)
-    fields = {"Package": CLOUD, "Version": VERSION, "Architecture": "amd64"}
-    mirror.add({**fields, "Depends": f"linux-image-{kernel} (= {VERSION})"}, {})
+    for meta, kernel in kernels.items():
+        package = provide_kernel(kernel)
+        os.link(package, folder / package.name)
+        fields = {"Package": meta, "Version": VERSION, "Architecture": "amd64"}
+        mirror.add({**fields, "Depends": f"linux-image-{kernel} (= {VERSION})"}, {})
     mirror.publish()
     return mirror
 
@@ -120,12 +137,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Offer]:
     """Make the mirror, and serve it by HTTP on the loopback."""
-    kernel = find_kernel(CLOUD)
-    mirror = make_mirror(folder, kernel)
+    good, bad = find_other_kernel(), find_kernel(CLOUD)
+    mirror = make_mirror(folder, {GENERIC: good, CLOUD: bad})
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield Offer(mirror, int(server.server_address[1]), kernel)
+        yield Offer(mirror, int(server.server_address[1]), good, bad)
         server.shutdown()
         thread.join()
