@@ -1,11 +1,11 @@
-"""A few power cuts during the boot; `python -m tests.bootcuts` does as many as are wanted."""
+"""A power cut during the boot; `python -m tests.bootcuts` does as many as are wanted."""
 
 import random
 from pathlib import Path
 
 from tests import bootcuts
 
-CUTS = 2
+CUTS = 1
 
 
 def test_a_cut_boot_loses_nothing(image: Path, tmp_path: Path) -> None:
