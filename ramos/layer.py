@@ -7,11 +7,13 @@ upperfs/layers was durable, was read back from the device and held exactly its s
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import resource
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,8 @@ MAX_SAME_SIZE_PAIRS = 200_000_000
 # What mksquashfs holds for every entry (measured: 450 with 4.5.1), and the least it works with.
 BYTES_AN_ENTRY = 450
 LEAST_MEMORY_MIB = 32
+LOOK_SECONDS = 1.0
+STUCK_SECONDS = 10.0
 Progress = Callable[[str, int, int], None]
 
 
@@ -132,6 +136,7 @@ def run_squashfs(
     max_bytes: int,
     feed: Callable[[int], None] | None = None,
     harmless: "re.Pattern[str]" = HARMLESS,
+    stuck_seconds: float = STUCK_SECONDS,
 ) -> None:
     """Run a squashfs tool under a limit for its output; with `feed`, its input is written by us.
 
@@ -139,7 +144,10 @@ def run_squashfs(
     """
     complaints: list[str] = []
     stdin = run.DEVNULL if feed is None else run.PIPE
-    with run.started(argv, stdin=stdin, preexec_fn=_limits(max_bytes)) as process:
+    with (
+        run.started(argv, stdin=stdin, preexec_fn=_limits(max_bytes)) as process,
+        _ended_if_stuck(process, target, stuck_seconds if feed is None else math.inf) as stuck,
+    ):
         if feed is not None:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -153,12 +161,60 @@ def run_squashfs(
         code = process.wait()
     if code == 0 and not complaints:
         return
+    if stuck.is_set():
+        complaints.append("it stands still, or what it writes to is gone")
     if code == -signal.SIGXFSZ or any("File too large" in line for line in complaints):
         reason = f"the layer would be larger than the {max_bytes} bytes that may be used"
         hint = "'ramos prune' frees space; save.reserve_mib is never used."
         raise RamosError("cannot write", target.parent, reason, DEFAULT_STAYS, hint)
     said = " | ".join(complaints[:SHOWN_DIFFERENCES]) or f"it ended with status {code}"
     raise RamosError("cannot build a layer with", os.fsdecode(argv[0]), said, DEFAULT_STAYS)
+
+
+@contextlib.contextmanager
+def _ended_if_stuck(
+    process: run.Process, target: Path, seconds: float
+) -> Iterator[threading.Event]:
+    """End a tool that writes to a device that is gone, or whose threads wait for each other.
+
+    mksquashfs does where a write fails. Waiting for a disk that is there does not count, however
+    long it takes.
+    """
+    done, stuck = threading.Event(), threading.Event()
+    number = target.parent.stat().st_dev
+    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    was_there = device.exists()
+
+    def watch() -> None:
+        last, left = "", seconds
+        while left > 0 and device.exists() == was_there:
+            if done.wait(min(left, LOOK_SECONDS)):
+                return
+            now = _read_sleep(process.pid)
+            left = left - LOOK_SECONDS if now and now == last else seconds
+            last = now
+        stuck.set()
+        process.kill()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield stuck
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _read_sleep(pid: int) -> str:
+    """What the threads of a process have used of the processors; nothing if one does not sleep."""
+    used = []
+    with contextlib.suppress(OSError):
+        for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
+            fields = (task / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if fields[0] != "S":
+                return ""
+            used.append(f"{fields[11]}+{fields[12]}")
+    return " ".join(used)
 
 
 def _limits(max_bytes: int) -> Callable[[], None]:
