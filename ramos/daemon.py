@@ -220,7 +220,7 @@ def choose_work(action: Start) -> Work:
     if action.job == "seal":
         return lambda on_progress: {"sealed": seal.seal_base(PERSIST_DIR, on_progress)}
     if action.job == "scrub":
-        return scrub.scrub_and_note
+        return scrub.scrub_on_schedule
     if action.job == "power-off":
         return lambda _: {"text": run.run(["poweroff"]).text}
     node = Path(action.argument)

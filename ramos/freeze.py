@@ -192,11 +192,11 @@ def _list_pids() -> list[int]:
 
 
 def _is_kernel_thread(pid: int) -> bool:
-    fields = _read_status(Path("/proc") / str(pid) / "stat")
+    fields = read_status(Path("/proc") / str(pid) / "stat")
     return len(fields) > 6 and bool(int(fields[6]) & KERNEL_THREAD_FLAG)
 
 
-def _read_status(path: Path) -> list[str]:
+def read_status(path: Path) -> list[str]:
     """The fields of a stat file after the name (which may hold anything), state first."""
     try:
         return path.read_text(errors="replace").rpartition(")")[2].split()
@@ -213,7 +213,7 @@ def _read_running(pid: int, still: list[str]) -> str:
         tasks = list(home.joinpath("task").iterdir())
     except OSError:
         return ""
-    states = (fields[0] for task in tasks if (fields := _read_status(task / "stat")))
+    states = (fields[0] for task in tasks if (fields := read_status(task / "stat")))
     return "".join(state for state in states if state not in AT_REST)
 
 

@@ -22,6 +22,7 @@ from ramos import layout, run
 from ramos.compare import comparing
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
+from ramos.freeze import read_status
 from ramos.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
@@ -210,8 +211,8 @@ def _read_sleep(pid: int) -> str:
     used = []
     with contextlib.suppress(OSError):
         for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
-            fields = (task / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if fields[0] != "S":
+            fields = read_status(task / "stat")
+            if not fields or fields[0] != "S":
                 return ""
             used.append(f"{fields[11]}+{fields[12]}")
     return " ".join(used)

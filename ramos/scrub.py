@@ -62,11 +62,17 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))
 
 
-def scrub_and_note(on_progress: OnProgress) -> None:
-    """The scrub on a schedule: idle, with a record; damage is an error."""
+def scrub_and_note(persist: Path, on_progress: OnProgress) -> ScrubReport:
+    """A scrub at idle priority, with a record of it."""
     be_idle()
-    report = scrub(PERSIST_DIR, on_progress)
+    report = scrub(persist, on_progress)
     records.note("scrubs", **asdict(report))
+    return report
+
+
+def scrub_on_schedule(on_progress: OnProgress) -> None:
+    """A scrub that nobody looks at: damage is an error."""
+    report = scrub_and_note(PERSIST_DIR, on_progress)
     if report.damaged:
         raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ramos import health, records, scrub, usage
+from ramos import health, scrub, usage
 from ramos.cli import print_json
 from ramos.places import Places
 from ramos.stick import read_boot
@@ -44,16 +44,13 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
 
 
 def _scrub(places: Places) -> None:
-    scrub.be_idle()
-
     def show(part: float, text: str) -> None:
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{part * 100:3.0f} %  {text[-60:]}", err=True, nl=False)
 
-    report = scrub.scrub(places.persist, show)
+    scrub.scrub_and_note(places.persist, show)
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
-    records.note("scrubs", **asdict(report))
 
 
 def _show(found: health.Health) -> None:
