@@ -3,12 +3,10 @@
 `RAMOS_APK` names one apk or several, with `:` between them: every test runs with each of them.
 """
 
-import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,7 @@ from tests.alpine_mirror import (
     Mirror,
     Spec,
 )
-from tests.root.packagelab import BUILTIN, make_stick, mount_root
+from tests.root.packagelab import BUILTIN, make_site, make_stick, mount_root
 
 REASON = "needs the real apk: RAMOS_APK=/path/of/apk[:/path/of/another]"
 # What apk says of itself: it wants a root that is not in RAM, or else a cache.
@@ -188,23 +186,7 @@ def make_lab(apk: Path, home: Path) -> Lab:
     root.run("add", "linux-lts", "linux-firmware-none", "mkinitfs", "watcher", "htop")
     persist, esp = home / "persist", home / "esp"
     make_stick(persist, esp, home, OLD)
-
-    @contextlib.contextmanager
-    def open_esp(writable: bool) -> Iterator[Path]:
-        del writable
-        yield esp
-
-    site = Site(
-        base="alpine",
-        persist=persist,
-        work=home / "work",
-        running=OLD,
-        open_esp=open_esp,
-        root=path,
-        recipes_dir=home / "recipes.d",
-        lock_file=home / "lock",
-        apk=apk,
-    )
+    site = replace(make_site("alpine", OLD, home, path), apk=apk)
     return Lab(site, esp, mirror, root)
 
 

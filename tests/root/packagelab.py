@@ -209,6 +209,26 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path, kernel: str = OLD) -> N
     publish_generation(persist, Generation(1, 0, 1, kernel, "build", "", tuple(base)))
 
 
+def make_site(base: str, running: str, home: Path, root: Path) -> Site:
+    """What the engine works on, for a stick below a directory."""
+
+    @contextlib.contextmanager
+    def open_esp(writable: bool) -> Iterator[Path]:
+        del writable
+        yield home / "esp"
+
+    return Site(
+        base=base,
+        persist=home / "persist",
+        work=home / "work",
+        running=running,
+        open_esp=open_esp,
+        root=root,
+        recipes_dir=home / "recipes.d",
+        lock_file=home / "lock",
+    )
+
+
 def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """The system, its stick and an empty mirror, below a directory."""
     root = make_root(tmp_path)
@@ -217,22 +237,7 @@ def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("APT_CONFIG", str(write_apt_config(tmp_path, root)))
     persist, esp = tmp_path / "persist", tmp_path / "esp"
     make_stick(persist, esp, tmp_path)
-
-    @contextlib.contextmanager
-    def open_esp(writable: bool) -> Iterator[Path]:
-        del writable
-        yield esp
-
-    site = Site(
-        base="debian",
-        persist=persist,
-        work=tmp_path / "work",
-        running=OLD,
-        open_esp=open_esp,
-        root=root,
-        recipes_dir=tmp_path / "recipes.d",
-        lock_file=tmp_path / "lock",
-    )
+    site = make_site("debian", OLD, tmp_path, root)
     return Lab(site, esp, mirror)
 
 
