@@ -175,18 +175,18 @@ def make_kernel(release: str, version: str, name: str = "linux-lts", **more: obj
     return Spec(name, files, depends=depends, version=version, **more)  # type: ignore[arg-type]
 
 
-def make_lab(apk: Path, home: Path) -> Lab:
+def make_lab(apk: Path, home: Path, running: str = OLD) -> Lab:
     """The root is this machine's tree under an upper, with Alpine's database and none of dpkg's."""
     mirror = alpine_mirror.make_mirror(
         home / "upstream",
-        [make_kernel(OLD, "6.12.40-r0"), MKINITFS, FIRMWARE_NONE, WATCHER, HTOP],
+        [make_kernel(running, "6.12.40-r0"), MKINITFS, FIRMWARE_NONE, WATCHER, HTOP],
     )
     path = mount_root(home)
     root = make_root(apk, path, mirror.keys, str(mirror.folder().parent))
     root.run("add", "linux-lts", "linux-firmware-none", "mkinitfs", "watcher", "htop")
     persist, esp = home / "persist", home / "esp"
-    make_stick(persist, esp, home, OLD)
-    site = replace(make_site("alpine", OLD, home, path), apk=apk)
+    make_stick(persist, esp, home, running)
+    site = replace(make_site("alpine", running, home, path), apk=apk)
     return Lab(site, esp, mirror, root)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sh.harness import SHELLS
+
 WRAPPER = Path(__file__).resolve().parents[2] / "apk-triggers/alpine/apk"
 PATTERNS = "linux-lts\nlinux-firmware-*\ngrub\n!linux-firmware-odd\n"
 FAKE = """#!/bin/sh
@@ -24,6 +26,7 @@ exit "${{STATUS_{name}:-0}}"
 @dataclass
 class Bench:
     folder: Path
+    shell: str
 
     def run(self, *words: str, **status: int) -> tuple[int, list[str]]:
         """Call the wrapper; its exit status, and what it called."""
@@ -33,21 +36,24 @@ class Bench:
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "RAMOS_REAL_APK": str(self.folder / "realapk"),
             "RAMOS_SPECIAL": str(self.folder / "special"),
+            "RAMOS_WORLD": str(self.folder / "world"),
             "CALLS": str(calls),
             **{f"STATUS_{name}": str(value) for name, value in status.items()},
         }
-        done = subprocess.run(["dash", WRAPPER, *words], env=env, capture_output=True, check=False)
+        argv = [*SHELLS[self.shell], str(WRAPPER), *words]
+        done = subprocess.run(argv, env=env, capture_output=True, check=False)
         assert done.stderr == b""
         return done.returncode, calls.read_text().splitlines()
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+@pytest.fixture(params=SHELLS)
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     for name in ("realapk", "ramos"):
         (tmp_path / name).write_text(FAKE.format(name=name))
         (tmp_path / name).chmod(0o755)
     (tmp_path / "special").write_text(PATTERNS)
-    return Bench(tmp_path)
+    (tmp_path / "world").write_text("linux-firmware-x@ramos\nhtop<4\n!nano\n")
+    return Bench(tmp_path, request.param)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +120,18 @@ def test_special_operations_go_to_the_engine(
     bench: Bench, words: list[str], calls: list[str]
 ) -> None:
     assert bench.run(*words) == (0, calls)
+
+
+def test_what_came_with_the_image_is_not_fixed_by_the_real_apk(bench: Bench) -> None:
+    world = bench.folder / "world"
+    world.write_text(world.read_text() + "grub\nlinux-lts\n")
+    others = "[linux-firmware-x] [htop]"
+    assert bench.run("fix") == (0, [f"realapk [fix] {others}"])
+    assert bench.run("fix", "-u") == (0, [f"realapk [fix] [-u] {others}"])
+    assert bench.run("fix", "linux-firmware-x") == (0, ["realapk [fix] [linux-firmware-x]"])
+    expected = ["ramos [pkg] [add] [linux-lts]", "realapk [fix] [-r] [linux-firmware-x]"]
+    assert bench.run("fix", "-r", "linux-lts", "linux-firmware-x") == (0, expected)
+    assert bench.run("fix", "grub") == (0, ["ramos [pkg] [add] [grub]"])
 
 
 def test_a_failing_engine_stops_everything(bench: Bench) -> None:
