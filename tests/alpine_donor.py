@@ -4,6 +4,9 @@ No Alpine mirror can be reached where the tests run. So the packages are made fr
 the Debian base (the donor): its kernel, with gzipped modules as Alpine has them, its static BusyBox
 as init, its OpenRC, its Python, and the libraries that all these need. What is Alpine's own here is
 the form: package format, index, database, runlevels, inittab, module compression. musl is not.
+
+With RAMOS_ALPINE_ROOT (see alpine_root), musl, BusyBox, apk and the base layout are Alpine's own:
+its init, shell, getty and login, in the initramfs too. Debian's programs find glibc beside it.
 """
 
 import gzip
@@ -11,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ramos import elf, initramfs, kmod
+from tests import alpine_root
 from tests.alpine_mirror import FIRMWARE_NONE, MKINITFS, Content, Spec
 
 SKIPPED = (
@@ -34,6 +38,8 @@ DEBIAN = {
     "cryptsetup": ("cryptsetup-bin",),
     "fsverity-utils": ("fsverity",),
     "zstd": ("zstd",),
+    # Debian has no doas that reads what Alpine's reads.
+    "doas": ("sudo",),
 }
 COMMUNITY = ("py3-", "fsverity")
 BASE: dict[str, Content] = {
@@ -52,22 +58,35 @@ BASE: dict[str, Content] = {
     "var/tmp/.keep": b"",
     "var/log/.keep": b"",
     "var/run": "../run",
-    "etc/init.d/devfs": b"""#!/sbin/openrc-run
-start() { mkdir -p /dev/pts && mount -t devpts devpts /dev/pts; }
-""",
-    "etc/init.d/hostname": b"""#!/sbin/openrc-run
-start() { hostname -F /etc/hostname; }
-""",
-    "etc/init.d/killprocs": b"""#!/sbin/openrc-run
-start() { killall5 -15; sleep 1; killall5 -9; return 0; }
-""",
-    "etc/init.d/mount-ro": b"""#!/sbin/openrc-run
-start() { sync; mount -o remount,ro /persist; }
-""",
     "lib/firmware/.keep": b"",
     "usr/lib/.keep": b"",
     "usr/share/.keep": b"",
 }
+# What Debian's packages of these names lack.
+ADDED: dict[str, dict[str, Content]] = {
+    "python3": {"usr/bin/python3": "python3.11"},
+    "doas": {
+        "etc/pam.d/sudo": b"""auth required pam_permit.so
+account required pam_permit.so
+session required pam_permit.so
+""",
+    },
+    "openrc": {
+        "etc/init.d/devfs": b"""#!/sbin/openrc-run
+start() { mkdir -p /dev/pts && mount -t devpts devpts /dev/pts; }
+""",
+        "etc/init.d/hostname": b"""#!/sbin/openrc-run
+start() { hostname -F /etc/hostname; }
+""",
+        "etc/init.d/killprocs": b"""#!/sbin/openrc-run
+start() { killall5 -15; sleep 1; killall5 -9; return 0; }
+""",
+        "etc/init.d/mount-ro": b"""#!/sbin/openrc-run
+start() { sync; mount -o remount,ro /persist; }
+""",
+    },
+}
+PERMIT = "lib/x86_64-linux-gnu/security/pam_permit.so"
 MODULE_LISTS = (
     initramfs.BASE_MODULES,
     initramfs.UPPER_MODULES,
@@ -76,6 +95,8 @@ MODULE_LISTS = (
     initramfs.HARDWARE_MODULES,
     initramfs.OTHER_MODULES,
 )
+# For the network card of a virtual machine, and one that nothing loads by itself.
+MACHINE_MODULES = "virtio_net virtio_rng dummy"
 MODULE_TABLES = ("order", "builtin", "builtin.modinfo", "alias", "softdep", "symbols")
 # Debian's BusyBox has init by its other name only.
 INIT = b"#!/bin/busybox sh\nexec /bin/linuxrc\n"
@@ -89,13 +110,22 @@ def find_donor(cache: Path) -> Path:
     return max(trees, key=lambda tree: tree.parent.stat().st_mtime)
 
 
-def list_donor_specs(donor: Path) -> list[Spec]:
+def list_donor_specs(donor: Path, home: Path) -> list[Spec]:
     """Packages that make a bootable minimal system; for the rest, empty ones can be added."""
     specs = [make_spec(donor, name) for name in DEBIAN]
     programs = [f"/{name}" for spec in specs for name in spec.files]
     files = elf.find_libraries(donor, programs)
-    libraries: dict[str, Content] = {path.lstrip("/"): file for path, file in files.items()}
-    libraries["sbin/ldconfig"] = donor / "sbin/ldconfig"
+    known = set(programs)
+    libraries: dict[str, Content] = {p.lstrip("/"): f for p, f in files.items() if p not in known}
+    libraries["usr/libexec/ldconfig"] = donor / "sbin/ldconfig"
+    script = "#!/bin/busybox sh\n/usr/libexec/ldconfig\n"
+    glibc = Spec("debian-libraries", libraries, ["busybox"], scripts={"post-install": script})
+    base = list_real_base(home) if alpine_root.TARBALL else list_base(donor)
+    return [*base, *specs, make_kernel(donor), glibc, FIRMWARE_NONE, MKINITFS]
+
+
+def list_base(donor: Path) -> list[Spec]:
+    """Stand-ins for what is Alpine's own."""
     busybox: dict[str, Content] = {
         "bin/busybox": donor / "bin/busybox",
         "bin/linuxrc": "busybox",
@@ -105,28 +135,25 @@ def list_donor_specs(donor: Path) -> list[Spec]:
     }
     script = APPLETS + "ln -s init.busybox /sbin/init\n"
     return [
-        *specs,
-        make_kernel(donor),
         Spec("alpine-baselayout", BASE),
         Spec("alpine-base", depends=["alpine-baselayout", "busybox", "debian-libraries"]),
         Spec("busybox", busybox, scripts={"post-install": script}, depends=["alpine-baselayout"]),
         Spec("busybox-static", {"bin/busybox.static": donor / "bin/busybox"}),
-        Spec(
-            "debian-libraries",
-            libraries,
-            depends=["busybox"],
-            scripts={"post-install": "#!/bin/busybox sh\n/sbin/ldconfig\n"},
-        ),
-        FIRMWARE_NONE,
-        MKINITFS,
     ]
+
+
+def list_real_base(home: Path) -> list[Spec]:
+    """Alpine's own; a minirootfs has no static BusyBox, so that the other one serves the boot."""
+    specs = list(alpine_root.list_specs(home))
+    depends = [*(spec.name for spec in specs), "debian-libraries"]
+    return [*specs, Spec("alpine-base", alpine_root.find_release_files(), depends)]
 
 
 def make_spec(donor: Path, name: str) -> Spec:
     """A package with what some packages of the donor hold."""
-    files = dict(list_files(donor, DEBIAN[name]))
-    if name == "python3":
-        files["usr/bin/python3"] = "python3.11"
+    files = dict(list_files(donor, DEBIAN[name])) | ADDED.get(name, {})
+    if name == "doas":
+        files[PERMIT] = donor / PERMIT
     repository = "community" if name.startswith(COMMUNITY) else "main"
     return Spec(name, files, depends=["debian-libraries"], repository=repository)
 
@@ -148,12 +175,12 @@ def list_files(donor: Path, packages: Iterable[str]) -> Iterable[tuple[str, Cont
                 yield line.lstrip("/"), path
 
 
-def make_kernel(donor: Path) -> Spec:
-    """linux-lts: the donor's kernel, and those of its modules that an initramfs can want."""
-    folder = next((donor / "usr/lib/modules").iterdir())
+def make_kernel(donor: Path, version: str = "6.1.0-r56") -> Spec:
+    """linux-lts: the kernel of a tree, and those of its modules that a boot can want."""
+    folder = next(path for name in ("usr/lib", "lib") for path in (donor / name).glob("modules/*"))
     modules = kmod.load(donor, folder.name)
     place = f"lib/modules/{folder.name}"
-    chosen = sorted(modules.close(set(" ".join(MODULE_LISTS).split())))
+    chosen = sorted(modules.close(set(" ".join((*MODULE_LISTS, MACHINE_MODULES)).split())))
     paths = {name: f"{modules.plain_path(name)}.gz" for name in chosen}
     files: dict[str, Content] = {
         f"{place}/{path}": gzip.compress(modules.read(name), 1, mtime=0)
@@ -169,4 +196,4 @@ def make_kernel(donor: Path) -> Spec:
     files[f"{place}/kernel-suffix"] = b"-lts\n"
     files[f"boot/vmlinuz-{folder.name}"] = donor / f"boot/vmlinuz-{folder.name}"
     needs = ["initramfs-generator", "linux-firmware-any"]
-    return Spec("linux-lts", files, depends=needs, version="6.1.0-r56")
+    return Spec("linux-lts", files, depends=needs, version=version)

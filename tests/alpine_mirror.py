@@ -9,6 +9,7 @@ stand-in (tests/apk_standin.py) is there, and `name_tools` says so.
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ class Spec:
     version: str = "1.0-r0"
     repository: str = "main"
     arch: str = ARCH
+    # A directory that is packed as it is, owners and modes included, in place of `files`.
+    tree: Path | None = None
+    # Further fields.
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def add_package(mirror: Mirror, spec: Spec) -> Path:
         "origin": spec.name,
         "depend": spec.depends,
         "provides": spec.provides,
+        **spec.more,
     }
     if spec.triggers:
         fields["triggers"] = spec.triggers
@@ -109,7 +115,7 @@ def add_package(mirror: Mirror, spec: Spec) -> Path:
     package = apk.make_package(fields, scripts)
     output = mirror.folder(spec.repository) / package.file_name
     with tempfile.TemporaryDirectory() as directory:
-        tree = Path(directory)
+        tree = spec.tree or Path(directory)
         for name, content in spec.files.items():
             write_content(tree / name, content)
         apk.pack(package, tree, output, mirror.key, mtime=MTIME)
@@ -124,6 +130,7 @@ def write_content(path: Path, content: Content) -> None:
     elif isinstance(content, Path):
         shutil.copy(content, path)
         path.chmod(0o755 if os.access(content, os.X_OK) or content == STANDIN else 0o644)
+        path.chmod(path.stat().st_mode | content.stat().st_mode & stat.S_ISUID)
     else:
         path.write_bytes(content)
         path.chmod(0o755 if content.startswith(b"#!") else 0o644)

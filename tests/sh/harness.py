@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos.generation import Generation, Kind, StoredFile, render
+from tests import alpine_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOOKS = REPOSITORY / "initramfs-hooks"
 SHELLS = {"dash": ["dash"], "ash": ["busybox", "sh"]}
+if alpine_root.TARBALL:
+    SHELLS["alpine"] = [str(alpine_root.provide_shell())]
 KERNEL = "6.1.0-1-amd64"
 MIB = 1 << 20
 PERSIST_UUID = "0a1b2c3d-0e0f-4a4b-8c8d-00aa11bb22cc"

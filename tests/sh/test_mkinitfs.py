@@ -9,6 +9,7 @@ import pytest
 
 from ramos import initramfs, layout
 from tests.conftest import REPOSITORY
+from tests.sh.harness import SHELLS
 
 HOOKS = REPOSITORY / "initramfs-hooks"
 LISTS = {
@@ -32,8 +33,8 @@ def test_every_tool_of_the_boot_is_a_feature_file() -> None:
     assert {tool.name for tool in initramfs.TOOLS} <= names
 
 
-@pytest.mark.parametrize("shell", [("dash",), ("busybox", "sh")])
-def test_files_are_put_where_init_looks(shell: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", SHELLS)
+def test_files_are_put_where_init_looks(shell: str, tmp_path: Path) -> None:
     share = tmp_path / "usr/share/ramos/initramfs-hooks"
     shutil.copytree(HOOKS, share)
     environment = tmp_path / "usr/lib/ramos/ramos/layout.env"
@@ -42,7 +43,7 @@ def test_files_are_put_where_init_looks(shell: tuple[str, ...], tmp_path: Path) 
     (tmp_path / "etc/keymap").mkdir(parents=True)
     (tmp_path / "etc/keymap/de.bmap.gz").write_bytes(gzip.compress(b"bkeymap"))
     script = '. "$1/usr/share/ramos/initramfs-hooks/mkinitfs/place.sh"; place_files "$1"'
-    subprocess.run([*shell, "-euc", script, "sh", tmp_path], check=True)
+    subprocess.run([*SHELLS[shell], "-euc", script, "sh", tmp_path], check=True)
     library = tmp_path / "lib/ramos"
     expected = {path.name for path in (HOOKS / "lib").glob("*.sh")}
     expected |= {"layout.env", "keymap.bmap", *(f"modules.{name}" for name in LISTS)}

@@ -15,7 +15,7 @@ from ramos import kmod, vm_machine
 from ramos.cli.image import default_cache
 from ramos.image.plan import read_package_list
 from ramos.vm_machine import Machine
-from tests import alpine_donor, alpine_mirror
+from tests import alpine_donor, alpine_mirror, alpine_root
 from tests.alpine_mirror import Mirror, Spec
 from tests.vm.conftest import IMAGES, REPOSITORY, USER, Boot, hash_sources
 
@@ -26,10 +26,12 @@ SECTIONS = ("minimal", "lts", "firmware-none")
 
 def make_mirror(directory: Path) -> Mirror:
     """Packages that boot, and an empty one for every other name of the minimal profile."""
-    specs = alpine_donor.list_donor_specs(alpine_donor.find_donor(default_cache()))
+    donor = alpine_donor.find_donor(default_cache())
+    specs = alpine_donor.list_donor_specs(donor, directory / "real")
     known = {spec.name for spec in specs}
     names = [name for name in read_package_list("alpine", SECTIONS) if name not in known]
-    return alpine_mirror.make_mirror(directory, [*specs, *(Spec(name) for name in names)])
+    specs += [Spec(name) for name in names]
+    return alpine_mirror.make_mirror(directory, specs, tool=alpine_root.provide_apk(directory))
 
 
 @pytest.fixture(scope="session")
