@@ -140,36 +140,26 @@ def stage(site: Site, path: Path, recipe: Recipe) -> Staged:
     return stage_apk(path, recipe, site.work / "staged", find_key(site))
 
 
-def publish_packages(site: Site, paths: Iterable[Path]) -> None:
-    """Put packages into the stick's repository, in place of older versions, and sign it anew."""
-    folder = _repository(site)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        package = apk.read_package(path)
-        _delete_package(folder, package.name, keep=path.name)
-        write_durably(folder / path.name, path.read_bytes())
-    sign_repository(site)
+def find_repository(site: Site) -> Path:
+    """Where the stick's own packages lie."""
+    return site.packages / "alpine" / find_arch(site)
 
 
-def sign_repository(site: Site) -> None:
-    """Write the index of what is there. Done anew, it also mends what a power cut left."""
-    folder = _repository(site)
-    packages = sorted(folder.glob("*.apk"))
-    make_index(packages, folder / INDEX, find_key(site), "RAMOS stick", arch=folder.name)
+def list_packages(site: Site) -> list[Path]:
+    """The packages of the stick's own repository."""
+    return sorted(find_repository(site).glob("*.apk"))
 
 
-def withdraw(site: Site, names: Iterable[str]) -> None:
-    """Take packages out of the stick's repository: what they belong to did not come about."""
-    if _repository(site).is_dir():
-        for name in names:
-            _delete_package(_repository(site), name)
-        sign_repository(site)
+def read_label(path: Path) -> tuple[str, str]:
+    """The name and the version of a package."""
+    package = apk.read_package(path)
+    return package.name, package.version
 
 
-def _delete_package(folder: Path, name: str, keep: str = "") -> None:
-    for path in folder.glob(f"{name}-*.apk"):
-        if path.name != keep and apk.read_package(path).name == name:
-            path.unlink()
+def sign_repository(site: Site, paths: Iterable[Path]) -> None:
+    """Write the index of these packages. Done anew, it also mends what a power cut left."""
+    folder = find_repository(site)
+    make_index(paths, folder / INDEX, find_key(site), "RAMOS stick", arch=folder.name)
 
 
 def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> None:
@@ -206,7 +196,6 @@ def _take_back(site: Site, new: Sequence[str], before: Mapping[Path, bytes]) -> 
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
     run_watched([*_apk(site), "del", *names], on_line)
-    withdraw(site, names)
 
 
 def write_settings(site: Site) -> None:
@@ -217,7 +206,7 @@ def write_settings(site: Site) -> None:
     recipes = load_recipes(site.recipes_dir).require_sound()
     _replace(site.root / SPECIAL_FILE, render_special(recipes))
     path = site.root / "etc/apk/repositories"
-    line = f"@{TAG} {_repository(site).parent}"
+    line = f"@{TAG} {find_repository(site).parent}"
     lines = path.read_text(encoding="utf-8").splitlines()
     if line not in lines:
         kept = [other for other in lines if not other.startswith(f"@{TAG} ")]
@@ -280,10 +269,6 @@ def _apk(site: Site) -> list[str]:
     """The real apk, not our wrapper."""
     words = [str(site.apk), "--no-progress", "--no-interactive"]
     return words if site.root == Path("/") else [*words, "--root", str(site.root)]
-
-
-def _repository(site: Site) -> Path:
-    return site.packages / "alpine" / find_arch(site)
 
 
 def _read_records(site: Site) -> Iterator[str]:

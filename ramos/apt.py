@@ -12,7 +12,7 @@ names; what is installed comes from the stick's repository, which the stick's ke
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ramos.apt_settings import HOOK, SOURCE_FILE, render_settings, render_source
@@ -151,24 +151,27 @@ def stage(site: Site, path: Path, recipe: Recipe) -> Staged:
     return stage_deb(path, recipe, site.work / "staged")
 
 
-def publish_packages(site: Site, paths: Iterable[Path]) -> None:
-    """Put packages into the stick's repository, in place of older versions, and sign it anew."""
-    folder = site.packages / "debian"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        name = path.name.partition("_")[0]
-        for old in folder.glob(f"{name}_*.deb"):
-            if old.name != path.name:
-                old.unlink()
-        write_durably(folder / path.name, path.read_bytes())
-    sign_repository(site)
+def find_repository(site: Site) -> Path:
+    """Where the stick's own packages lie."""
+    return site.packages / "debian"
 
 
-def sign_repository(site: Site) -> None:
-    """Write the indexes of what is there. Done anew, it also mends what a power cut left."""
-    folder = site.packages / "debian"
+def list_packages(site: Site) -> list[Path]:
+    """The packages of the stick's own repository."""
+    return sorted(find_repository(site).glob("*.deb"))
+
+
+def read_label(path: Path) -> tuple[str, str]:
+    """The name and the version of a package."""
+    package = deb.read_package(path)
+    return package.name, package.version
+
+
+def sign_repository(site: Site, paths: Iterable[Path]) -> None:
+    """Write the indexes of these packages. Done anew, it also mends what a power cut left."""
+    folder = find_repository(site)
     key = find_key(site)
-    entries = [(path.name, *_describe_file(path)) for path in sorted(folder.glob("*.deb"))]
+    entries = [(path.name, *_describe_file(path)) for path in paths]
     packages = deb_repository.render_packages(entries)
     now = int(time.time())
     release = deb_repository.render_release({"Packages": packages}, now)
@@ -192,23 +195,32 @@ def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool
     argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--no-remove", *NEVER]
     argv += ["-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"]
     argv += ["--simulate"] if simulate else []
+    before = list_installed(site)
     try:
         return _watch([*argv, *names], on_line)
     except RamosError as error:
+        if not simulate:
+            _take_back(site, names, before)
         hint = "'apt-get check' tells whether the packages in RAM fit together."
         raise RamosError(
             "cannot install", ", ".join(names), error.reason, "The stick is as it was", hint
         ) from error
 
 
-def withdraw(site: Site, names: Iterable[str]) -> None:
-    """Take packages out of the stick's repository: what they belong to did not come about."""
-    folder = site.packages / "debian"
-    for name in names:
-        for path in folder.glob(f"{name}_*.deb"):
-            path.unlink()
-    if folder.is_dir():
-        sign_repository(site)
+def _take_back(site: Site, names: Sequence[str], before: Mapping[str, Installed]) -> None:
+    """A failing install leaves some packages unpacked: back to those that there were before.
+
+    Their versions are still in the stick's repository, unless they came with the image.
+    """
+    if list_installed(site) == before:
+        return
+    there = {read_label(path) for path in list_packages(site)}
+    old = [(name, before[name].version) for name in names if name in before]
+    words = [f"{name}={version}" for name, version in old if (name, version) in there]
+    words += [f"{name}-" for name in names if name not in before]
+    argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--allow-downgrades"]
+    argv += [*NEVER, "-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0", *words]
+    run(argv, env={**QUIET, "LC_ALL": "C.UTF-8"}, check=False)
 
 
 def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
@@ -222,11 +234,10 @@ def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
     return found
 
 
-def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
+def remove(_site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
     argv = ["apt-get", "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
     _watch(argv, on_line)
-    withdraw(site, names)
 
 
 def release_files(site: Site, name: str, recipe: Recipe) -> None:
@@ -249,7 +260,7 @@ def write_settings(site: Site) -> None:
     recipes = load_recipes(site.recipes_dir).require_sound()
     hook = find_shipped_dir() / "debian" / HOOK.name
     texts = render_settings(recipes, hook, site.root)
-    texts[SOURCE_FILE] = render_source(site.packages / "debian")
+    texts[SOURCE_FILE] = render_source(find_repository(site))
     for name, text in texts.items():
         path = site.root / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:

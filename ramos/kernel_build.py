@@ -62,16 +62,25 @@ class Built:
             changed.append(base_images.publish_modules(site.persist, name, files.modules))
         if self.firmware is not None:
             changed.append(base_images.publish_firmware(site.persist, self.firmware))
-        for package, data in self.microcode.items():
-            _write_note(site.packages / MICROCODE_DIR / f"{package}.img", data)
         for package, lines in self.left.items():
-            text = "".join(f"{line}\n" for line in lines)
-            _write_note(site.packages / LEFT_DIR / package, os.fsencode(text))
+            if _tells_firmware(lines):
+                _write_note(site.packages / LEFT_DIR / package, _render_lines(lines))
         if not changed:
             return 0
         words = ", ".join(file.path for file in changed)
         generation = base_images.publish_base(site.persist, changed, f"packages: {words}"[:200])
         return generation.number if generation else 0
+
+    def render_notes(self) -> dict[str, bytes]:
+        """What the engine remembers about the packages, as files below packages/.
+
+        Not what left for the firmware image: an image with a name stays, also if the rest fails.
+        """
+        notes = {f"{MICROCODE_DIR}/{name}.img": data for name, data in self.microcode.items()}
+        for package, lines in self.left.items():
+            if not _tells_firmware(lines):
+                notes[f"{LEFT_DIR}/{package}"] = _render_lines(lines)
+        return notes
 
 
 def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
@@ -115,6 +124,14 @@ def _temporary(site: Site, name: str) -> Path:
 def _write_note(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, data)
+
+
+def _render_lines(lines: Iterable[str]) -> bytes:
+    return os.fsencode("".join(f"{line}\n" for line in lines))
+
+
+def _tells_firmware(lines: Iterable[str]) -> bool:
+    return any(line.startswith("firmware ") for line in lines)
 
 
 def _need_vmlinuz(package: Staged) -> Path:

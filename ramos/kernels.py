@@ -35,6 +35,7 @@ CLUSTER_BYTES = 32768
 RESERVE_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 COMMAND_LINE = Path("/proc/cmdline")
+RELEASE_NUMBER = re.compile(r"[0-9]+(?:[.-][0-9]+)*")
 REVISION = re.compile(r"(.+)\+([0-9]{1,4})")
 
 
@@ -226,6 +227,27 @@ def version_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts kernel versions as people read them: 6.1.0-9 before 6.1.0-10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def choose_trial(names: Iterable[str], running: str, named: Collection[str]) -> str:
+    """Which of several kernels is tried: the newest; of equal ones that of the running kind.
+
+    Then one of those that a metapackage names, and last the newest build.
+    """
+
+    def rank(name: str) -> tuple[object, ...]:
+        numbers, kind = _split_version(kernel_version(name))
+        same_kind = kind == _split_version(kernel_version(running))[1]
+        return version_key(numbers), same_kind, kernel_version(name) in named, version_key(name)
+
+    return max(names, key=rank)
+
+
+def _split_version(version: str) -> tuple[str, str]:
+    """6.1.0-40-cloud-amd64 is number 6.1.0-40 of the kind -cloud-amd64."""
+    match = RELEASE_NUMBER.match(version)
+    number = match[0] if match else ""
+    return number, version[len(number) :]
 
 
 def _refuse(name: str, reason: str) -> UsageError:

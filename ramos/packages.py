@@ -1,43 +1,30 @@
 """Special packages on a running stick: check, add, upgrade, remove, list.
 
-Owns: the order of things. Everything is fetched, verified, taken apart, built and simulated before
-the first byte that counts is written; then: images on persist, kernel directories on the ESP, the
-package manager, and last the boot environment. Refuses: removing the last kernel, working without
-a stick. Invariant: a cut at any point leaves a stick that boots the old state or the new one, and
+Owns: the order of things. Everything is fetched, verified, taken apart and built before the first
+byte that counts is written (see `change`). Refuses: removing the last kernel, working without a
+stick. Invariant: a cut at any point leaves a stick that boots the old state or the new one, and
 `recover` (run before everything else) finishes or undoes what was under way.
 """
 
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import apk, apt, base_images, kernels, transaction
+from ramos import apk, apt, base_images, change, kernels, repository, transaction
+from ramos.change import Target, Work
 from ramos.errors import RamosError, UsageError
-from ramos.fs import hold_lock
 from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
 from ramos.recipe import Recipe, drops_depend, find_recipe
 from ramos.recipe_files import load_recipes
 from ramos.site import Candidate, Site
-from ramos.staging import Staged
 from ramos.store import read_all
-from ramos.transaction import Journal, Recovery
+from ramos.transaction import Recovery
 
 MANAGERS: dict[str, ModuleType] = {"alpine": apk, "debian": apt}
-LOCK_WAIT_SECONDS = 60
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Newer:
-    """A special package that a mirror has in a newer version, or that is not installed yet."""
-
-    name: str
-    installed: str
-    candidate: Candidate
-    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,8 @@ class Report:
     images: tuple[str, ...] = ()
     generation: int = 0
     removed_kernels: tuple[str, ...] = ()
-    recovery: Recovery = field(default_factory=Recovery)
+    # The kernel that the next boots try.
+    trial: str = ""
 
 
 def manager(site: Site) -> ModuleType:
@@ -96,7 +84,7 @@ def list_kernels(site: Site) -> list[KernelState]:
     return found
 
 
-def find_newer(site: Site) -> list[Newer]:
+def find_newer(site: Site) -> list[Target]:
     """What an upgrade would bring, with what that needs."""
     recipes = load_recipes(site.recipes_dir).require_sound()
     names = [name for name, _, _, _ in list_special(site)]
@@ -105,12 +93,12 @@ def find_newer(site: Site) -> list[Newer]:
 
 def plan_targets(
     site: Site, recipes: Sequence[Recipe], names: Iterable[str], *, only_newer: bool
-) -> list[Newer]:
+) -> list[Target]:
     """The packages to bring in, with the special ones among what they depend on."""
     engine = manager(site)
     installed = engine.list_installed(site)
     wanted = list(names)
-    found: dict[str, Newer] = {}
+    found: dict[str, Target] = {}
     while wanted:
         candidates = engine.find_candidates(site, wanted)
         if not only_newer:
@@ -128,8 +116,9 @@ def plan_targets(
                 or (not newer and (only_newer or installed[name].special))
             ):
                 continue
-            found[name] = Newer(name, there, candidate, recipe)
-            known = set(found) | set(installed)
+            found[name] = Target(name, there, candidate, recipe)
+            known = {name: there.version for name, there in installed.items()}
+            known |= dict.fromkeys(found, "")
             kept = [d for d in candidate.depends if not drops_depend(recipe, d)]
             wanted += _find_special_depends(site, recipes, kept, known)
     return list(found.values())
@@ -154,17 +143,21 @@ def _cannot_downgrade(name: str, there: str, older: str) -> UsageError:
 
 
 def _find_special_depends(
-    site: Site, recipes: Sequence[Recipe], depends: Iterable[str], known: set[str]
+    site: Site, recipes: Sequence[Recipe], depends: Iterable[str], known: Mapping[str, str]
 ) -> list[str]:
-    """Special packages that one needs, as NAME or NAME=VERSION."""
+    """Special packages that one needs, as NAME or NAME=VERSION.
+
+    `known` are the versions of those that are installed; empty for those that come anyway.
+    """
     found = []
     for depend in depends:
         name, _, rest = depend.partition("|")[0].strip().partition(" ")
         name = name.partition(":")[0]
-        if name in known or find_recipe(recipes, name, site.base) is None:
+        exact = rest.removeprefix("(= ").rstrip(")") if rest.startswith("(= ") else ""
+        if name in known and (not exact or known[name] in ("", exact)):
             continue
-        exact = rest.strip().removeprefix("(= ") if rest.startswith("(= ") else ""
-        found.append(f"{name}={exact.rstrip(')')}" if exact else name)
+        if find_recipe(recipes, name, site.base) is not None:
+            found.append(f"{name}={exact}" if exact else name)
     return found
 
 
@@ -181,14 +174,7 @@ def workplace(site: Site) -> Iterator[None]:
 
 def recover(site: Site) -> Recovery:
     """Finish or undo what was interrupted."""
-    if not transaction.journal_path(site.persist).exists():
-        base_images.sweep_temporaries(site.persist)
-        return Recovery()
-    with site.open_esp(True) as esp:
-        recovery = transaction.recover(site.persist, esp)
-    if recovery.undone:
-        manager(site).withdraw(site, [word.partition("=")[0] for word in recovery.undone])
-    return recovery
+    return change.recover(site, manager(site))
 
 
 def _in_passing(say: Say) -> Say:
@@ -223,7 +209,7 @@ def add(site: Site, names: Sequence[str], say: Say) -> Report:
     return _bring(site, plan_targets(site, recipes, names, only_newer=False), say)
 
 
-def _bring(site: Site, targets: Sequence[Newer], say: Say) -> Report:
+def _bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
     """Everything up to the point where nothing can go wrong any more, then the change itself."""
     if not targets:
         return Report()
@@ -238,13 +224,17 @@ def _bring(site: Site, targets: Sequence[Newer], say: Say) -> Report:
         shutil.rmtree(folder)
     built = build(site, staged, say)
     try:
-        return _publish(site, targets, staged, built, say)
+        work = Work(targets, staged, built)
+        done = change.make_change(site, engine, work, say, _in_passing(say))
     finally:
         for temporary in built.temporaries:
             temporary.unlink(missing_ok=True)
+    journal = done.journal
+    trial = "".join(journal.trial)
+    return Report(journal.packages, journal.kernels, done.images, done.generation, trial=trial)
 
 
-def _require_memory_and_space(site: Site, targets: Sequence[Newer]) -> None:
+def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
     """Refuse early: RAM for what is unpacked, persist for what is packed again."""
     packed = sum(target.candidate.size_bytes for target in targets)
     unpacked = sum(target.candidate.installed_bytes for target in targets)
@@ -260,56 +250,6 @@ def _require_memory_and_space(site: Site, targets: Sequence[Newer]) -> None:
     base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
 
 
-def _publish(
-    site: Site, targets: Sequence[Newer], staged: Sequence[Staged], built: Built, say: Say
-) -> Report:
-    """The change itself, in the one safe order."""
-    engine = manager(site)
-    names = [target.name for target in targets]
-    with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
-        written = _choose_kernels(site, esp, built)
-        images = tuple(built.name_images(written))
-        journal = Journal(
-            packages=tuple(f"{t.name}={t.candidate.version}" for t in targets),
-            kernels=tuple(written),
-            images=tuple(name for name in images if not (site.persist / name).exists()),
-        )
-        transaction.begin(site.persist, journal)
-        try:
-            engine.publish_packages(site, [stage.path for stage in staged])
-            engine.install(site, names, _in_passing(say), simulate=True)
-            generation = built.publish_images(site, written)
-            for name, files in written.items():
-                say(f"writing kernel {name} to the ESP")
-                kernels.write_kernel(esp, name, files)
-            for target in targets:
-                engine.release_files(site, target.name, target.recipe)
-            say(f"installing {', '.join(names)}")
-            engine.install(site, names, _in_passing(say))
-        except BaseException:
-            transaction.undo(site.persist, esp, journal)
-            engine.withdraw(site, names)
-            raise
-        transaction.mark_ready(site.persist, journal)
-        transaction.start_trials(esp, journal.kernels)
-        transaction.end(site.persist)
-    return Report(journal.packages, journal.kernels, images, generation)
-
-
-def _choose_kernels(site: Site, esp: Path, built: Built) -> dict[str, kernels.KernelFiles]:
-    """What has to be written: not what is there already. Space is checked for all of it."""
-    for name in kernels.list_leftovers(esp, kernels.list_complete(esp)):
-        kernels.delete_kernel(esp, name)
-    stored = [file for generation in read_all(site.persist)[0] for file in generation.base]
-    chosen = {}
-    for files in built.kernels:
-        name, there = kernels.choose_name(esp, site.persist, files, stored)
-        if not there:
-            chosen[name] = files
-    kernels.require_space(esp, chosen)
-    return chosen
-
-
 def remove(site: Site, names: Sequence[str], say: Say) -> Report:
     """Remove special packages, and what they had brought."""
     engine = manager(site)
@@ -323,6 +263,7 @@ def remove(site: Site, names: Sequence[str], say: Say) -> Report:
         transaction.end_trials(esp, doomed)
         _release(site, names)
         engine.remove(site, names, _in_passing(say))
+        repository.delete_packages(site, engine, names)
         _delete_kernels(site, esp, doomed)
     generation = _remove_firmware(site, names, say)
     for name in names:

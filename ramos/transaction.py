@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import bootenv, layout
-from ramos.base_images import find_modules, sweep_temporaries
+from ramos.base_images import find_modules
 from ramos.bootenv import BootEnv
 from ramos.errors import RamosError
 from ramos.esp import read_env, write_env
@@ -27,12 +27,20 @@ PUBLISHING, READY = "publishing", "ready"
 
 @dataclass(frozen=True)
 class Journal:
-    """What is being made: kernel directories, and images below persist that did not exist."""
+    """What is being made: kernel directories, and what did not exist: images and other files.
+
+    `trial` is the kernel among them that is tried at the next boots; `files` lie below packages/.
+    """
 
     phase: str = PUBLISHING
     packages: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    trial: tuple[str, ...] = ()
+
+
+LISTS = ("packages", "kernels", "images", "files", "trial")
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def journal_path(persist: Path) -> Path:
 def render(journal: Journal) -> str:
     """The text of the file."""
     lines = [FIRST_LINE, f"phase={journal.phase}"]
-    for key in ("packages", "kernels", "images"):
+    for key in LISTS:
         lines += [f"{key}={value}" for value in getattr(journal, key)]
     return "".join(f"{line}\n" for line in [*lines, "end=1"])
 
@@ -62,10 +70,9 @@ def parse(text: str) -> Journal | None:
     if lines[:1] != [FIRST_LINE] or lines[-1:] != ["end=1"]:
         return None
     pairs = [line.partition("=") for line in lines[1:-1]]
-    found = {key: tuple(v for k, _, v in pairs if k == key) for key in ("packages", "kernels")}
-    images = tuple(value for key, _, value in pairs if key == "images")
+    found = {key: tuple(v for k, _, v in pairs if k == key) for key in LISTS}
     phase = next((value for key, _, value in pairs if key == "phase"), PUBLISHING)
-    return Journal(phase, found["packages"], found["kernels"], images)
+    return Journal(phase, **found)
 
 
 def read_journal(persist: Path) -> Journal | None:
@@ -91,10 +98,10 @@ def mark_ready(persist: Path, journal: Journal) -> Journal:
     return ready
 
 
-def start_trials(esp: Path, kernels: tuple[str, ...]) -> None:
-    """The last kernel of the change is tried at the next boots."""
+def start_trials(esp: Path, names: Iterable[str]) -> None:
+    """The kernel of a change is tried at the next boots."""
     env = read_environment(esp)
-    for name in kernels[-1:]:
+    for name in names:
         if name not in (env.good, env.trial):
             write_env(esp, bootenv.start_trial(env, name))
             crash_point("transaction-trial")
@@ -114,19 +121,12 @@ def end(persist: Path) -> None:
     crash_point("transaction-ended")
 
 
-def recover(persist: Path, esp: Path) -> Recovery:
-    """Finish or undo what was interrupted. Doing it twice is the same as once."""
-    sweep_temporaries(persist)
-    journal = read_journal(persist)
-    if journal is None:
-        if journal_path(persist).exists():
-            end(persist)
-        return Recovery()
+def resolve(persist: Path, esp: Path, journal: Journal) -> Recovery:
+    """Finish or undo what was interrupted, up to `end`. Doing it twice is the same as once."""
     complete = list_complete(esp)
     whole = all(name in complete and is_whole(esp, name) for name in journal.kernels)
     if journal.phase == READY and whole:
-        start_trials(esp, journal.kernels)
-        end(persist)
+        start_trials(esp, journal.trial)
         return Recovery(finished=journal.packages)
     undo(persist, esp, journal)
     return Recovery(undone=journal.packages)
@@ -146,7 +146,7 @@ def undo(persist: Path, esp: Path, journal: Journal) -> None:
         if path not in named | used:
             (persist / path).unlink(missing_ok=True)
     sync_directory(persist)
-    end(persist)
+    crash_point("transaction-undone")
 
 
 def read_environment(esp: Path) -> BootEnv:

@@ -1,5 +1,6 @@
 """A Debian mirror made for a test: packages built by dpkg-deb, an index, a signed Release file."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ def build_deb(
 ) -> Path:
     """One package, by an independent path: dpkg-deb."""
     tree = output.with_suffix(".tree")
+    shutil.rmtree(tree, ignore_errors=True)
     (tree / "DEBIAN").mkdir(parents=True)
     control = {"Maintainer": "Test <test@localhost>", "Description": "a test", **fields}
     text = "".join(f"{key}: {value}\n" for key, value in control.items())

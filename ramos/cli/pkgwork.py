@@ -60,7 +60,11 @@ def _show_report(report: packages.Report, as_json: bool) -> None:
         return
     click.echo(f"done: {', '.join(report.packages)}")
     for kernel in report.kernels:
-        click.echo(f"kernel {kernel} is tried at the next boot; if it fails, the old one is back")
+        if kernel == report.trial:
+            text = "is tried at the next boot; if it fails, the old one is back"
+        else:
+            text = "is below 'Older kernels' in the boot menu"
+        click.echo(f"kernel {kernel} {text}")
     for kernel in report.removed_kernels:
         click.echo(f"kernel {kernel} was removed from the stick")
     if report.generation:

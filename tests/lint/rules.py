@@ -111,6 +111,8 @@ RANKS = {
     "ramos.merge": 41,
     "ramos.commit": 42,
     "ramos.compact": 43,
+    "ramos.repository": 40,
+    "ramos.change": 43,
     "ramos.packages": 44,
     "ramos.grow": 40,
     "ramos.kmod": 30,

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,18 @@ BUILTIN = "".join(
     f"kernel/{name}.ko\n" for name in ("ext4", "squashfs", "loop", "overlay", "vfat", "zram")
 )
 FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
+
+
+def run_until(cut: str, work: Callable[[], object]) -> None:
+    """Do something in another process, which is killed at a named point."""
+    child = os.fork()
+    if child == 0:
+        os.environ["RAMOS_CRASH_AT"] = cut
+        with contextlib.suppress(BaseException):
+            work()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == -signal.SIGKILL, "the cut was not reached"
 
 
 @dataclass
@@ -60,14 +72,7 @@ class Lab:
 
     def add_until(self, cut: str, name: str) -> None:
         """The power goes at a named point of adding a package; the next start is to follow."""
-        child = os.fork()
-        if child == 0:
-            os.environ["RAMOS_CRASH_AT"] = cut
-            with contextlib.suppress(BaseException):
-                self.add(name)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code == -signal.SIGKILL, "the cut was not reached"
+        run_until(cut, lambda: self.add(name))
         (self.site.root / "var/lib/dpkg/lock-frontend").unlink(missing_ok=True)
 
     def status(self, name: str) -> str:

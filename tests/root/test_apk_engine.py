@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import kernels, layout, packages, transaction
+from ramos import apk, kernels, layout, packages, transaction
 from ramos.errors import RamosError
 from ramos.esp import read_env
 from ramos.formats import apk as apk_format
@@ -19,6 +19,7 @@ from ramos.store import read_default
 from tests import alpine_mirror, apk_tools
 from tests.alpine_mirror import Content, Spec
 from tests.root.apklab import FAILING, NEW, OLD, Lab, each_real_apk, make_kernel, make_lab
+from tests.root.packagelab import run_until
 
 pytestmark = each_real_apk
 NEWEST = "6.12.80-0-lts"
@@ -262,3 +263,33 @@ def test_a_mirror_that_changes_or_ends_half_way(lab: Lab, server: str) -> None:
     assert (lab.stick(), lab.root.read_world(), lab.root.read_record("linux-lts")) == before
     (lab.root.path / "etc/apk/repositories").write_text(f"{server}\n")
     assert lab.upgrade().kernels == (NEWEST,)
+
+
+@pytest.mark.parametrize("cut", ["publish-after-rename:APKINDEX.tar.gz", "kernel-complete", ""])
+def test_the_repository_is_as_it_was_after_a_change_that_did_not_come_about(
+    lab: Lab, cut: str
+) -> None:
+    lab.publish(make_kernel(NEW, "6.12.60-r0"))
+    lab.upgrade()
+    before = {path: path.read_bytes() for path in apk.list_packages(lab.site)}
+    record = lab.root.read_record("linux-lts")
+    if cut:
+        lab.publish(make_kernel(NEWEST, "6.12.80-r0"))
+        run_until(cut, lab.upgrade)
+    else:
+        lab.publish(Spec("owner", {"etc/clash": b"x"}))
+        lab.root.run("add", "owner")
+        spec = make_kernel(NEWEST, "6.12.80-r0")
+        lab.publish(replace(spec, files={**spec.files, "etc/clash": b"y"}))
+        with pytest.raises(RamosError, match="trying to overwrite etc/clash"):
+            lab.upgrade()
+    with packages.workplace(lab.site):
+        assert bool(packages.recover(lab.site).undone) == bool(cut)
+    assert {path: path.read_bytes() for path in apk.list_packages(lab.site)} == before
+    lab.root.run("fix", "linux-lts")
+    lab.root.run("fix", "-r", "linux-lts")
+    assert lab.root.read_record("linux-lts")[1:4] == record[1:4]
+    lab.publish(make_kernel(NEWEST, "6.12.80-r0"))
+    assert lab.upgrade().trial == NEWEST
+    assert [path.name for path in apk.list_packages(lab.site)] == ["linux-lts-6.12.80-r0.apk"]
+    lab.root.run("fix", "linux-lts")

@@ -225,3 +225,16 @@ def test_a_cut_leaves_a_stick_that_boots_and_can_go_on(lab: Lab, cut: str) -> No
     assert lab.status(f"linux-image-{NEW}") == "ii  6.1.2-1"
     assert not transaction.journal_path(lab.site.persist).exists()
     assert not list(lab.site.persist.glob("*.tmp"))
+
+
+def test_the_newest_of_two_kernels_is_tried(lab: Lab) -> None:
+    """Whichever is built last; the other one is in the menu."""
+    older, newer = "6.1.0-9-test", "6.1.0-10-test"
+    add_kernel(lab.mirror, older, "6.1.9-1", meta=False)
+    add_kernel(lab.mirror, newer, "6.1.10-1")
+    lab.mirror.publish()
+    report = lab.add("linux-image-test", f"linux-image-{older}")
+    assert set(report.kernels) == {older, newer}
+    assert report.trial == newer
+    assert read_env(lab.esp).trial == newer
+    assert sorted(list_complete(lab.esp)) == sorted([OLD, older, newer])

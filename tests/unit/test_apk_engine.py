@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import apk
+from ramos import apk, repository
 from ramos.errors import RamosError
 from ramos.formats.apk import verify_package
 from ramos.formats.apk_index import read_index
@@ -113,7 +113,8 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     staged = apk.stage(site, path, recipe_for("linux-lts"))
     assert staged.kernels == ("6.12.40-0-lts",)
     assert (staged.places["kernel"] / "boot/vmlinuz-lts").read_bytes() == b"kernel"
-    apk.publish_packages(site, [staged.path])
+    repository.bring(site, {f"alpine/{ARCH}/{staged.path.name}": staged.path.read_bytes()})
+    apk.sign_repository(site, apk.list_packages(site))
     apk.install(site, ["linux-lts"], print)
     assert (
         (tmp_path / "calls").read_text().splitlines()[-1].endswith("add --upgrade linux-lts@ramos")
@@ -130,7 +131,7 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     lines = (site.root / "etc/apk/repositories").read_text().splitlines()
     assert lines[-1] == f"@ramos {site.packages}/alpine"
     assert "@edge /nowhere" in lines
-    apk.withdraw(site, ["linux-lts"])
+    repository.delete_packages(site, apk, ["linux-lts"])
     assert not ours.exists()
     assert read_index(site.packages / f"alpine/{ARCH}/APKINDEX.tar.gz", keys).entries == {}
 

@@ -115,3 +115,30 @@ def test_versions_are_sorted_as_people_read_them() -> None:
 )
 def test_the_running_directory_is_known_from_the_command_line(text: str, name: str) -> None:
     assert kernels.read_command_line(text, "6.1") == name
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "tried"),
+    [
+        (["6.1.0-10-amd64", "6.1.0-9-amd64"], [], "6.1.0-10-amd64"),
+        (["6.1.0-9-amd64", "6.1.0-10-amd64"], ["6.1.0-9-amd64"], "6.1.0-10-amd64"),
+        (["6.1.0-10-amd64", "6.1.0-10-cloud-amd64"], [], "6.1.0-10-amd64"),
+        (["6.1.0-10-cloud-amd64", "6.1.0-10-rt-amd64"], ["6.1.0-10-cloud-amd64"], 0),
+        (["6.1.0-10-cloud-amd64", "6.1.0-10-rt-amd64"], ["6.1.0-10-rt-amd64"], 1),
+        (["6.1.0-10-amd64+2", "6.1.0-10-amd64"], [], "6.1.0-10-amd64+2"),
+        (["6.12.9+bpo-amd64", "6.1.0-10-amd64"], ["6.1.0-10-amd64"], "6.12.9+bpo-amd64"),
+        (["6.12.60-0-virt", "6.12.60-0-lts"], [], "6.12.60-0-virt"),
+    ],
+)
+def test_which_of_two_kernels_is_tried(
+    names: list[str], named: list[str], tried: str | int
+) -> None:
+    wanted = names[tried] if isinstance(tried, int) else tried
+    for order in (names, names[::-1]):
+        assert kernels.choose_trial(order, "6.1.0-5-amd64+3", named) == wanted
+
+
+def test_the_kind_that_runs_is_tried() -> None:
+    names = ["6.12.60-0-virt", "6.12.60-0-lts"]
+    assert kernels.choose_trial(names, "6.12.40-0-lts", []) == "6.12.60-0-lts"
+    assert kernels.choose_trial(names, "6.12.40-0-virt", []) == "6.12.60-0-virt"

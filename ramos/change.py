@@ -1,0 +1,161 @@
+"""The change itself: what was built gets its place on the stick, or all of it is undone.
+
+Owns: the one safe order, and what is done when it does not come to its end. Refuses: fetching and
+building. Invariant: until the journal says `ready` everything can be taken away again, and is; from
+then on only the boot environment is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from ramos import base_images, kernels, repository, transaction
+from ramos.fs import hold_lock
+from ramos.kernel_build import Built
+from ramos.kernels import KernelFiles
+from ramos.recipe import Recipe
+from ramos.site import Candidate, Site
+from ramos.staging import Staged
+from ramos.store import read_all
+from ramos.transaction import Journal, Recovery
+
+LOCK_WAIT_SECONDS = 60
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A special package that a mirror has in a newer version, or that is not installed yet."""
+
+    name: str
+    installed: str
+    candidate: Candidate
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a change consists of: the packages, taken apart, and what was built from them."""
+
+    targets: Sequence[Target]
+    staged: Sequence[Staged]
+    built: Built
+
+    @property
+    def names(self) -> list[str]:
+        """The packages by name."""
+        return [target.name for target in self.targets]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a change brought."""
+
+    journal: Journal
+    images: tuple[str, ...]
+    generation: int
+
+
+def make_change(site: Site, engine: ModuleType, work: Work, say: Say, passing: Say) -> Done:
+    """Give everything its place; whatever fails, the stick is as it was."""
+    with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
+        written, trial = _choose_kernels(site, esp, work)
+        images = tuple(work.built.name_images(written))
+        files = _list_files(site, engine, work)
+        journal = Journal(
+            packages=tuple(f"{t.name}={t.candidate.version}" for t in work.targets),
+            kernels=tuple(written),
+            images=tuple(name for name in images if not (site.persist / name).exists()),
+            files=repository.list_new(site, files),
+            trial=trial,
+        )
+        transaction.begin(site.persist, journal)
+        try:
+            repository.bring(site, files)
+            engine.sign_repository(site, engine.list_packages(site))
+            engine.install(site, work.names, passing, simulate=True)
+            generation = work.built.publish_images(site, written)
+            for name, kernel in written.items():
+                say(f"writing kernel {name} to the ESP")
+                kernels.write_kernel(esp, name, kernel)
+            for target in work.targets:
+                engine.release_files(site, target.name, target.recipe)
+            transaction.mark_ready(site.persist, journal)
+            say(f"installing {', '.join(work.names)}")
+            engine.install(site, work.names, passing)
+        except BaseException:
+            transaction.undo(site.persist, esp, journal)
+            _end_undone(site, engine, journal)
+            raise
+        transaction.start_trials(esp, journal.trial)
+        _end_finished(site, engine)
+    return Done(journal, images, generation)
+
+
+def _list_files(site: Site, engine: ModuleType, work: Work) -> dict[str, bytes]:
+    """What is written below packages/: the packages that stay, and the notes about them."""
+    folder = engine.find_repository(site).relative_to(site.packages)
+    found = {f"{folder}/{stage.path.name}": stage.path.read_bytes() for stage in work.staged}
+    return found | work.built.render_notes()
+
+
+def _choose_kernels(
+    site: Site, esp: Path, work: Work
+) -> tuple[dict[str, KernelFiles], tuple[str, ...]]:
+    """What has to be written, not what is there already, and which of it is tried.
+
+    Space is checked for all of it.
+    """
+    for name in kernels.list_leftovers(esp, kernels.list_complete(esp)):
+        kernels.delete_kernel(esp, name)
+    stored = [file for generation in read_all(site.persist)[0] for file in generation.base]
+    chosen: dict[str, KernelFiles] = {}
+    names = []
+    for files in work.built.kernels:
+        name, there = kernels.choose_name(esp, site.persist, files, stored)
+        names.append(name)
+        if not there:
+            chosen[name] = files
+    kernels.require_space(esp, chosen)
+    if not chosen:
+        return {}, ()
+    best = kernels.choose_trial(names, site.running, _list_named(work))
+    return chosen, (best,) if best in chosen else ()
+
+
+def _list_named(work: Work) -> set[str]:
+    """The kernels that a metapackage of the change needs."""
+    brought = {stage.name: stage.kernels for stage in work.staged}
+    metas = [target for target in work.targets if not brought.get(target.name)]
+    needs = {depend.partition(" ")[0] for target in metas for depend in target.candidate.depends}
+    return {kernel for name in needs & set(brought) for kernel in brought[name]}
+
+
+def recover(site: Site, engine: ModuleType) -> Recovery:
+    """Finish or undo what was interrupted. Doing it twice is the same as once."""
+    base_images.sweep_temporaries(site.persist)
+    repository.sweep_temporaries(site)
+    if not transaction.journal_path(site.persist).exists():
+        return Recovery()
+    journal = transaction.read_journal(site.persist)
+    if journal is None:
+        transaction.end(site.persist)
+        return Recovery()
+    with site.open_esp(True) as esp:
+        recovery = transaction.resolve(site.persist, esp, journal)
+    if recovery.finished:
+        _end_finished(site, engine)
+    else:
+        _end_undone(site, engine, journal)
+    return recovery
+
+
+def _end_finished(site: Site, engine: ModuleType) -> None:
+    repository.settle(site, engine)
+    transaction.end(site.persist)
+
+
+def _end_undone(site: Site, engine: ModuleType, journal: Journal) -> None:
+    repository.take_back(site, engine, journal.files)
+    transaction.end(site.persist)
