@@ -10,12 +10,20 @@ from tests import alpine_mirror
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 TIERS_WITH_NEEDS = ("root", "vm")
+# What is quick first; then what takes minutes, so that no worker is left alone with it at the end.
+ORDER = ("lint", "unit", "sh", "vm", "root")
+
+
+def find_tier(item: pytest.Item) -> str:
+    """The folder of a test."""
+    return item.path.relative_to(TESTS).parts[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test of the tiers that need something, and say what is missing."""
+    """Order the tiers, mark those that need something, and say what is missing."""
+    items.sort(key=lambda item: ORDER.index(find_tier(item)))
     for item in items:
-        tier = item.path.relative_to(TESTS).parts[0]
+        tier = find_tier(item)
         if tier in TIERS_WITH_NEEDS:
             item.add_marker(getattr(pytest.mark, tier))
             if os.geteuid() != 0:

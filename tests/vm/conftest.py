@@ -28,6 +28,16 @@ IGNORED = {"__pycache__"}
 USER = "user"
 BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal", "--swap", "16M")
 
+# What a generation says of each file, and what the kernel enforces for it.
+ASK = """
+import sys
+from pathlib import Path
+from ramos import store, verity
+persist = Path("/persist")
+for file in store.read_generation(persist, int(sys.argv[1])).files:
+    print(file.kind, file.verity, verity.measure_verity(persist / file.path) or "unsealed")
+"""
+
 Boot = Callable[..., contextlib.AbstractContextManager[Machine]]
 
 
@@ -101,3 +111,15 @@ def boot(has_kvm: bool) -> Boot:
             yield machine
 
     return start
+
+
+def ask_seals(machine: Machine, generation: int) -> dict[str, str]:
+    """The digests that the kernel enforces, by the kind of file; each is the recorded one."""
+    machine.write_file("/tmp/ask.py", ASK.encode())
+    command = f"PYTHONPATH=/usr/lib/ramos python3 /tmp/ask.py {generation}"
+    rows = machine.check_shell(command).splitlines()
+    seals = {}
+    for kind, recorded, measured in (row.split() for row in rows):
+        assert measured in (recorded, "unsealed"), rows
+        seals[kind] = measured
+    return seals

@@ -8,11 +8,9 @@ import re
 import time
 from pathlib import Path
 
-import pytest
-
 from ramos import vm
 from ramos.vm_machine import Machine, make_overlay
-from tests.vm.conftest import USER, Boot
+from tests.vm.conftest import USER, Boot, ask_seals
 
 # Takes memory in steps of 4 MiB of what cannot be compressed, until it is told to stop or dies.
 HOG = """
@@ -116,6 +114,8 @@ def test_a_day_in_the_life(boot: Boot, disk: Path, image: Path, tmp_path: Path) 
         kill_daemon(machine)
         pull_and_return(machine, copy)
         run_out_of_memory(machine)
+        await_state(machine, "seal", "done", 400)
+        assert "unsealed" not in ask_seals(machine, 1).values()
         machine.check_shell("echo kept >/root/marker; sync")
         machine.power_off()
         assert re.search(r"saved as generation \d+", machine.serial.text)
@@ -124,6 +124,3 @@ def test_a_day_in_the_life(boot: Boot, disk: Path, image: Path, tmp_path: Path) 
         assert machine.check_shell("cat /root/marker") == "kept"
         log = machine.check_shell("cat /persist/log/last-shutdown.json /persist/log/boots.jsonl")
         assert '"saved"' in log
-
-
-pytestmark = pytest.mark.xdist_group("runtime")
