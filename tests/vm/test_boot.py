@@ -15,6 +15,8 @@ from ramos.vm_machine import Machine
 from tests.vm.conftest import USER, Boot
 
 LAYERS = "/persist/upperfs/layers"
+# One worker, so that the stick with two saves is made once.
+SAVED = pytest.mark.xdist_group("saved")
 HANDED_OVER = r"RAMOS: (\w+), generation (\d+), kernel (\S+)"
 
 
@@ -90,6 +92,7 @@ def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) ->
         assert await_init(machine) == ("default", 2)
 
 
+@SAVED
 @pytest.mark.parametrize(
     ("words", "restore", "upper"),
     [
@@ -109,6 +112,7 @@ def test_restore(
         assert machine.check_shell("test ! -e /etc/issue; test -d /opt/dir; echo $?") == "0"
 
 
+@SAVED
 def test_toram_without_the_stick(boot: Boot, saved: Path, tmp_path: Path) -> None:
     with boot_saved(boot, saved, tmp_path, "ramos.toram", "ramos.upper=tmpfs") as machine:
         assert read_boot(machine)["toram"] == "1"
@@ -122,6 +126,7 @@ def test_toram_without_the_stick(boot: Boot, saved: Path, tmp_path: Path) -> Non
         assert "stick" in output
 
 
+@SAVED
 def test_damage_is_stepped_over_and_told(boot: Boot, saved: Path, tmp_path: Path) -> None:
     with boot_saved(boot, saved, tmp_path) as machine:
         layer = machine.check_shell(

@@ -15,11 +15,12 @@ from tests.vm.conftest import USER, Boot, ask_seals
 # Takes memory in steps of 4 MiB of what cannot be compressed, until it is told to stop or dies.
 HOG = """
 import os, time
+block = os.urandom(4 << 20)
 held = []
 for step in range(200):
     if os.path.exists("/run/stop-hog"):
         break
-    held.append(os.urandom(4 << 20))
+    held.append(bytearray(block))
     time.sleep(0.05)
     open("/run/hog", "w").write(str(step * 4))
     if any("/persist/swapfile" in line for line in open("/proc/swaps")):
