@@ -1,9 +1,9 @@
-"""What the apk wrapper adds to the real apk: the same calls with and without it, as a ratio.
+"""What the apk and apt wrappers add to the real programs: the same calls with and without them.
 
-Run as `python -m bench.wrapper APK`, as root. Owns: two equal root trees with a repository of
-Alpine's size (20,000 packages) and a table of medians. Refuses: the clock on the
-wall, which other work on the machine moves; calls with and without the wrapper alternate, and only
-the ratio of their processor time counts.
+Run as `python -m bench.wrapper APK`, or with the word `apt` in place of APK, as root. Owns: a root
+tree with a repository of 20,000 packages and more, and a table of medians. Refuses: the clock
+on the wall, which other work on the machine moves; calls with and without the wrapper alternate,
+and only the ratio of their processor time counts.
 """
 
 import argparse
@@ -22,6 +22,9 @@ from ramos.formats.apk_pack import sign_member
 from ramos.recipe_files import load_recipes
 from tests import alpine_mirror
 from tests.alpine_mirror import BUSYBOX, Spec
+from tests.debmirror import Mirror
+from tests.root.aptlab import make_system
+from tests.root.conftest import enter_mount_namespace
 
 WRAPPER = Path(__file__).resolve().parents[1] / "apk-triggers/alpine/apk"
 OTHERS = 20_000
@@ -32,12 +35,19 @@ SPECS = [
     Spec("library", {"usr/lib/library.so": bytes(100_000)}, provides=["so:library=1"]),
 ]
 # What is measured, and what makes it possible again.
-CALLS = {
+Calls = dict[str, tuple[list[str], list[str]]]
+APK_CALLS: Calls = {
     "apk info": (["info"], []),
     "apk info -e busybox": (["info", "-e", "busybox"], []),
     "apk search htop": (["search", "htop"], []),
     "apk add htop": (["add", "htop"], ["del", "htop"]),
     "apk del htop": (["del", "htop"], ["add", "htop"]),
+}
+APT_CALLS: Calls = {
+    "apt list htop": (["list", "htop"], []),
+    "apt-get -s install htop": (["-s", "install", "htop"], []),
+    "apt-get -y install htop": (["-y", "install", "htop"], ["-y", "remove", "htop"]),
+    "apt-get -y remove htop": (["-y", "remove", "htop"], ["-y", "install", "htop"]),
 }
 
 
@@ -76,6 +86,29 @@ def make_root(apk: Path, home: Path) -> Path:
     return root
 
 
+def make_apt_root(home: Path) -> Path:
+    """A system with the real apt, the wrapper and many packages."""
+    (home / "upstream").mkdir()
+    mirror = Mirror(home / "upstream/mirror")
+    fields = {"Package": "htop", "Version": "1", "Architecture": "all", "Depends": "library"}
+    mirror.add(fields, {"usr/bin/htop-of-test": bytes(200_000)})
+    mirror.add({**fields, "Package": "library", "Depends": "base"}, {"usr/share/x": bytes(100_000)})
+    mirror.publish()
+    index = mirror.folder / "Packages"
+    records = (
+        f"Package: package-{n}\nVersion: 1.{n}\nArchitecture: amd64\nMaintainer: x\n"
+        f"Depends: package-{n * 7 % OTHERS}, package-{n * 11 % OTHERS}\nDescription: one of many\n"
+        f"Filename: ./{n}.deb\nSize: 1\nSHA256: {n:064x}\n\n"
+        for n in range(OTHERS)
+    )
+    index.write_bytes(index.read_bytes().rstrip(b"\n") + b"\n\n" + "".join(records).encode())
+    mirror.sign(index.read_bytes())
+    system = make_system(home / "system", mirror)
+    system.check("/usr/bin/apt-get update")
+    system.check("/usr/bin/apt-get -y install library")
+    return system.root
+
+
 def call(root: Path, program: str, words: list[str]) -> float:
     """Run it in the root tree; the seconds of processor time that it took, with its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -87,18 +120,20 @@ def call(root: Path, program: str, words: list[str]) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def measure(root: Path, runs: int) -> None:
-    """Alternate, and print a table."""
+def measure(root: Path, folder: str, calls: Calls, runs: int) -> None:
+    """Alternate, and print a table; the real program is in FOLDER."""
     print("| call | bare, CPU ms | wrapped, CPU ms | ratio |\n|---|---|---|---|")
-    for name, (words, undo) in CALLS.items():
-        if name == "apk del htop":
-            call(root, "/sbin/apk", ["add", "htop"])
-        seconds: dict[str, list[float]] = {"/sbin/apk": [], "/usr/local/sbin/apk": []}
+    for name, (words, undo) in calls.items():
+        program = name.split()[0]
+        real = f"{folder}/{program}"
+        if words[-2:] in (["del", "htop"], ["remove", "htop"]):
+            call(root, real, undo)
+        seconds: dict[str, list[float]] = {real: [], f"/usr/local/sbin/{program}": []}
         for _ in range(runs):
-            for program, found in seconds.items():
-                found.append(call(root, program, words))
+            for chosen, found in seconds.items():
+                found.append(call(root, chosen, words))
                 if undo:
-                    call(root, "/sbin/apk", undo)
+                    call(root, real, undo)
         bare, wrapped = (1000 * statistics.median(found) for found in seconds.values())
         print(f"| `{name}` | {bare:.1f} | {wrapped:.1f} | {wrapped / bare:.2f} |", flush=True)
 
@@ -106,11 +141,16 @@ def measure(root: Path, runs: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("apk", type=Path, help="a static apk")
+    parser.add_argument("program", help="a static apk, or the word apt")
     parser.add_argument("--runs", type=int, default=15)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        measure(make_root(options.apk, Path(home)), options.runs)
+        if options.program == "apt":
+            with enter_mount_namespace():
+                measure(make_apt_root(Path(home)), "/usr/bin", APT_CALLS, options.runs)
+        else:
+            root = make_root(Path(options.program), Path(home))
+            measure(root, "/sbin", APK_CALLS, options.runs)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What apt is told on a stick, as text: pins, the hook, and which packages are special.
 
 Owns: these texts. Refuses: files. Invariants: the stick's own repository wins over every mirror
-for special packages; a mirror's special package is never taken for an upgrade, and installing one
-ends in the hook, which says what to do instead.
+for special packages; a mirror's special package is never taken for an upgrade, none is removed
+because nothing needs it any more, and installing or removing one without the engine ends in the
+hook, which says what to do instead.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def render_settings(
     return {
         PINS_FILE: render_pins(debian),
         SPECIAL_FILE: render_special(debian),
-        HOOK_FILE: render_hook(hook, root / SPECIAL_FILE),
+        HOOK_FILE: render_hook(debian, hook, root / SPECIAL_FILE),
     }
 
 
@@ -43,7 +45,7 @@ def render_pins(recipes: Sequence[Recipe]) -> str:
         f"Pin: release o={ORIGIN},l={LABEL}\n"
         f"Pin-Priority: {OWN_PRIORITY}\n"
         "\n"
-        "Explanation: never as a mirror has them; 'ramos pkg upgrade' brings what is newer.\n"
+        "Explanation: never as a mirror has them; 'apt upgrade' has RAMOS bring what is newer.\n"
         f"Package: {names}\n"
         "Pin: release *\n"
         f"Pin-Priority: {STOCK_PRIORITY}\n"
@@ -57,14 +59,24 @@ def render_special(recipes: Sequence[Recipe]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def render_hook(hook: Path, special: Path) -> str:
-    """apt's own configuration."""
+def render_hook(recipes: Sequence[Recipe], hook: Path, special: Path) -> str:
+    """apt's own configuration: the hook, and what autoremove leaves alone."""
+    patterns = [pattern for recipe in recipes for pattern in recipe.match]
     lines = (
         f'DPkg::Pre-Install-Pkgs {{ "{hook} {special}"; }};',
         f'APT::Update::Post-Invoke-Success {{ "{hook} {special} news"; }};',
         f'DPkg::Tools::Options::{hook}::Version "3";',
+        *(f'APT::NeverAutoRemove:: "{render_expression(pattern)}";' for pattern in patterns),
     )
     return "".join(f"{line}\n" for line in lines)
+
+
+def render_expression(pattern: str) -> str:
+    """A shell pattern as the regular expression that apt takes, without any backslash."""
+    words = {".": "[.]", "+": "[+]", "*": ".*", "?": ".", "[": "[[]"}
+    found = re.findall(r"\[.[^]]*\]|.", pattern)
+    parts = ("[^" + part[2:] if part.startswith("[!") else words.get(part, part) for part in found)
+    return f"^{''.join(parts)}$"
 
 
 def render_source(repository: Path) -> str:

@@ -67,7 +67,10 @@ class Mirror:
             package = deb.read_package(path)
             fields = {**package.fields, **(told or {})}
             entries.append((path.name, fields, path.stat().st_size, hash_file(path)))
-        packages = render_packages(entries)
+        self.sign(render_packages(entries), key)
+
+    def sign(self, packages: bytes, key: Path | None = None) -> None:
+        """Make this the index."""
         now = int(time.time())
         release = render_release({"Packages": packages}, now, origin="Test")
         (self.folder / "Packages").write_bytes(packages)

@@ -3,14 +3,17 @@
 Owns: options, progress and reports. Refuses: doing any of the work.
 """
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
 from ramos import packages
+from ramos.change import Target
 from ramos.cli import print_json
 from ramos.cli.packages import JSON, pkg
+from ramos.errors import RamosError
 from ramos.fs import hold_lock
 from ramos.running_site import find_site, require_route
 from ramos.site import Site
@@ -18,6 +21,7 @@ from ramos.site import Site
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
 )
+ASK = click.option("--ask", is_flag=True, help="Show what would happen, and ask before it does.")
 LOCK_NAME = "packages.lock"
 Say = Callable[[str], None]
 
@@ -113,12 +117,26 @@ def check(offline: bool, as_json: bool) -> None:
     if as_json:
         print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
         return
+    _show_newer(newer)
+    if not newer:
+        click.echo("every special package is up to date")
+
+
+def _show_newer(newer: Sequence[Target]) -> None:
     _end_progress()
     for item in newer:
         size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
         click.echo(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
-    if not newer:
-        click.echo("every special package is up to date")
+
+
+def _ask(question: str) -> None:
+    """Yes, or nothing happens. One line is read and no byte more: the caller may ask too."""
+    click.echo(f"{question} [Y/n] ", nl=False)
+    answer = b""
+    while not answer.endswith(b"\n") and (byte := os.read(0, 1)):
+        answer += byte
+    if not answer or answer.strip().lower() not in (b"", b"y", b"yes"):
+        raise RamosError("not done", "special packages", "nobody agreed", "Nothing was changed")
 
 
 def _end_progress() -> None:
@@ -129,9 +147,12 @@ def _end_progress() -> None:
 
 @pkg.command()
 @OFFLINE
+@ASK
 @JSON
-def upgrade(offline: bool, as_json: bool) -> None:
+def upgrade(offline: bool, ask: bool, as_json: bool) -> None:
     """Bring every special package to the newest version.
+
+    On Debian, 'apt upgrade' does this first, and then its own part.
 
     \b
     Example:
@@ -143,6 +164,9 @@ def upgrade(offline: bool, as_json: bool) -> None:
         require_route()
     say = make_say()
     packages.refresh(site, say)
+    if ask and (newer := packages.find_newer(site)):
+        _show_newer(newer)
+        _ask("Bring these special packages?")
     old = packages.collect_kernels(site, say)
     report = packages.upgrade(site, say)
     _show_report(report, as_json)
@@ -173,8 +197,9 @@ def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
 
 @pkg.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@ASK
 @JSON
-def remove(names: tuple[str, ...], as_json: bool) -> None:
+def remove(names: tuple[str, ...], ask: bool, as_json: bool) -> None:
     """Remove special packages, and what they had brought onto the stick.
 
     The last kernel, the running one and the one that is known to boot stay.
@@ -185,4 +210,6 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
     """
     site, _ = _start("pkg remove")
     _recover(site)
+    if ask:
+        _ask(f"Remove {', '.join(names)}, and what came with it onto the stick?")
     _show_report(packages.remove(site, names, make_say()), as_json)

@@ -15,6 +15,7 @@ from ramos.image.plan import Plan
 from ramos.image.settings import make_directories, replace_link, write_file
 from ramos.recipe_files import load_recipes
 
+APT_WRAPPER = "/usr/share/ramos/apk-triggers/debian/apt"
 DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -83,6 +84,9 @@ def configure(plan: Plan, tree: Path) -> None:
     write_file(tree / "etc/default/locale", "LANG=C.UTF-8\n")
     for name, text in render_settings(load_recipes(tree / "etc/ramos/recipes.d").usable).items():
         write_file(tree / name, text)
+    for name in ("apt", "apt-get"):
+        # /usr/local/sbin stands first in the path of root and sudo; /usr/bin keeps the real ones.
+        replace_link(tree / "usr/local/sbin" / name, APT_WRAPPER)
     if plan.keymap != "us":
         set_keymap(tree, plan.keymap)
     if plan.init == "systemd":

@@ -73,7 +73,9 @@ def test_plain_apt_neither_upgrades_nor_replaces_a_special_package(lab: Lab) -> 
     lab.mirror.publish()
     done = lab.apt("update")
     assert done.returncode == 0
-    told = "\n  linux-image-test 6.1.2-1\n'ramos pkg upgrade' brings them.\n"
+    told = (
+        "\n  linux-image-test 6.1.2-1\n'apt upgrade' brings them, by way of 'ramos pkg upgrade'.\n"
+    )
     assert told in done.stdout, done.stdout
     for words in (["upgrade"], ["dist-upgrade"], ["install", "--reinstall", f"linux-image-{OLD}"]):
         done = lab.apt(*words)
