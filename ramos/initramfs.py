@@ -20,7 +20,7 @@ BIN_FOLDERS = ("usr/sbin", "sbin", "usr/bin", "bin")
 
 # What init and its verbs call; in a shell of last resort `busybox --install` adds all the others.
 APPLETS = """
- ash busybox cat chgrp chmod chown chroot cp cttyhack cut date dd dmesg echo env false find grep
+ ash busybox cat chgrp chmod chown chroot cp cut date dd dmesg echo env false find grep
  head kill ln loadkmap ls lsmod mkdir mkfifo mknod modprobe mount mv od poweroff printf ps pwd
  readlink reboot rm rmdir sed setsid sh sha256sum sleep sort stat stty switch_root sync tail test
  touch tr true umount uname vi wc

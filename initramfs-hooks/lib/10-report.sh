@@ -9,6 +9,7 @@ NEWROOT=/newroot
 STEP=start
 WHY=""
 DONE=""
+CONSOLE=console
 SKIPPED=""
 WARNINGS=""
 NOW_CS=0
@@ -87,9 +88,18 @@ open_shell() {
         echo
         tell_way_out
     } | tell_consoles
-    setsid cttyhack sh -l
+    find_console
+    setsid -c sh -l <>"$DEV/$CONSOLE" >&0 2>&1
     sleep "$ROUND_SECONDS"
 }
+
+# find_console: CONSOLE = the terminal behind /dev/console, where a shell has job control
+find_console() {
+    CONSOLE=console
+    read -r CONSOLE <"$SYS/class/tty/console/active"
+    CONSOLE=${CONSOLE##* }
+    [ "$CONSOLE" != tty0 ] || read -r CONSOLE <"$SYS/class/tty/tty0/active"
+} 2>/dev/null
 
 # give_up_trial REASON: GRUB has counted this attempt, and takes the good kernel after the last one
 give_up_trial() {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ramos import initramfs
+from tests import alpine_root
 from tests.sh.harness import (
     PERSIST_UUID,
     SHELLS,
@@ -202,6 +204,7 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
         PROC=$R/proc SYS=$R/sys DEV=$R/dev BREAK=""
         RAMOS_RUN_DIR=$R/run/ramos RAMOS_BOOT_LOG=$R/run/ramos/boot.log
         busybox() {{ :; }}
+        setsid() {{ echo "shell on $(readlink /proc/self/fd/0): $*" >>$R/calls; }}
         try=0
         verb() {{ WHY="the stick is gone"; try=$((try + 1)); [ $try = 2 ]; }}
         run_step persist verb
@@ -212,6 +215,12 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
         assert "RAMOS stopped at step 'persist': the stick is gone" in text
         assert "poweroff -f" in text
     assert "persist shell: the stick is gone" in machine.read("run/ramos/boot.log")
+    assert f"shell on {machine.root}/dev/ttyS0: -c sh -l" in machine.read("calls")
+    machine.write("sys/class/tty/console/active", "ttyS0 tty0\n")
+    machine.write("sys/class/tty/tty0/active", "tty1\n")
+    assert tell(shell, machine, "find_console; echo $CONSOLE") == "tty1"
+    (machine.root / "sys/class/tty/console/active").unlink()
+    assert tell(shell, machine, "find_console; echo $CONSOLE") == "console"
 
 
 def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) -> None:
@@ -252,3 +261,10 @@ def test_nothing_is_taken_from_the_environment(machine: Machine, shell: str) -> 
 def sourcing(machine: Machine) -> str:
     hooks = shlex.quote(str(Path(__file__).parents[2] / "initramfs-hooks/lib"))
     return f"R={machine.root}\nset -u\nfor f in {hooks}/*.sh; do . $f; done"
+
+
+@pytest.mark.skipif(not alpine_root.TARBALL, reason="needs RAMOS_ALPINE_ROOT")
+def test_alpine_has_every_applet_of_the_boot() -> None:
+    argv = [*alpine_root.plan_program("bin/busybox"), "--list"]
+    there = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert set(initramfs.APPLETS.split()) <= {*there, "busybox"}
