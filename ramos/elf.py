@@ -14,11 +14,12 @@ from ramos.errors import RamosError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 0, 1, 5, 15, 29
+# As glibc's loader looks: musl's libraries of the same name may lie in /lib.
 LIBRARY_FOLDERS = (
-    "/lib",
-    "/usr/lib",
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
+    "/lib",
+    "/usr/lib",
     "/lib64",
     "/usr/lib64",
     "/usr/local/lib",
