@@ -31,7 +31,7 @@ LINE_BYTES = 3000
 PIECE_BYTES = 2000
 HOTKEYS = {"default": "1", "backup": "2", "clean": "3", "kernels": "4"}
 # The last line so far, and not a word of what a login shows before it.
-PROMPT = r"^(~ |/ )?\S*[#$] \Z"
+PROMPT = r"^(~ |/\S* )?\S*[#$] \Z"
 SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 
 

@@ -23,6 +23,7 @@ SKIPPED = (
     "/usr/share/locale",
     "/usr/share/info",
     "/etc/init.d/r",
+    "/etc/ssl",
 )
 # Package of Alpine -> packages of Debian that bring the same.
 DEBIAN = {
@@ -38,6 +39,7 @@ DEBIAN = {
     "cryptsetup": ("cryptsetup-bin",),
     "fsverity-utils": ("fsverity",),
     "zstd": ("zstd",),
+    "openssl": ("openssl",),
     # Debian has no doas that reads what Alpine's reads.
     "doas": ("sudo",),
 }
@@ -86,7 +88,11 @@ start() { sync; mount -o remount,ro /persist; }
 """,
     },
 }
-PERMIT = "lib/x86_64-linux-gnu/security/pam_permit.so"
+# Files of the donor that its packages of these names lack.
+BORROWED = {
+    "doas": ("lib/x86_64-linux-gnu/security/pam_permit.so",),
+    "openrc": ("sbin/start-stop-daemon",),
+}
 MODULE_LISTS = (
     initramfs.BASE_MODULES,
     initramfs.UPPER_MODULES,
@@ -152,8 +158,7 @@ def list_real_base(home: Path) -> list[Spec]:
 def make_spec(donor: Path, name: str) -> Spec:
     """A package with what some packages of the donor hold."""
     files = dict(list_files(donor, DEBIAN[name])) | ADDED.get(name, {})
-    if name == "doas":
-        files[PERMIT] = donor / PERMIT
+    files |= {path: donor / path for path in BORROWED.get(name, ())}
     repository = "community" if name.startswith(COMMUNITY) else "main"
     return Spec(name, files, depends=["debian-libraries"], repository=repository)
 
@@ -191,8 +196,9 @@ def make_kernel(donor: Path, version: str = "6.1.0-r56") -> Spec:
         for name, path in paths.items()
     ]
     files[f"{place}/modules.dep"] = "".join(table).encode()
-    for name in MODULE_TABLES:
-        files[f"{place}/modules.{name}"] = folder / f"modules.{name}"
+    for name in (f"modules.{table}" for table in MODULE_TABLES):
+        if (folder / name).exists():
+            files[f"{place}/{name}"] = folder / name
     files[f"{place}/kernel-suffix"] = b"-lts\n"
     files[f"boot/vmlinuz-{folder.name}"] = donor / f"boot/vmlinuz-{folder.name}"
     needs = ["initramfs-generator", "linux-firmware-any"]

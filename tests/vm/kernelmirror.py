@@ -135,14 +135,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Offer]:
-    """Make the mirror, and serve it by HTTP on the loopback."""
-    good, bad = find_other_kernel(), find_kernel(CLOUD)
-    mirror = make_mirror(folder, {GENERIC: good, CLOUD: bad})
+def serve_folder(folder: Path) -> Iterator[int]:
+    """Serve a folder by HTTP on the loopback; the port."""
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield Offer(mirror, int(server.server_address[1]), good, bad)
+        yield int(server.server_address[1])
         server.shutdown()
         thread.join()
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[Offer]:
+    """Make the mirror, and serve it."""
+    good, bad = find_other_kernel(), find_kernel(CLOUD)
+    mirror = make_mirror(folder, {GENERIC: good, CLOUD: bad})
+    with serve_folder(folder) as port:
+        yield Offer(mirror, port, good, bad)
