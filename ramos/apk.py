@@ -168,16 +168,40 @@ def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool
     # Without --upgrade apk keeps what is installed under our tag, and says that all is well.
     words = [*_apk(site), "add", "--upgrade", *(f"{name}@{TAG}" for name in names)]
     if simulate:
-        run_watched([*words, "--simulate"], on_line)
+        _run_apk(site, [*words, "--simulate"], names, on_line)
         return
     new = [name for name in names if name not in list_installed(site)]
     state = [site.root / name for name in STATE_FILES]
     before = {path: path.read_bytes() for path in state if path.exists()}
     try:
-        run_watched(words, on_line)
+        _run_apk(site, words, names, on_line)
     except RamosError:
         _take_back(site, new, before)
         raise
+
+
+def _run_apk(site: Site, words: Sequence[str], names: Sequence[str], on_line: OnLine) -> None:
+    """Run apk. As long as any package is broken (a script of it failed, say), apk ends each call
+    with `1 error` and status 1; only what it calls an ERROR has failed this time.
+    """
+    broken = [name for name in _list_broken(site) if name not in names]
+    said: list[str] = []
+
+    def listen(line: str) -> None:
+        said.append(line)
+        on_line(line)
+
+    try:
+        run_watched(words, listen)
+    except RamosError:
+        if not broken or any("ERROR" in line for line in said):
+            raise
+        on_line(f"{', '.join(broken)}: broken before; 'apk fix' may mend it")
+
+
+def _list_broken(site: Site) -> list[str]:
+    """The packages that apk knows to be broken."""
+    return [_field(record, "P") for record in _read_records(site) if _field(record, "f")]
 
 
 def _take_back(site: Site, new: Sequence[str], before: Mapping[Path, bytes]) -> None:
@@ -195,7 +219,7 @@ def _take_back(site: Site, new: Sequence[str], before: Mapping[Path, bytes]) -> 
 
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
-    run_watched([*_apk(site), "del", *names], on_line)
+    _run_apk(site, [*_apk(site), "del", *names], names, on_line)
 
 
 def write_settings(site: Site) -> None:

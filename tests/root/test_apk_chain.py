@@ -193,6 +193,22 @@ def test_special_and_ordinary_packages_come_and_go_together(system: System) -> N
     assert lab.root.read_record("nano") == []
 
 
+def test_a_broken_package_does_not_hold_up_the_kernel(system: System) -> None:
+    """Once a script has failed, every later call of apk ends with status 1."""
+    lab = system.lab
+    failing = {"post-install": "#!/bin/sh\nexit 3\n"}
+    lab.publish(Spec("broken", {"usr/share/broken": b""}, scripts=failing))
+    lab.publish(make_kernel(NEW, "6.12.60-r0"))
+    system.apk("add broken", 1)
+    assert "1 error" in system.apk("add nano", 1)
+    said = system.apk("upgrade", 1)
+    assert f"kernel {NEW} is tried at the next boot" in said
+    check_new_kernel(system)
+    system.apk("add linux-firmware-x")
+    system.apk("del linux-firmware-x")
+    assert lab.root.read_record("linux-firmware-x") == []
+
+
 def test_fixing_the_kernel_of_the_image_is_done_by_the_engine(system: System) -> None:
     lab, root = system.lab, system.lab.root.path
     (root / "boot/vmlinuz-lts").unlink()
