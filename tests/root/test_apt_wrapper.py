@@ -231,6 +231,19 @@ def test_what_an_ordinary_package_needs_comes_by_the_engine(system: System, mirr
     assert system.databases() == before
 
 
+def test_what_is_purged_leaves_no_configuration(system: System, mirror: Mirror) -> None:
+    fields = {"Package": "initramfs-tools", "Version": "1", "Architecture": "all"}
+    file = "etc/initramfs-tools/initramfs.conf"
+    mirror.add(fields, {file: b"a=1\n"}, scripts={"conffiles": f"/{file}\n"})
+    mirror.publish()
+    for words in ("purge -y", "--purge -y remove", "remove -y", "purge -y"):
+        if "purge" not in words or system.status("initramfs-tools") == "":
+            system.check("apt-get install -y initramfs-tools")
+        system.check(f"apt-get {words} initramfs-tools")
+        assert system.status("initramfs-tools") == ("rc 1" if "purge" not in words else "")
+        assert (system.root / file).exists() == ("purge" not in words)
+
+
 def test_what_is_refused_leaves_everything_as_it_was(system: System, mirror: Mirror) -> None:
     add_kernel(mirror, RUNNING, "6.1.1-1", meta=False)
     add_kernel(mirror, NEW, "6.1.2-1", meta=False)
