@@ -108,16 +108,12 @@ def check_told(machine: Machine, kernel: str) -> None:
     assert f"kernel {kernel}  given up: it did not come up" in machine.check_shell("ramos pkg list")
 
 
-WHO_IS_APT = """
-for user in root user; do su - "$user" -c 'exec sudo -n sh -c "command -v apt apt-get"'; done
-su - root -c 'command -v apt apt-get'
-"""
-
-
 def upgrade(machine: Machine, new: str) -> None:
     """Look what there is, and bring it, with progress; by apt alone, as on any Debian."""
-    links = "/usr/local/sbin/apt\n/usr/local/sbin/apt-get\n"
-    assert machine.check_shell(WHO_IS_APT) == (3 * links).rstrip("\n")
+    # In the shell that the user's sudo opened, and in a login shell of root.
+    for shell in ("sh -c", "env -i sh -l -c"):
+        found = machine.check_shell(f"{shell} 'command -v apt; command -v apt-get'")
+        assert found == "/usr/local/sbin/apt\n/usr/local/sbin/apt-get"
     told = machine.check_shell("apt update && apt -s upgrade", 300)
     assert f"  linux-image-amd64 {VERSION}\n'apt upgrade' brings them" in told
     assert f"linux-image-{new} (new) -> {VERSION}" in told
