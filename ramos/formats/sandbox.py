@@ -92,7 +92,11 @@ def resolve_inside(root: Path, name: str) -> Path:
             del done[-1:]
             continue
         path = root.joinpath(*done, part)
-        if not path.is_symlink():
+        try:
+            followable = path.is_symlink()
+        except OSError as error:  # a link may name what no directory can hold
+            raise RamosError("cannot read", name, error.strerror or error) from error
+        if not followable:
             done.append(part)
             continue
         followed += 1

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,12 @@ def test_members_stay_inside(members: list[tuple[Member, bytes]], owners: bool) 
             with contextlib.suppress(RamosError):
                 assert resolve_inside(root, str(path.relative_to(root))).is_relative_to(root)
         assert not [p for p in root.rglob("*") if not p.is_symlink() and p.stat().st_rdev]
+
+
+def test_a_link_to_a_name_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("n" * 300)
+    with pytest.raises(RamosError, match=r"^cannot read: a: File name too long"):
+        resolve_inside(tmp_path, "a")
 
 
 @SETTINGS
