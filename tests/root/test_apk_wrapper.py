@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ramos.apk import SPECIAL_FILE, render_special
 from ramos.recipe_files import load_recipes
-from tests import alpine_mirror, apk_tools
+from tests import alpine_mirror, alpine_root, apk_tools
 from tests.alpine_mirror import BUSYBOX, Spec
 from tests.root.apklab import each_real_apk, make_root
 
@@ -155,10 +155,14 @@ class System:
 
 def make_systems(apk: Path, home: Path) -> tuple[System, System, alpine_mirror.Mirror]:
     """The same system twice, without the wrapper and with it."""
-    mirror = alpine_mirror.make_mirror(home / "upstream", SPECS)
+    specs, base = SPECS, ["busybox"]
+    if alpine_root.TARBALL:
+        specs = [*alpine_root.list_specs(home / "real"), *SPECS[1:]]
+        base = ["alpine-baselayout", "busybox", "busybox-binsh"]
+    mirror = alpine_mirror.make_mirror(home / "upstream", specs)
     for name in ("bare", "wrapped"):
         root = make_root(apk, home / name, mirror.keys, str(mirror.folder().parent))
-        root.run("add", "busybox")
+        root.run("add", *base)
         (root.path / "etc/apk/repositories").write_text("/mirror/v3.23/main\n")
         for folder in ("sbin", "usr/local/sbin", "nowhere", "mirror", "tmp", "dev", "run"):
             (root.path / folder).mkdir(parents=True, exist_ok=True)
