@@ -6,6 +6,7 @@ changed. Invariant: one sector, in place; a boot that is not confirmed is one th
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
 
 MOTD = "motd"
+KERNEL_SETTINGS = Path("/proc/sys/kernel")
+# What grub.cfg gives to a kernel on trial, and what Linux has without it.
+STRICT_SETTINGS = {
+    "panic_on_oops": 0,
+    "softlockup_panic": 0,
+    "hardlockup_panic": 0,
+    "hung_task_panic": 0,
+    "watchdog_thresh": 10,
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,25 @@ def arm_generation(boot: Boot) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
     with esp.mount_esp(boot, writable=True) as directory:
         return esp.write_env(directory, bootenv.arm_generation(esp.read_env(directory)))
+
+
+def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:
+    """The system is up: a kernel on trial is no longer restarted for each trouble it has.
+
+    Whether there was a guard; what it had made strict is set back to what Linux has by itself.
+    """
+    pipe = places.run / layout.GUARD_PIPE.name
+    if not pipe.is_fifo():
+        return False
+    with contextlib.suppress(OSError):  # nobody reads: the guard has gone
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(descriptor, b"confirmed\n")
+        os.close(descriptor)
+    pipe.unlink()
+    for name, value in STRICT_SETTINGS.items():
+        with contextlib.suppress(OSError):  # not every kernel has every one
+            (settings / name).write_text(f"{value}\n", encoding="ascii")
+    return True
 
 
 def note_boot(boot: Boot, uptime_seconds: float) -> None:

@@ -57,6 +57,8 @@ LUKS_MODULES = (
     "dm_mod dm_crypt aesni_intel aes_generic xts ecb cbc essiv sha256_ssse3 sha256_generic"
     " af_alg algif_skcipher algif_hash"
 )
+# Loaded for a kernel on trial: the watchdogs of chipsets, and what their devices appear with.
+WATCHDOG_MODULES = "lpc_ich i2c_i801 iTCO_wdt sp5100_tco i6300esb"
 KEYBOARD_MODULES = (
     "i8042 atkbd usbhid hid_generic hid_apple hid_cherry hid_corsair hid_lenovo hid_logitech"
     " hid_logitech_dj hid_logitech_hidpp hid_microsoft hid_roccat hid_holtek_kbd i2c_hid_acpi"
@@ -207,6 +209,7 @@ def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> s
         "storage": STORAGE_MODULES,
         "upper": UPPER_MODULES,
         "luks": LUKS_MODULES,
+        "watchdog": WATCHDOG_MODULES,
         "keyboard": KEYBOARD_MODULES,
     }
     absent = modules.missing(set(NEEDED_MODULES.split()))

@@ -15,11 +15,13 @@ unlock_persist() {
     LUKS=1
     load_list luks
     load_keyboards
+    stop_guard
     try=1
     while [ "$try" -le "$TRIES" ]; do
         ask_passphrase "Passphrase for $PERSIST_NODE ($try of $TRIES): "
         if open_luks "$PERSIST_NODE"; then
             PASSPHRASE=""
+            start_guard
             take_opened
             return
         fi

@@ -111,6 +111,7 @@ def boot_confirm(as_json: bool) -> None:
       ramos boot confirm      run by a service once the system is up
     """
     places = Places()
+    confirm.release_guard(places)
     info = stick.read_boot(places)
     confirm.tell_last_shutdown(places)
     confirm.note_boot(info, read_uptime())

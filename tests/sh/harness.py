@@ -110,7 +110,8 @@ def place(lines: str, root: Path, fakes: str = FAKES) -> str:
     script += [f"{name}=$R/{name.lower()}" for name in ("PROC", "SYS", "DEV", "NEWROOT")]
     script += ["MODULES=$R/lib/modules", "RAMOS_RUN_DIR=$R/run/ramos"]
     script += ["RAMOS_PERSIST_DIR=$R/persist"]
-    for name in ("BOOT_FILE:boot", "BOOT_LOG:boot.log", "UPPER_DIR:upper", "STACK_DIR:layers"):
+    places = "BOOT_FILE:boot BOOT_LOG:boot.log UPPER_DIR:upper STACK_DIR:layers GUARD_PIPE:guard"
+    for name in places.split():
         variable, _, below = name.partition(":")
         script.append(f"RAMOS_{variable}=$RAMOS_RUN_DIR/{below}")
     return "\n".join([*script, fakes, lines, ""])

@@ -16,6 +16,7 @@ LISTS = {
     "base": initramfs.BASE_MODULES,
     "upper": initramfs.UPPER_MODULES,
     "luks": initramfs.LUKS_MODULES,
+    "watchdog": initramfs.WATCHDOG_MODULES,
     "keyboard": initramfs.KEYBOARD_MODULES,
 }
 

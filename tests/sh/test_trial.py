@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sh.harness import KERNEL, SHELLS, Machine
+from tests.sh.harness import KERNEL, SHELLS, Machine, run_verbs
 
 
 @pytest.fixture(params=SHELLS)
@@ -38,6 +38,43 @@ def test_kernel_on_trial_that_finds_everything_boots(machine: Machine, shell: st
     assert report["generation"] == "3"
     assert report["shell"] == report["errors"] == ""
     assert machine.read("run/ramos/motd") == ""
+
+
+GUARD = """
+TRIAL=1
+STEP=start
+GUARD_SECONDS=2
+FEED_SECONDS=1
+mkdir -p "$RAMOS_RUN_DIR" "$LIB"
+: >"$LIB/modules.watchdog"
+"""
+
+
+# The kernel's boot has BusyBox; dash has no `read -t`.
+@pytest.mark.parametrize("shell", [name for name in SHELLS if name != "dash"])
+@pytest.mark.parametrize(
+    ("lines", "restarts"),
+    [
+        ("start_guard; wait", True),
+        ("start_guard; echo confirmed >$RAMOS_GUARD_PIPE; wait", False),
+        ("start_guard; stop_guard; start_guard; stop_guard", False),
+        ("start_guard; kill $GUARD; wait", False),
+        ("TRIAL=0; start_guard; stop_guard; wait", False),
+    ],
+)
+def test_the_guard_restarts_a_boot_that_nobody_confirms(
+    tmp_path: Path, shell: str, lines: str, restarts: bool
+) -> None:
+    machine = Machine(tmp_path / "m")
+    machine.write("dev/kmsg", "")
+    machine.write("proc/sysrq-trigger", "")
+    machine.write("proc/sys/kernel/hung_task_panic", "1\n")
+    done = run_verbs(shell, machine.root, f"{GUARD}\n{lines}\n")
+    assert done.stderr == ""
+    assert machine.read("proc/sysrq-trigger") == ("s\nb\n" if restarts else "")
+    told = "RAMOS: this kernel is on trial, and did not come up within 2 s: restart"
+    assert (told in machine.read("dev/kmsg")) == restarts
+    assert machine.read("proc/sys/kernel/hung_task_panic") == ("1\n" if "=0" in lines else "0\n")
 
 
 def test_login_tells_which_kernel_was_given_up(machine: Machine, shell: str) -> None:

@@ -102,7 +102,8 @@ class GrubDisk:
         assert values["ramos.persist"] == "UUID=1-2"
         kernel = words[0].split("/")[2]
         trial = "ramos.trial" in words
-        assert ("panic=10" in words) == trial
+        strict = {"panic=10", "oops=panic", "softlockup_panic=1", "nmi_watchdog=panic"}
+        assert strict & set(words) == (strict if trial else set())
         fallback = values.get("ramos.fallback", "")
         generation = values.get("ramos.generation", "")
         return Started(kernel, values["ramos.mode"], generation, trial, fallback)

@@ -7,6 +7,7 @@ boots as far as init, and not a step further.
 
 import contextlib
 import functools
+import hashlib
 import http.server
 import os
 import re
@@ -21,6 +22,7 @@ import filelock
 
 from ramos import initramfs, kmod
 from ramos.kernels import version_key
+from ramos.vm_machine import Machine
 from tests.debmirror import Mirror, build_deb
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "test-kernels"
@@ -29,12 +31,14 @@ VERSION = "99.1"
 # For the network card of the machine, and one that nothing loads by itself.
 WANTED = "virtio_net virtio_rng dummy"
 FAILING = "#!/bin/sh\necho this script must never run\nexit 1\n"
+SOURCE = "Types: deb\nURIs: http://10.0.2.2:{}\nSuites: ./\nSigned-By: /etc/apt/test.gpg\n"
 GENERIC, CLOUD = "linux-image-amd64", "linux-image-cloud-amd64"
 PACKAGE = re.compile(r"^linux-image-(6\.1\.0-[0-9]+-amd64) ", re.MULTILINE)
 LISTS = (
     initramfs.BASE_MODULES,
     initramfs.STORAGE_MODULES,
     initramfs.UPPER_MODULES,
+    initramfs.WATCHDOG_MODULES,
     initramfs.HARDWARE_MODULES,
     initramfs.OTHER_MODULES,
     WANTED,
@@ -59,13 +63,21 @@ def find_other_kernel() -> str:
 
 
 def provide_kernel(kernel: str) -> Path:
-    """The package of a kernel, cut down; made once."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    output = CACHE / f"linux-image-{kernel}_{VERSION}_amd64.deb"
+    """The package of a kernel, cut down; made once for each choice of modules."""
+    folder = CACHE / hashlib.sha256(" ".join(LISTS).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / f"linux-image-{kernel}_{VERSION}_amd64.deb"
     with filelock.FileLock(CACHE / "lock"):
         if not output.exists():
             _make_kernel(kernel, output)
     return output
+
+
+def download(name: str, folder: Path) -> Path:
+    """A package of Debian as it is."""
+    argv = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "-q", name]
+    subprocess.run(argv, cwd=folder, check=True, capture_output=True)
+    return next(folder.glob(f"{name}_*.deb"))
 
 
 def _make_kernel(kernel: str, output: Path) -> None:
@@ -73,11 +85,8 @@ def _make_kernel(kernel: str, output: Path) -> None:
     name = f"linux-image-{kernel}"
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         folder = Path(scratch)
-        options = ["-o", "APT::Sandbox::User=root"]
-        argv = ["apt-get", *options, "download", "-q", name]
-        subprocess.run(argv, cwd=folder, check=True, capture_output=True)
         tree = folder / "tree"
-        subprocess.run(["dpkg-deb", "-x", next(folder.glob("*.deb")), tree], check=True)
+        subprocess.run(["dpkg-deb", "-x", download(name, folder), tree], check=True)
         subprocess.run(["depmod", "-b", tree, kernel], check=True)
         made = folder / output.name
         build_deb(
@@ -123,6 +132,13 @@ def make_mirror(folder: Path, kernels: Mapping[str, str]) -> Mirror:
         mirror.add({**fields, "Depends": f"linux-image-{kernel} (= {VERSION})"}, {})
     mirror.publish()
     return mirror
+
+
+def use(machine: Machine, mirror: Mirror, port: int) -> None:
+    """The only mirror that a machine knows."""
+    machine.write_file("/etc/apt/test.gpg", mirror.keyring.read_bytes())
+    machine.check_shell("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    machine.write_file("/etc/apt/sources.list.d/test.sources", SOURCE.format(port).encode())
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
