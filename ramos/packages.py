@@ -238,14 +238,20 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
     """Refuse early: RAM for what is unpacked, persist for what is packed again."""
     packed = sum(target.candidate.size_bytes for target in targets)
     unpacked = sum(target.candidate.installed_bytes for target in targets)
-    free = shutil.disk_usage(site.work).free
+    there = shutil.disk_usage(site.work)
+    free = there.free
     if free < unpacked + packed:
+        hint = "Save, restart and try again before anything else uses the RAM."
+        if there.total < unpacked + packed:
+            hint = (
+                "This machine has too little RAM for it: start the stick on a larger one for this."
+            )
         raise RamosError(
             "not enough memory",
             site.work,
             f"{(unpacked + packed) >> 20} MiB are needed to unpack, {free >> 20} MiB are free",
             "Nothing was changed",
-            "Save, restart and try again before anything else uses the RAM.",
+            hint,
         )
     base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
 

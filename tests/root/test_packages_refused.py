@@ -200,6 +200,7 @@ def test_too_little_memory(lab: Lab, kernel: Path) -> None:
     error = refuse(lab, KERNEL)
     assert error.what == "not enough memory"
     assert error.reason.startswith(f"{1 << 20} MiB are needed to unpack")
+    assert "start the stick on a larger one" in error.hint
 
 
 def test_no_route() -> None:
