@@ -107,6 +107,7 @@ def make_newer(directory: Path) -> tuple[Mirror, str]:
     """A mirror with a newer linux-lts, which is another of Debian's kernels; and its release."""
     kernel = kernelmirror.find_other_kernel()
     tree = directory / "tree"
+    tree.mkdir(parents=True)
     subprocess.run(["dpkg-deb", "-x", kernelmirror.provide_kernel(kernel), tree], check=True)
     subprocess.run(["depmod", "-b", tree, kernel], check=True)
     specs = [
