@@ -8,7 +8,7 @@ stick. Invariant: a cut at any point leaves a stick that boots the old state or 
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -84,11 +84,20 @@ def list_kernels(site: Site) -> list[KernelState]:
     return found
 
 
-def find_newer(site: Site) -> list[Target]:
-    """What an upgrade would bring, with what that needs."""
+def find_newer(site: Site, names: Collection[str] = ()) -> list[Target]:
+    """What an upgrade of these, or of every special package, would bring, with what that needs."""
     recipes = load_recipes(site.recipes_dir).require_sound()
-    names = [name for name, _, _, _ in list_special(site)]
-    return plan_targets(site, recipes, names, only_newer=True)
+    special = [name for name, _, _, _ in list_special(site)]
+    absent = [name for name in names if name not in special]
+    if absent:
+        raise UsageError(
+            "cannot upgrade",
+            ", ".join(absent),
+            "no special package of that name is installed",
+            "Nothing was changed",
+            "'ramos pkg list' names those that are, 'ramos pkg add' installs another.",
+        )
+    return plan_targets(site, recipes, names or special, only_newer=True)
 
 
 def plan_targets(
@@ -188,9 +197,9 @@ def refresh(site: Site, say: Say) -> None:
     manager(site).refresh(site, _in_passing(say))
 
 
-def upgrade(site: Site, say: Say) -> Report:
-    """Bring every installed special package to the newest version."""
-    return _bring(site, find_newer(site), say)
+def upgrade(site: Site, say: Say, names: Collection[str] = ()) -> Report:
+    """Bring these, or every installed special package, to the newest version."""
+    return _bring(site, find_newer(site, names), say)
 
 
 def add(site: Site, names: Sequence[str], say: Say) -> Report:

@@ -10,7 +10,7 @@ file where one is needed. Invariant: nothing outside the given directory is touc
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from ramos.errors import RamosError
 from ramos.formats import apk, deb
 from ramos.formats.deb_pack import rewrite as rewrite_deb
-from ramos.formats.selection import Change
+from ramos.formats.selection import Change, list_parents
 from ramos.recipe import Recipe, drops_depend
 
 MARK = "Ramos-Recipe"
@@ -58,7 +58,7 @@ def stage_deb(path: Path, recipe: Recipe, work: Path) -> Staged:
     for key in ("Depends", "Pre-Depends", "Recommends"):
         if key in package.fields:
             fields[key] = _filter_relations(package.fields[key], recipe)
-    change = _plan_change(recipe, package.scripts, fields)
+    change = _plan_change(recipe, package.scripts, fields, list_emptied(names, recipe))
     rewritten = rewrite_deb(package, folder / package.file_name, change)
     shutil.rmtree(folder / "root")
     return Staged(package.name, package.version, recipe, rewritten.path, places)
@@ -120,11 +120,30 @@ def _filter_relations(value: str, recipe: Recipe) -> str | None:
     return ", ".join(part for part in kept if part) or None
 
 
+def list_emptied(names: Sequence[str], recipe: Recipe) -> set[str]:
+    """Directories that only led to what leaves.
+
+    They must not stay: dpkg takes a package with nothing but directories that others have too for
+    one that was replaced, and forgets it.
+    """
+    leaving = {name for name in names if recipe.find_place(name)}
+    led = {parent for name in leaving for parent in list_parents(name)}
+    staying = [name for name in names if name not in leaving and name not in led]
+    return led - {parent for name in staying for parent in list_parents(name)}
+
+
 def _plan_change(
-    recipe: Recipe, scripts: Mapping[str, bytes], fields: Mapping[str, str | None]
+    recipe: Recipe,
+    scripts: Mapping[str, bytes],
+    fields: Mapping[str, str | None],
+    emptied: Collection[str] = (),
 ) -> Change:
     changed: dict[str, bytes | None] = {
         name: None for name in scripts if name in recipe.dropped_scripts
     }
     changed |= {name: text.encode() for name, text in recipe.replaced_scripts}
-    return Change(lambda name: not recipe.find_place(name), dict(fields), changed)
+
+    def stays(name: str) -> bool:
+        return name not in emptied and not recipe.find_place(name)
+
+    return Change(stays, dict(fields), changed)

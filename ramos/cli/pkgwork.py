@@ -21,6 +21,7 @@ from ramos.site import Site
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
 )
+NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
 ASK = click.option("--ask", is_flag=True, help="Show what would happen, and ask before it does.")
 LOCK_NAME = "packages.lock"
 Say = Callable[[str], None]
@@ -60,7 +61,7 @@ def _show_report(report: packages.Report, as_json: bool) -> None:
         print_json(vars(report))
         return
     if not report.packages:
-        click.echo("nothing to do: every special package is up to date")
+        click.echo("nothing to do: no mirror has anything newer")
         return
     click.echo(f"done: {', '.join(report.packages)}")
     for kernel in report.kernels:
@@ -100,26 +101,29 @@ def list_command(as_json: bool) -> None:
 
 
 @pkg.command()
+@NAMES
 @OFFLINE
 @JSON
-def check(offline: bool, as_json: bool) -> None:
-    """Tell what is newer upstream. Nothing is installed.
+def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Tell what is newer upstream: of all special packages, or of these. Nothing is installed.
 
     \b
-    Example:
+    Examples:
       ramos pkg check
+      ramos pkg check linux-image-amd64
     """
     site, _ = _start("pkg check")
     if not offline:
         require_route()
     packages.refresh(site, make_say())
-    newer = packages.find_newer(site)
+    newer = packages.find_newer(site, names)
     if as_json:
         print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
         return
     _show_newer(newer)
     if not newer:
-        click.echo("every special package is up to date")
+        what = f"up to date: {', '.join(names)}" if names else "every special package is up to date"
+        click.echo(what)
 
 
 def _show_newer(newer: Sequence[Target]) -> None:
@@ -146,17 +150,19 @@ def _end_progress() -> None:
 
 
 @pkg.command()
+@NAMES
 @OFFLINE
 @ASK
 @JSON
-def upgrade(offline: bool, ask: bool, as_json: bool) -> None:
-    """Bring every special package to the newest version.
+def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> None:
+    """Bring every special package, or these, to the newest version.
 
     On Debian, 'apt upgrade' does this first, and then its own part.
 
     \b
-    Example:
+    Examples:
       ramos pkg upgrade
+      ramos pkg upgrade firmware-iwlwifi intel-microcode
     """
     site, _ = _start("pkg upgrade")
     _recover(site)
@@ -164,11 +170,11 @@ def upgrade(offline: bool, ask: bool, as_json: bool) -> None:
         require_route()
     say = make_say()
     packages.refresh(site, say)
-    if ask and (newer := packages.find_newer(site)):
+    if ask and (newer := packages.find_newer(site, names)):
         _show_newer(newer)
         _ask("Bring these special packages?")
     old = packages.collect_kernels(site, say)
-    report = packages.upgrade(site, say)
+    report = packages.upgrade(site, say, names)
     _show_report(report, as_json)
     if old and not as_json:
         click.echo(f"removed old kernels: {', '.join(old)}")

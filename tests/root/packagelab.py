@@ -58,11 +58,11 @@ class Lab:
         with packages.workplace(self.site):
             packages.refresh(self.site, self.say)
 
-    def upgrade(self) -> packages.Report:
+    def upgrade(self, *names: str) -> packages.Report:
         with packages.workplace(self.site):
             packages.recover(self.site)
             packages.refresh(self.site, self.say)
-            return packages.upgrade(self.site, self.say)
+            return packages.upgrade(self.site, self.say, names)
 
     def add(self, *names: str) -> packages.Report:
         with packages.workplace(self.site):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramos import bootenv, kernels, layout, packages, transaction
-from ramos.errors import RamosError
+from ramos.errors import RamosError, UsageError
 from ramos.esp import read_env
 from ramos.kernels import list_complete
 from ramos.store import read_default
@@ -155,6 +155,25 @@ def test_firmware_is_merged_replaced_and_taken_away(lab: Lab, tmp_path: Path) ->
         packages.remove(lab.site, ["firmware-test"], lab.say)
     assert _read_firmware(lab, tmp_path) == {"usr/lib/firmware/built-in.bin": b"from the build"}
     assert lab.status("firmware-test")[:2] != "ii"
+
+
+def test_only_what_is_named_is_upgraded(lab: Lab) -> None:
+    """No file of either package stays; dpkg must not take one for replaced by the other."""
+    for version in ("1", "2"):
+        add_firmware(lab.mirror, version, {"a.bin": version.encode()})
+        fields = {"Package": "firmware-more", "Version": version, "Architecture": "all"}
+        lab.mirror.add(fields, {"lib/firmware/b.bin": version.encode()})
+        lab.mirror.publish()
+        if version == "1":
+            lab.add("firmware-test", "firmware-more")
+    assert lab.upgrade("firmware-more").packages == ("firmware-more=2",)
+    assert lab.status("firmware-test") == "ii  1"
+    before = lab.stick()
+    with pytest.raises(UsageError, match="no special package of that name is installed"):
+        lab.upgrade("firmware-test", "firmware-other")
+    assert lab.stick() == before
+    assert [item.name for item in packages.find_newer(lab.site)] == ["firmware-test"]
+    assert packages.find_newer(lab.site, ["firmware-more"]) == []
 
 
 def _read_firmware(lab: Lab, tmp_path: Path) -> dict[str, bytes]:

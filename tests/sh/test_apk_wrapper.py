@@ -104,7 +104,7 @@ def test_ordinary_operations_pass_through(bench: Bench, words: list[str]) -> Non
         (["del", "grub", "htop"], ["ramos [pkg] [remove] [grub]", "realapk [del] [htop]"]),
         (["upgrade"], ["ramos [pkg] [upgrade]", "realapk [upgrade]"]),
         (["upgrade", "-a"], ["ramos [pkg] [upgrade]", "realapk [upgrade] [-a]"]),
-        (["upgrade", "linux-lts"], ["ramos [pkg] [upgrade]"]),
+        (["upgrade", "linux-lts"], ["ramos [pkg] [upgrade] [linux-lts]"]),
         (["upgrade", "htop"], ["realapk [upgrade] [htop]"]),
         (["upgrade", "--ignore", "grub"], ["realapk [upgrade] [--ignore] [grub]"]),
         (
