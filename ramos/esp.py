@@ -18,6 +18,9 @@ from ramos.stick import Boot
 MOUNT_POINT = layout.RUN_DIR / "esp"
 LOCK = layout.RUN_DIR / "esp.lock"
 LOCK_WAIT_SECONDS = 60
+# A power cut can leave a file whose clusters are not all on record, in a directory that does not
+# count yet. By default the kernel would stop all writing when that file is deleted.
+OPTIONS = "umask=077,errors=continue"
 UNCHANGED = "The ESP is as it was"
 
 
@@ -51,7 +54,7 @@ def _mounted(node: Path, writable: bool) -> Iterator[Path]:
     if not writable:
         flags |= syscalls.MS_RDONLY
     try:
-        syscalls.mount(node, MOUNT_POINT, "vfat", flags, "umask=077")
+        syscalls.mount(node, MOUNT_POINT, "vfat", flags, OPTIONS)
     except OSError as error:
         raise RamosError("cannot mount the ESP", node, error.strerror, UNCHANGED) from error
     try:

@@ -8,10 +8,11 @@ directory is shared). Invariant: when `run_inside` returns, both have ended.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.crash.device import REPOSITORY
@@ -24,8 +25,10 @@ START_SECONDS = 30
 VIRTIO_BLOCK = 2
 
 
-def run_inside(program: str, disk: Path, share: Path) -> str:
-    """Run a module of this repository with `disk` as /dev/vda; what it printed.
+def run_inside(program: str, disks: Sequence[Path], share: Path) -> str:
+    """Run a module of this repository with the disks as /dev/vda, /dev/vdb and so on.
+
+    What it printed is what this returns.
 
     The program gets the path of `share`, which is the same inside and outside.
     """
@@ -35,9 +38,10 @@ def run_inside(program: str, disk: Path, share: Path) -> str:
         "UML_PYTHON": sys.executable,
         "UML_PROGRAM": program,
     }
-    with exported(disk, share / "vhost") as socket:
+    with exported(disks, share) as sockets:
         command = [
-            *(str(KERNEL), f"mem={MEMORY}", f"virtio_uml.device={socket}:{VIRTIO_BLOCK}"),
+            *(str(KERNEL), f"mem={MEMORY}"),
+            *(f"virtio_uml.device={socket}:{VIRTIO_BLOCK}" for socket in sockets),
             *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"),
             *("con=null", "con0=null,fd:1", "quiet"),
             *(f"{name}={value}" for name, value in words.items()),
@@ -59,20 +63,31 @@ def run_inside(program: str, disk: Path, share: Path) -> str:
 
 
 @contextlib.contextmanager
-def exported(disk: Path, socket: Path) -> Iterator[Path]:
-    """A file as a virtio device: writes and flushes reach it as the kernel sends them."""
-    node = f"driver=file,node-name=disk,filename={disk},cache.direct=on"
-    export = "type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix"
-    command = ["qemu-storage-daemon", "--blockdev", node]
-    command += ["--export", f"{export},addr.path={socket}"]
+def exported(disks: Sequence[Path], share: Path) -> Iterator[list[Path]]:
+    """Files as virtio devices: writes and flushes reach them as the kernel sends them."""
+    command = ["qemu-storage-daemon"]
+    sockets = [share / f"vhost{n}" for n in range(len(disks))]
+    for n, (disk, socket) in enumerate(zip(disks, sockets, strict=True)):
+        node = f"driver=file,node-name=disk{n},filename={disk},cache.direct={_has_direct(disk)}"
+        export = f"type=vhost-user-blk,id=export{n},node-name=disk{n},writable=on,addr.type=unix"
+        command += ["--blockdev", node, "--export", f"{export},addr.path={socket}"]
     with subprocess.Popen(command) as daemon:
         try:
             deadline = time.monotonic() + START_SECONDS
-            while not socket.exists():
+            while not all(socket.exists() for socket in sockets):
                 if daemon.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"qemu-storage-daemon did not start for {disk}")
+                    raise RuntimeError(f"qemu-storage-daemon did not start for {disks}")
                 time.sleep(0.05)
-            yield socket
+            yield sockets
         finally:
             daemon.terminate()
             daemon.wait()
+
+
+def _has_direct(disk: Path) -> str:
+    """A served stick is asked past the page cache; a file in a tmpfs cannot be."""
+    try:
+        os.close(os.open(disk, os.O_RDWR | os.O_DIRECT))
+    except OSError:
+        return "off"
+    return "on"

@@ -22,7 +22,9 @@ mount -t hostfs -o "$UML_SHARE" share "$UML_SHARE"
 load drivers/block/virtio_blk fs/overlayfs/overlay
 load fs/fat/fat fs/fat/vfat fs/nls/nls_cp437 fs/nls/nls_iso8859-1
 # Else the kernel takes the stick for one without a cache, and asks for no flush.
-echo "write back" >/sys/block/vda/cache_type
+for disk in /sys/block/vd*; do
+    echo "write back" >"$disk/cache_type"
+done
 cd "$UML_HERE" || exit 1
 "$UML_PYTHON" -B -m "$UML_PROGRAM" "$UML_SHARE" >"$UML_SHARE/output" 2>&1
 echo $? >"$UML_SHARE/status"

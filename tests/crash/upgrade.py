@@ -52,7 +52,7 @@ def record(scratch: Path) -> Recording:
     """Run the upgrade on a served stick; its log, and what the stick holds before and after."""
     base = make_disk(scratch)
     with plugged(base, scratch / "stick") as stick:
-        uml.run_inside("tests.crash.upgrade_inside", stick.disk, scratch)
+        uml.run_inside("tests.crash.upgrade_inside", [stick.disk], scratch)
         log = stick.read_log()
     disk, target = scratch / "disk", scratch / "persist"
     target.mkdir()

@@ -15,7 +15,6 @@ from tests.crash.device import PERSIST_OPTIONS
 from tests.debmirror import Mirror
 from tests.root.packagelab import NEW, OLD, Lab, add_kernel, make_root, write_apt_config
 
-ESP_NODE, PERSIST_NODE = Path("/dev/vda1"), Path("/dev/vda2")
 MARKS = "stick/fuse/mark"
 # As the image builder leaves it: the stock metapackage of the kernel.
 STATUS = """Package: linux-image-test
@@ -35,19 +34,27 @@ def mark(share: Path, text: str) -> None:
     os.close(descriptor)
 
 
-def make_lab(home: Path) -> Lab:
-    """A system with the old kernel, whose mirror has the new one."""
-    root = make_root(home)
-    (root / "var/lib/dpkg/status").write_text(STATUS)
-    mirror = Mirror(home / "mirror")
+def make_mirror(folder: Path) -> Mirror:
+    """It has the new kernel."""
+    mirror = Mirror(folder)
     add_kernel(mirror, NEW, "6.1.2-1")
     mirror.publish()
+    return mirror
+
+
+def make_lab(home: Path, disk: str, mirror: Mirror) -> Lab:
+    """A system with the old kernel and a mirror; its stick is a disk of this machine."""
+    persist, esp_node = home / "persist", Path(f"{disk}1")
+    persist.mkdir(parents=True)
+    mounts.mount(f"{disk}2", persist, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME)
+    root = make_root(home)
+    (root / "var/lib/dpkg/status").write_text(STATUS)
     (root / "etc/apt/sources.list.d/test.sources").write_text(mirror.source)
     os.environ["APT_CONFIG"] = str(write_apt_config(home, root))
-    boot = Boot(persist=str(PERSIST_NODE), esp_uuid=devices.read_identity(ESP_NODE).uuid)
+    boot = Boot(persist=f"{disk}2", esp_uuid=devices.read_identity(esp_node).uuid)
     site = Site(
         base="debian",
-        persist=home / "persist",
+        persist=persist,
         work=home / "work",
         running=OLD,
         open_esp=lambda writable: esp.mount_esp(boot, writable=writable),
@@ -61,15 +68,12 @@ def make_lab(home: Path) -> Lab:
 def main() -> None:
     """Upgrade between two marks."""
     share, home = Path(sys.argv[1]), Path("/tmp/lab")  # in the RAM of this machine
-    persist = home / "persist"
-    persist.mkdir(parents=True)
-    mounts.mount(PERSIST_NODE, persist, "ext4", PERSIST_OPTIONS, mounts.MS_NOATIME)
-    lab = make_lab(home)
+    lab = make_lab(home, "/dev/vda", make_mirror(home / "mirror"))
     mark(share, "begin upgrade")
     report = lab.upgrade()
     mark(share, "end upgrade")
     assert report.kernels == (NEW,), report
-    mounts.unmount(persist)
+    mounts.unmount(lab.site.persist)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import mounts, uml, upgrade
+from tests.crash import mounts, recovery, uml, upgrade
 from tests.crash.proof import judge_all, prove
 from tests.crash.states import draw_state
 from tests.crash.workloads import Recording
 
 STATES = 300
 CONTROL_STATES = 20
+RECOVERED = 12
+CUT_AGAIN = 30
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,20 @@ def test_a_stick_that_ignores_flushes_is_found_out(recording: Recording, scratch
     verdicts = judge_all(lying, late, scratch / "control", 1)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     assert outcomes["neither"] > 0, outcomes
+
+
+def test_after_a_cut_the_upgrade_is_recovered_and_done(recording: Recording, scratch: Path) -> None:
+    """At the end of each step, and at random; and cut once more while it recovers."""
+    log = recording.log
+    found = recovery.choose_states(log, 1, RECOVERED)
+    outcomes = recovery.go_on(log, found, scratch / "recovered")
+    assert [outcome for outcome in outcomes if outcome.problem] == []
+    assert len(outcomes) >= RECOVERED
+    again = recovery.record(log, scratch / "again")
+    chance = random.Random(1)
+    late = [draw_state(again, chance) for _ in range(CUT_AGAIN)]
+    outcomes = recovery.look_at_all(again, late, scratch / "again")
+    assert [outcome for outcome in outcomes if outcome.problem] == []
 
 
 def test_the_recorded_upgrade_is_a_sound_fat(recording: Recording, scratch: Path) -> None:
