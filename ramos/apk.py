@@ -22,7 +22,7 @@ from ramos.fs import TEMPORARY_SUFFIX, publish, write_durably
 from ramos.recipe import Recipe
 from ramos.recipe_files import load_recipes
 from ramos.run import run, run_watched
-from ramos.site import Candidate, Installed, Site, find_key
+from ramos.site import Candidate, Installed, Removal, Site, find_key
 from ramos.staging import Staged, stage_apk
 
 TAG = "ramos"
@@ -37,6 +37,9 @@ SPECIAL_FILE = "etc/apk/ramos-special"
 CACHES = ("etc/apk/cache", "var/cache/apk")
 DEPEND_NAME = re.compile(r"[^<>=~@!\s]+")
 MODULES_DIR = re.compile(r"(?:usr/)?lib/modules/([^/]+)")
+PURGE_LINE = re.compile(r"^\([ 0-9/]+\) Purging (\S+)", re.MULTILINE)
+KEPT_TITLE = "not removed due to:"
+NEEDED_LINE = re.compile(r"^  \S+: (.+)$", re.MULTILINE)
 OnLine = Callable[[str], None]
 
 
@@ -215,6 +218,15 @@ def _take_back(site: Site, new: Sequence[str], before: Mapping[Path, bytes]) -> 
     for path, data in before.items():
         if path.read_bytes() != data:
             write_durably(path, data)
+
+
+def plan_removal(site: Site, names: Sequence[str]) -> Removal:
+    """What would go with these packages: apk keeps what something needs, and takes what nothing
+    needs any longer. It says so whatever its status is.
+    """
+    text = run([*_apk(site), "del", "--simulate", *names], check=False).text
+    needed_by = " ".join(NEEDED_LINE.findall(text.partition(KEPT_TITLE)[2])).split()
+    return Removal(tuple(PURGE_LINE.findall(text)), tuple(needed_by))
 
 
 def remove(site: Site, names: Sequence[str], on_line: OnLine) -> None:

@@ -24,13 +24,14 @@ from ramos.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
 from ramos.recipe import Recipe
 from ramos.recipe_files import find_shipped_dir, load_recipes
 from ramos.run import Result, run, run_watched
-from ramos.site import Candidate, Installed, Site, find_key
+from ramos.site import Candidate, Installed, Removal, Site, find_key
 from ramos.staging import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RAMOS_ENGINE": "1"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
+REMOVE_LINE = re.compile(r"^Remv (\S+)", re.MULTILINE)
 COMPLAINT = "E: "
 OnLine = Callable[[str], None]
 
@@ -232,6 +233,15 @@ def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
         matches = (MODULES_LINE.fullmatch(line) for line in lines)
         found += [match[1] for match in matches if match]
     return found
+
+
+def plan_removal(_site: Site, names: Sequence[str]) -> Removal:
+    """What would go with these packages: apt takes what needs them along."""
+    argv = ["apt-get", "remove", "--simulate", "-q", *names]
+    said: list[str] = []
+    _watch(argv, said.append)
+    going = REMOVE_LINE.findall("\n".join(said))
+    return Removal(tuple(going), tuple(name for name in going if name not in names))
 
 
 def remove(_site: Site, names: Sequence[str], on_line: OnLine) -> None:

@@ -265,13 +265,33 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
     base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
 
 
-def remove(site: Site, names: Sequence[str], say: Say) -> Report:
-    """Remove special packages, and what they had brought."""
-    engine = manager(site)
-    installed = engine.list_installed(site)
+def plan_removal(site: Site, names: Sequence[str]) -> list[str]:
+    """These special packages, and those that need them or that nothing needs without them."""
+    recipes = load_recipes(site.recipes_dir).require_sound()
+    installed = manager(site).list_installed(site)
     absent = [name for name in names if name not in installed]
     if absent:
         raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
+    wanted = list(names)
+    while True:
+        plan = manager(site).plan_removal(site, wanted)
+        needing = [name for name in plan.needed_by if name not in wanted]
+        ordinary = [name for name in needing if find_recipe(recipes, name, site.base) is None]
+        if ordinary:
+            reason = f"needed by {', '.join(ordinary)}"
+            hint = "Remove that with the package manager first."
+            raise UsageError("cannot remove", ", ".join(names), reason, "Nothing was changed", hint)
+        if not needing:
+            break
+        wanted += needing
+    special = [name for name in plan.going if find_recipe(recipes, name, site.base)]
+    return list(dict.fromkeys([*wanted, *special]))
+
+
+def remove(site: Site, names: Sequence[str], say: Say) -> Report:
+    """Remove special packages, and what they had brought."""
+    engine = manager(site)
+    names = plan_removal(site, names)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
         kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)

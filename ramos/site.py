@@ -38,6 +38,14 @@ class Installed:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """What the package manager would do: what goes, and what needs some of the named packages."""
+
+    going: tuple[str, ...]
+    needed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Site:
     """The places of one machine."""
 

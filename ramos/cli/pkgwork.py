@@ -217,5 +217,6 @@ def remove(names: tuple[str, ...], ask: bool, as_json: bool) -> None:
     site, _ = _start("pkg remove")
     _recover(site)
     if ask:
-        _ask(f"Remove {', '.join(names)}, and what came with it onto the stick?")
+        going = packages.plan_removal(site, names)
+        _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
     _show_report(packages.remove(site, names, make_say()), as_json)

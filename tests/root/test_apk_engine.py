@@ -154,6 +154,13 @@ def test_firmware_leaves_for_its_image(lab: Lab) -> None:
     assert "/usr/lib/firmware/x/a b, c.bin" in listing
     assert "/usr/lib/firmware/x/link.bin" in listing
     assert "/usr/lib/firmware/built-in.bin" in listing
+    lab.publish(Spec("viewer", depends=("linux-firmware-x",)))
+    lab.root.run("add", "viewer")
+    before = lab.stick()
+    with pytest.raises(RamosError, match="cannot remove: linux-firmware-x: needed by viewer"):
+        lab.remove("linux-firmware-x")
+    assert lab.stick() == before
+    lab.root.run("del", "viewer")
     lab.remove("linux-firmware-x")
     assert lab.root.read_record("linux-firmware-x") == []
 

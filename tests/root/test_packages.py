@@ -176,6 +176,27 @@ def test_only_what_is_named_is_upgraded(lab: Lab) -> None:
     assert packages.find_newer(lab.site, ["firmware-more"]) == []
 
 
+def test_what_needs_a_package_goes_with_it_or_keeps_it(lab: Lab) -> None:
+    """A special one goes along, also from the stick; an ordinary one is not ours to remove."""
+    add_firmware(lab.mirror, "1", {"a.bin": b"1"})
+    needs = {"Version": "1", "Architecture": "all", "Depends": "firmware-test"}
+    for name in ("firmware-all", "viewer"):
+        lab.mirror.add({"Package": name, **needs}, {})
+    lab.mirror.publish()
+    lab.add("firmware-all")
+    assert lab.apt("install", "viewer").returncode == 0
+    before = lab.stick()
+    with packages.workplace(lab.site):
+        with pytest.raises(UsageError, match="cannot remove: firmware-test: needed by viewer"):
+            packages.remove(lab.site, ["firmware-test"], lab.say)
+        assert (lab.stick(), lab.status("firmware-test")[:2]) == (before, "ii")
+        assert lab.apt("remove", "viewer").returncode == 0
+        report = packages.remove(lab.site, ["firmware-test"], lab.say)
+    assert report.packages == ("firmware-test", "firmware-all")
+    assert {lab.status(name)[:2] for name in report.packages} != {"ii"}
+    assert not list(lab.site.packages.glob("debian/*.deb"))
+
+
 def _read_firmware(lab: Lab, tmp_path: Path) -> dict[str, bytes]:
     default = read_default(lab.site.persist)
     assert default is not None
