@@ -265,17 +265,21 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
     base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
 
 
-def plan_removal(site: Site, names: Sequence[str]) -> list[str]:
-    """These special packages, and those that need them or that nothing needs without them."""
+def plan_removal(site: Site, names: Sequence[str], also: Collection[str] = ()) -> list[str]:
+    """These special packages, and those that need them or that nothing needs without them.
+
+    `also` are ordinary packages that the user removes at the same time.
+    """
     recipes = load_recipes(site.recipes_dir).require_sound()
     installed = manager(site).list_installed(site)
     absent = [name for name in names if name not in installed]
     if absent:
         raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
+    also = [name for name in also if name in installed]
     wanted = list(names)
     while True:
-        plan = manager(site).plan_removal(site, wanted)
-        needing = [name for name in plan.needed_by if name not in wanted]
+        plan = manager(site).plan_removal(site, [*wanted, *also])
+        needing = [name for name in plan.needed_by if name not in (*wanted, *also)]
         ordinary = [name for name in needing if find_recipe(recipes, name, site.base) is None]
         if ordinary:
             reason = f"needed by {', '.join(ordinary)}"
@@ -288,16 +292,17 @@ def plan_removal(site: Site, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*wanted, *special]))
 
 
-def remove(site: Site, names: Sequence[str], say: Say) -> Report:
-    """Remove special packages, and what they had brought."""
+def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = ()) -> Report:
+    """Remove special packages, and what they had brought; `also`, ordinary ones."""
     engine = manager(site)
-    names = plan_removal(site, names)
+    also = sorted(set(also) & set(engine.list_installed(site)))
+    names = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
         kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)
         transaction.end_trials(esp, doomed)
         _release(site, names)
-        engine.remove(site, names, _in_passing(say))
+        engine.remove(site, [*names, *also], _in_passing(say))
         repository.delete_packages(site, engine, names)
         _delete_kernels(site, esp, doomed)
     generation = _remove_firmware(site, names, say)

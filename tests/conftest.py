@@ -1,6 +1,7 @@
 """What all tiers share: the tier's marker is set by the folder, and needs of a tier are checked."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ REPOSITORY = TESTS.parent
 TIERS_WITH_NEEDS = ("root", "vm")
 # What is quick first; then what takes minutes, so that no worker is left alone with it at the end.
 ORDER = ("lint", "unit", "sh", "vm", "root")
+
+
+def pytest_configure() -> None:
+    """A shell without job control starts what runs in its background deaf to Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def find_tier(item: pytest.Item) -> str:

@@ -204,8 +204,11 @@ def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
 @pkg.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @ASK
+@click.option(
+    "--also", multiple=True, metavar="NAME", help="An ordinary package that goes with them."
+)
 @JSON
-def remove(names: tuple[str, ...], ask: bool, as_json: bool) -> None:
+def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bool) -> None:
     """Remove special packages, and what they had brought onto the stick.
 
     The last kernel, the running one and the one that is known to boot stay.
@@ -217,6 +220,6 @@ def remove(names: tuple[str, ...], ask: bool, as_json: bool) -> None:
     site, _ = _start("pkg remove")
     _recover(site)
     if ask:
-        going = packages.plan_removal(site, names)
+        going = packages.plan_removal(site, names, also)
         _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
-    _show_report(packages.remove(site, names, make_say()), as_json)
+    _show_report(packages.remove(site, names, make_say(), also), as_json)

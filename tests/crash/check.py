@@ -127,15 +127,20 @@ def check_store(persist: Path) -> tuple[Truth | None, str]:
     return found, ""
 
 
+def repair(command: tuple[str, ...], disk: Path, start_bytes: int) -> bool:
+    """On a device, as in a boot: e2fsck finds no spare superblock behind an offset into a file."""
+    with mounts.loop_device(disk, start_bytes=start_bytes) as device:
+        return subprocess.run([*command, device], capture_output=True).returncode <= REPAIRED
+
+
 def bring_up(disk: Path, target: Path, start_bytes: int = 0) -> tuple[str, Truth | None, str]:
     """The rung that made it mount, and what was found; or why there is nothing.
 
     Persist lies `start_bytes` into the disk.
     """
     reason = ""
-    place = f"{disk}?offset={start_bytes}"
     for command in LADDER:
-        if command and subprocess.run([*command, place], capture_output=True).returncode > REPAIRED:
+        if command and not repair(command, disk, start_bytes):
             continue
         rung = " ".join(command) or "mount"
         try:

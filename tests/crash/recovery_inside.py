@@ -15,6 +15,7 @@ from pathlib import Path
 from ramos import apt, kernels, layout, packages, transaction
 from ramos.esp import read_env
 from tests.crash import mounts
+from tests.crash.check import LADDER, REPAIRED
 from tests.crash.upgrade_inside import make_lab, make_mirror
 from tests.debmirror import Mirror
 from tests.root.packagelab import NEW, OLD, Lab
@@ -68,7 +69,10 @@ def check_upgrade(lab: Lab) -> None:
 def judge_disk(home: Path, disk: str, mirror: Mirror, plan: str) -> str:
     """What went wrong, or nothing; in a process of its own, which may die."""
     # As the boot repairs it.
-    subprocess.run(["e2fsck", "-p", f"{disk}2"], capture_output=True, check=False)
+    for command in LADDER[1:]:
+        done = subprocess.run([*command, f"{disk}2"], capture_output=True, check=False)
+        if done.returncode <= REPAIRED:
+            break
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -7,6 +7,7 @@ and each test a copy of it. Loop devices made by `mount -o loop` are freed with 
 import contextlib
 import ctypes
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 CLONE_NEWNS = 0x00020000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+THREAD_SECONDS = 5.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,6 +24,17 @@ def check(status: int, what: str) -> None:
     if status != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), what)
+
+
+def go_back(namespace: int) -> None:
+    """Into a mount namespace, which is for a process with one thread only.
+
+    One that has been joined may still take the kernel a moment to end.
+    """
+    deadline = time.monotonic() + THREAD_SECONDS
+    while LIBC.setns(namespace, CLONE_NEWNS) != 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    check(LIBC.setns(namespace, CLONE_NEWNS), "setns")
 
 
 @contextlib.contextmanager
@@ -34,7 +47,7 @@ def enter_mount_namespace() -> Iterator[None]:
         check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make / private")
         yield
     finally:
-        check(LIBC.setns(outside, CLONE_NEWNS), "setns")
+        go_back(outside)
         os.close(outside)
         os.chdir(directory)
 

@@ -101,7 +101,10 @@ def test_ordinary_operations_pass_through(bench: Bench, words: list[str]) -> Non
             ["ramos [pkg] [add] [linux-firmware-x]", "realapk [add] [puller]"],
         ),
         (["del", "linux-lts"], ["ramos [pkg] [remove] [linux-lts]"]),
-        (["del", "grub", "htop"], ["ramos [pkg] [remove] [grub]", "realapk [del] [htop]"]),
+        (
+            ["del", "grub", "htop"],
+            ["ramos [pkg] [remove] [grub] [--also=htop]", "realapk [del] [htop]"],
+        ),
         (["upgrade"], ["ramos [pkg] [upgrade]", "realapk [upgrade]"]),
         (["upgrade", "-a"], ["ramos [pkg] [upgrade]", "realapk [upgrade] [-a]"]),
         (["upgrade", "linux-lts"], ["ramos [pkg] [upgrade] [linux-lts]"]),

@@ -120,7 +120,7 @@ install --target-release=other grub-pc | ramos pkg add grub-pc
 install -- grub-pc | ramos pkg add grub-pc
 install -q 2 grub-pc | ramos pkg add grub-pc
 install -y linux-2 linux-1- | ramos pkg add linux-2 | ramos pkg remove linux-1
-remove -y linux-1 htop | ramos pkg remove linux-1 | apt remove -y htop
+remove -y linux-1 htop | ramos pkg remove --also=htop linux-1 | apt remove -y htop
 remove linux-1 | ramos pkg remove --ask linux-1
 purge -qq linux-1:native linux-2 | ramos pkg remove linux-1 | apt purge -qq linux-2
 remove -y grub-pc+ | ramos pkg add grub-pc
