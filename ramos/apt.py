@@ -29,6 +29,10 @@ from ramos.staging import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
+INSTALL = (
+    *("apt-get", "install", "-y", "-q", "--no-install-recommends", *NEVER),
+    *("-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"),
+)
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RAMOS_ENGINE": "1"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 REMOVE_LINE = re.compile(r"^Remv (\S+)", re.MULTILINE)
@@ -193,9 +197,7 @@ def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool
     update = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
     update += ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
     _watch([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
-    argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--no-remove", *NEVER]
-    argv += ["-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"]
-    argv += ["--simulate"] if simulate else []
+    argv = [*INSTALL, "--no-remove", *(["--simulate"] if simulate else [])]
     before = list_installed(site)
     try:
         return _watch([*argv, *names], on_line)
@@ -219,9 +221,7 @@ def _take_back(site: Site, names: Sequence[str], before: Mapping[str, Installed]
     old = [(name, before[name].version) for name in names if name in before]
     words = [f"{name}={version}" for name, version in old if (name, version) in there]
     words += [f"{name}-" for name in names if name not in before]
-    argv = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--allow-downgrades"]
-    argv += [*NEVER, "-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0", *words]
-    run(argv, env={**QUIET, "LC_ALL": "C.UTF-8"}, check=False)
+    run([*INSTALL, "--allow-downgrades", *words], env={**QUIET, "LC_ALL": "C.UTF-8"}, check=False)
 
 
 def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:

@@ -197,11 +197,6 @@ def refresh(site: Site, say: Say) -> None:
     manager(site).refresh(site, _in_passing(say))
 
 
-def upgrade(site: Site, say: Say, names: Collection[str] = ()) -> Report:
-    """Bring these, or every installed special package, to the newest version."""
-    return _bring(site, find_newer(site, names), say)
-
-
 def add(site: Site, names: Sequence[str], say: Say) -> Report:
     """Install special packages."""
     recipes = load_recipes(site.recipes_dir).require_sound()
@@ -215,10 +210,10 @@ def add(site: Site, names: Sequence[str], say: Say) -> Report:
                 "Nothing was changed",
                 "Install it with the package manager itself.",
             )
-    return _bring(site, plan_targets(site, recipes, names, only_newer=False), say)
+    return bring(site, plan_targets(site, recipes, names, only_newer=False), say)
 
 
-def _bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
+def bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
     """Everything up to the point where nothing can go wrong any more, then the change itself."""
     if not targets:
         return Report()
@@ -265,17 +260,19 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
     base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
 
 
-def plan_removal(site: Site, names: Sequence[str], also: Collection[str] = ()) -> list[str]:
-    """These special packages, and those that need them or that nothing needs without them.
+def plan_removal(
+    site: Site, names: Sequence[str], also: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
+    """These special packages with those that need them or that nothing needs without them.
 
-    `also` are ordinary packages that the user removes at the same time.
+    And what is installed of `also`: ordinary packages that the user removes at the same time.
     """
     recipes = load_recipes(site.recipes_dir).require_sound()
     installed = manager(site).list_installed(site)
     absent = [name for name in names if name not in installed]
     if absent:
         raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
-    also = [name for name in also if name in installed]
+    also = sorted(set(also) & set(installed))
     wanted = list(names)
     while True:
         plan = manager(site).plan_removal(site, [*wanted, *also])
@@ -289,14 +286,13 @@ def plan_removal(site: Site, names: Sequence[str], also: Collection[str] = ()) -
             break
         wanted += needing
     special = [name for name in plan.going if find_recipe(recipes, name, site.base)]
-    return list(dict.fromkeys([*wanted, *special]))
+    return list(dict.fromkeys([*wanted, *special])), also
 
 
 def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = ()) -> Report:
     """Remove special packages, and what they had brought; `also`, ordinary ones."""
     engine = manager(site)
-    also = sorted(set(also) & set(engine.list_installed(site)))
-    names = plan_removal(site, names, also)
+    names, also = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
         kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)

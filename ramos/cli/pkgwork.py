@@ -170,11 +170,12 @@ def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> 
         require_route()
     say = make_say()
     packages.refresh(site, say)
-    if ask and (newer := packages.find_newer(site, names)):
+    newer = packages.find_newer(site, names)
+    if ask and newer:
         _show_newer(newer)
         _ask("Bring these special packages?")
     old = packages.collect_kernels(site, say)
-    report = packages.upgrade(site, say, names)
+    report = packages.bring(site, newer, say)
     _show_report(report, as_json)
     if old and not as_json:
         click.echo(f"removed old kernels: {', '.join(old)}")
@@ -220,6 +221,6 @@ def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bo
     site, _ = _start("pkg remove")
     _recover(site)
     if ask:
-        going = packages.plan_removal(site, names, also)
+        going, _ = packages.plan_removal(site, names, also)
         _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
     _show_report(packages.remove(site, names, make_say(), also), as_json)

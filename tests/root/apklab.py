@@ -108,7 +108,7 @@ class Lab:
         with packages.workplace(self.site):
             packages.recover(self.site)
             packages.refresh(self.site, self.say)
-            return packages.upgrade(self.site, self.say)
+            return packages.bring(self.site, packages.find_newer(self.site), self.say)
 
     def add(self, *names: str) -> packages.Report:
         with packages.workplace(self.site):

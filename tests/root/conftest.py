@@ -32,9 +32,9 @@ def go_back(namespace: int) -> None:
     One that has been joined may still take the kernel a moment to end.
     """
     deadline = time.monotonic() + THREAD_SECONDS
-    while LIBC.setns(namespace, CLONE_NEWNS) != 0 and time.monotonic() < deadline:
+    while (status := LIBC.setns(namespace, CLONE_NEWNS)) != 0 and time.monotonic() < deadline:
         time.sleep(0.01)
-    check(LIBC.setns(namespace, CLONE_NEWNS), "setns")
+    check(status, "setns")
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Lab:
         with packages.workplace(self.site):
             packages.recover(self.site)
             packages.refresh(self.site, self.say)
-            return packages.upgrade(self.site, self.say, names)
+            return packages.bring(self.site, packages.find_newer(self.site, names), self.say)
 
     def add(self, *names: str) -> packages.Report:
         with packages.workplace(self.site):

@@ -262,7 +262,7 @@ def test_a_mirror_that_changes_or_ends_half_way(lab: Lab, server: str) -> None:
     before = (lab.stick(), lab.root.read_world(), lab.root.read_record("linux-lts"))
     lab.site.work.mkdir()
     with pytest.raises(RamosError, match=r"cannot fetch: linux-lts-6\.12\.60-r0") as caught:
-        packages.upgrade(lab.site, lab.say)
+        packages.bring(lab.site, packages.find_newer(lab.site), lab.say)
     assert "apk update" in caught.value.hint
     (lab.root.path / "etc/apk/repositories").write_text("http://127.0.0.1:1/main\n")
     with pytest.raises(RamosError, match="cannot refresh: the package lists") as caught:
