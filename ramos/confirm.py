@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import bootenv, esp, layout, records, store
-from ramos.kernels import read_running_kernel
+from ramos.kernels import list_complete, read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
@@ -41,7 +41,7 @@ class Attempts:
 def read_attempts(boot: Boot) -> Attempts:
     """The state of trial and good."""
     with esp.mount_esp(boot, writable=False) as directory:
-        return Attempts(esp.read_env(directory), tuple(esp.list_kernels(directory)))
+        return Attempts(esp.read_env(directory), tuple(list_complete(directory)))
 
 
 def confirm_boot(boot: Boot, persist: Path) -> Attempts:
@@ -49,7 +49,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
     generation = boot.generation if boot.mode == "default" else 0
     newest = store.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
-        kernels = esp.list_kernels(directory)
+        kernels = list_complete(directory)
         env = bootenv.confirm(
             esp.read_env(directory),
             read_running_kernel(boot.kernel),
@@ -109,8 +109,13 @@ def tell_last_shutdown(places: Places) -> str:
     if last.get("error"):
         words.append(f"RAMOS: {last['error']}")
     message = "\n".join(words) + "\n"
+    tell_logins(places, message)
+    return message
+
+
+def tell_logins(places: Places, message: str) -> None:
+    """From now on each login shows this, once."""
     motd = places.run / MOTD
     before = motd.read_text(encoding="utf-8", errors="replace") if motd.exists() else ""
     if message not in before:
         motd.write_text(before + message, encoding="utf-8")
-    return message

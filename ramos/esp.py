@@ -3,7 +3,8 @@
 Owns: finding it, mounting it, and the in-place write of grubenv. Refuses: renaming over,
 truncating or rewriting anything (measured: only new names, or one sector in place, survive a power
 cut on FAT). Invariants: it is found on the same disk as persist, never by a label that another
-stick may bear too; grubenv stays one sector at the same place.
+stick may bear too; before it is written it is whole, and says of itself that it is in use; grubenv
+stays one sector at the same place.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from ramos import bootenv, devices, fs, layout, syscalls
 from ramos.errors import RamosError
+from ramos.run import run
 from ramos.stick import Boot
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
@@ -21,6 +23,12 @@ LOCK_WAIT_SECONDS = 60
 # A power cut can leave a file whose clusters are not all on record, in a directory that does not
 # count yet. By default the kernel would stop all writing when that file is deleted.
 OPTIONS = "umask=077,errors=continue"
+# Where the first sector of a FAT32 says that it is, or was left, mounted to be written.
+STATE_AT, IN_USE = 65, 1
+REPAIR_SECONDS = 300
+MOST_PASSES = 8
+# What fsck.fat makes of clusters that no directory names: here, parts of a kernel.
+SALVAGED = "FSCK????.REC"
 UNCHANGED = "The ESP is as it was"
 
 
@@ -53,19 +61,56 @@ def _mounted(node: Path, writable: bool) -> Iterator[Path]:
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_NOATIME
     if not writable:
         flags |= syscalls.MS_RDONLY
+    repaired = writable and repair(node)
     try:
         syscalls.mount(node, MOUNT_POINT, "vfat", flags, OPTIONS)
     except OSError as error:
         raise RamosError("cannot mount the ESP", node, error.strerror, UNCHANGED) from error
     try:
+        if repaired:
+            for salvaged in MOUNT_POINT.glob(SALVAGED):
+                salvaged.unlink()
+        if writable:
+            # The mark of being in use is durable before anything that a cut could leave half done.
+            fs.sync_directory(MOUNT_POINT)
         yield MOUNT_POINT
     finally:
         syscalls.unmount(MOUNT_POINT, lazily=True)
 
 
-def list_kernels(esp: Path) -> list[str]:
-    """The complete kernels on the ESP."""
-    return sorted(p.parent.name for p in (esp / layout.KERNELS_DIR).glob("*/complete"))
+def repair(node: Path) -> bool:
+    """Put a FAT right that was in use when the power went; whether there was anything to do.
+
+    A cut can leave the name of a directory without the directory: the kernel then refuses to look
+    at it, to delete it, and to make it anew.
+    """
+    try:
+        with node.open("rb", buffering=0) as device:
+            mark = os.pread(device.fileno(), 1, STATE_AT)
+        if not mark or not mark[0] & IN_USE:
+            return False
+        # Nobody else can mount it meanwhile; when somebody has, it is not ours to repair.
+        descriptor = os.open(node, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+    except OSError:
+        return False
+    # What cannot be repaired may do as it is: GRUB, too, has read it like that.
+    with os.fdopen(descriptor), contextlib.suppress(OSError, RamosError):
+        _repair(node, descriptor, mark[0])
+    return True
+
+
+def _repair(node: Path, descriptor: int, mark: int) -> None:
+    """One pass of fsck.fat can leave work to the next, but takes the mark away at once.
+
+    It stays on the stick until everything else is there: another cut may come.
+    """
+    sound = any(
+        run(["fsck.fat", "-a", node], check=False, timeout_seconds=REPAIR_SECONDS).code == 0
+        for _ in range(MOST_PASSES)
+    )
+    for state in (mark, mark & ~IN_USE) if sound else (mark,):
+        os.pwrite(descriptor, bytes([state]), STATE_AT)
+        os.fsync(descriptor)
 
 
 def read_env(esp: Path) -> bootenv.BootEnv:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ramos import packages
+from ramos import confirm, packages
 from ramos.change import Target
 from ramos.cli import print_json
 from ramos.cli.packages import JSON, pkg
 from ramos.errors import RamosError
 from ramos.fs import hold_lock
+from ramos.places import Places
 from ramos.running_site import find_site, require_route
 from ramos.site import Site
 
@@ -47,12 +48,14 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
     return site, context
 
 
-def _recover(site: Site) -> None:
+def _recover(site: Site) -> list[str]:
+    """Finish or undo what was interrupted, and say so."""
     recovery = packages.recover(site)
-    if recovery.finished:
-        click.echo(f"finished what was interrupted: {', '.join(recovery.finished)}")
-    if recovery.undone:
-        click.echo(f"undid what was interrupted: {', '.join(recovery.undone)}")
+    done = {"finished": recovery.finished, "undid": recovery.undone}
+    lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
+    for line in lines:
+        click.echo(line)
+    return lines
 
 
 def _show_report(report: packages.Report, as_json: bool) -> None:
@@ -98,6 +101,25 @@ def list_command(as_json: bool) -> None:
         click.echo(f"{name} {version}  {recipe}{'' if by_engine else ', from the base image'}")
     for kernel in found:
         click.echo(f"kernel {kernel.name}  {', '.join(kernel.words) or 'older'}")
+
+
+@pkg.command("recover")
+@click.option("--at-boot", is_flag=True, help="Tell the logins, too: a service runs it like this.")
+def recover_command(at_boot: bool) -> None:
+    """Finish or undo what a power cut interrupted.
+
+    A service does so at boot; add, upgrade and remove do so first.
+
+    \b
+    Example:
+      ramos pkg recover
+    """
+    site, _ = _start("pkg recover")
+    lines = _recover(site)
+    if at_boot:
+        confirm.tell_logins(Places(), "".join(f"RAMOS: {line}\n" for line in lines))
+    elif not lines:
+        click.echo("nothing was interrupted")
 
 
 @pkg.command()

@@ -21,7 +21,7 @@ from tests.crash.device import plugged
 from tests.crash.log import WriteLog
 from tests.crash.recovery_inside import PLAN, UPGRADE, VERDICTS
 from tests.crash.replay import materialize
-from tests.crash.states import State, draw_state, volatile
+from tests.crash.states import State, draw_state, list_systematic, volatile
 from tests.crash.upgrade import DISK, read_esp
 from tests.root.packagelab import NEW
 
@@ -48,17 +48,33 @@ def list_steps(log: WriteLog) -> list[int]:
     return sorted(set(steps))
 
 
+def list_half_made(log: WriteLog) -> list[State]:
+    """The new kernel's directory has got its name, and only some of what else makes a directory.
+
+    On Linux nobody can look at such a name, delete it or make the directory anew.
+    """
+    in_long_name = NEW[5:11].encode("utf-16-le")
+    named = next(at for at, r in enumerate(log.records) if in_long_name in r.data)
+    return [
+        state
+        for state in list_systematic(log)
+        if state.durable <= named and any(piece.record == named for piece in state.pieces)
+    ]
+
+
 def choose_states(log: WriteLog, seed: int, count: int) -> list[State]:
-    """The ends of all steps, then random states; all of them between the two marks."""
+    """The ends of all steps, a directory half made, then so many random states of the upgrade."""
     begin, end = (at for at, record in enumerate(log.records) if record.kind == "mark")
     chance = random.Random(seed)
     cuts = [cut for cut in list_steps(log) if begin < cut <= end]
     found = [State(cut, volatile(log, cut)[0], (), "end of a step") for cut in cuts]
-    while len(found) < count:
+    found += list_half_made(log)
+    wanted = len(found) + count
+    while len(found) < wanted:
         state = draw_state(log, chance)
         if begin < state.cut <= end:
             found.append(state)
-    return found[:count] if count >= len(cuts) else found
+    return found
 
 
 def go_on(

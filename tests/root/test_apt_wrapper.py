@@ -285,3 +285,22 @@ def test_without_a_network_and_without_rights(system: System, mirror: Mirror) ->
             system.call(f"{nobody} {program} {words}") for program in ("/usr/bin/apt", "apt")
         )
         assert wrapped == bare
+
+
+def test_what_a_cut_left_is_undone_at_boot(system: System, mirror: Mirror) -> None:
+    """And the logins are told; apt has nothing to complain about then."""
+    add_kernel(mirror, NEW, "6.1.2-1")
+    mirror.publish()
+    system.check("apt-get update -q")
+    cut = system.call(
+        "ramos pkg add linux-image-test", RAMOS_CRASH_AT="publish-after-rename:Packages"
+    )
+    assert cut[0] == -9, cut
+    told = system.check("ramos pkg recover --at-boot")
+    undone = f"undid what was interrupted: linux-image-{NEW}=6.1.2-1, linux-image-test=6.1.2-1"
+    assert sorted(told.replace(", ", " ").split()) == sorted(undone.replace(", ", " ").split())
+    assert (system.root / "run/ramos/motd").read_text() == f"RAMOS: {told}"
+    system.check("apt-get update -q -o APT::Update::Error-Mode=any")
+    assert system.check("ramos pkg recover") == "nothing was interrupted\n"
+    assert system.check("ramos pkg recover --at-boot") == ""
+    assert "done: " in system.check("ramos pkg add linux-image-test")

@@ -19,6 +19,7 @@ PACKAGES = {
     "cryptsetup": "cryptsetup",
     "depmod": "kmod",
     "e2fsck": "e2fsprogs",
+    "fsck.fat": "dosfstools",
     "losetup": "losetup",
     "mksquashfs": "squashfs-tools",
     "openssl": "openssl",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ramos.vm_machine import Machine, make_overlay
 from tests.vm.conftest import USER, Boot
+from tests.vm.interrupted import check_recovered, interrupt
 
 # A restart ends the machine: what comes next is started anew.
 ONE_BOOT = ("-no-reboot",)
@@ -51,10 +52,12 @@ def test_systemd_ends_with_a_save_or_says_why_not(
     with boot(disk, bus="usb", extra=ONE_BOOT) as machine:
         await_settled(machine)
         machine.check_shell("systemctl is-active ramosd ramos-save")
+        interrupt(machine)
         go_down(machine, "reboot")
         machine.await_end()
     with boot(disk, bus="usb", extra=ONE_BOOT) as machine:
         await_settled(machine)
+        check_recovered(machine)
         machine.check_shell(LOAD_KERNEL)
         go_down(machine, "systemctl kexec")
         await_settled(machine)

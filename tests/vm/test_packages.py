@@ -17,6 +17,7 @@ from ramos.confirm import STRICT_SETTINGS
 from ramos.vm_machine import Machine
 from tests.vm import kernelmirror
 from tests.vm.conftest import USER, Boot
+from tests.vm.interrupted import check_recovered, interrupt, run_python
 from tests.vm.kernelmirror import VERSION, Offer
 
 GIVEN_UP = "RAMOS: the new kernel {} was given up: it did not come up when it was tried"
@@ -88,12 +89,6 @@ def start(boot: Boot, disk: Path, offer: Offer) -> Iterator[Machine]:
         machine.login(USER)
         kernelmirror.use(machine, offer.mirror, offer.port)
         yield machine
-
-
-def run_python(machine: Machine, program: str) -> None:
-    # Not in /run: its folder ramos would be taken for the package.
-    machine.write_file("/tmp/program.py", program.encode())
-    machine.check_shell("PYTHONPATH=/usr/lib/ramos python3 /tmp/program.py")
 
 
 def restart_into(machine: Machine, kernel: str) -> None:
@@ -172,6 +167,7 @@ def bring_hanging(machine: Machine, good: str) -> None:
     """A kernel that hangs in every way is given up after its last try."""
     run_python(machine, HANGS)
     run_python(machine, SET_TRIES.format(3))
+    interrupt(machine)
     restart_into(machine, f"{good}+2")
     machine.expect("TEST: stands still")
     await_start(machine, f"{good}+2")
@@ -183,6 +179,7 @@ def bring_hanging(machine: Machine, good: str) -> None:
     machine.login(USER)
     check_running(machine, good)
     check_told(machine, f"{good}+2")
+    check_recovered(machine)
 
 
 def bring_without_usb(machine: Machine, bad: str, good: str) -> None:
