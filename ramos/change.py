@@ -17,7 +17,7 @@ from ramos.kernels import KernelFiles
 from ramos.recipe import Recipe
 from ramos.site import Candidate, Site
 from ramos.staging import Staged
-from ramos.store import read_all
+from ramos.store import read_all, sweep
 from ramos.transaction import Journal, Recovery
 
 LOCK_WAIT_SECONDS = 60
@@ -142,7 +142,8 @@ def recover(site: Site, engine: ModuleType) -> Recovery:
     if journal is None:
         transaction.end(site.persist)
         return Recovery()
-    with site.open_esp(True) as esp:
+    with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
+        sweep(site.persist)
         recovery = transaction.resolve(site.persist, esp, journal)
     if recovery.finished:
         _end_finished(site, engine)
