@@ -1,5 +1,6 @@
 """No power cut during the upgrade of a kernel leaves a stick that does not boot."""
 
+import os
 import random
 import subprocess
 from collections import Counter
@@ -12,9 +13,11 @@ from tests.crash.proof import judge_all, prove
 from tests.crash.states import draw_state
 from tests.crash.workloads import Recording
 
-STATES = 300
+SEED = int(os.environ.get("RAMOS_SEED", "1"))
+STATES = int(os.environ.get("RAMOS_STATES", "300"))
 CONTROL_STATES = 20
-RECOVERED = 8
+# Beside the ends of steps, and a directory half made.
+RECOVERED = int(os.environ.get("RAMOS_RECOVERED", "8"))
 CUT_AGAIN = 30
 
 
@@ -37,7 +40,7 @@ def recording(scratch: Path) -> Recording:
 def test_a_cut_upgrade_boots_the_old_kernel_or_the_new_one(
     recording: Recording, scratch: Path
 ) -> None:
-    tally = prove(recording, 1, STATES, scratch / "cuts", 1)
+    tally = prove(recording, SEED, STATES, scratch / "cuts", 1)
     print(tally.as_dict())
     assert tally.outcomes["neither"] == 0, tally.failures
     assert tally.tried == STATES
@@ -48,7 +51,7 @@ def test_a_cut_upgrade_boots_the_old_kernel_or_the_new_one(
 def test_a_stick_that_ignores_flushes_is_found_out(recording: Recording, scratch: Path) -> None:
     """Cuts after the upgrade had returned: the control that the verdict can be `neither`."""
     lying = recording.without_flushes()
-    chance = random.Random(1)
+    chance = random.Random(SEED)
     records = lying.log.records
     end = next(at for at, r in enumerate(records) if r.kind == "mark" and "end" in r.text)
     drawn = (draw_state(lying.log, chance) for _ in range(100 * CONTROL_STATES))
@@ -63,12 +66,12 @@ def test_after_a_cut_the_upgrade_is_recovered_and_done(recording: Recording, scr
     more while it recovers."""
     log = recording.log
     assert len(recovery.list_half_made(log)) > 2
-    found = recovery.choose_states(log, 1, RECOVERED)
+    found = recovery.choose_states(log, SEED, RECOVERED)
     outcomes = recovery.go_on(log, found, scratch / "recovered")
     assert [outcome for outcome in outcomes if outcome.problem] == []
     assert len(outcomes) > RECOVERED
     again = recovery.record(log, scratch / "again")
-    chance = random.Random(1)
+    chance = random.Random(SEED)
     late = [draw_state(again, chance) for _ in range(CUT_AGAIN)]
     outcomes = recovery.look_at_all(again, late, scratch / "again")
     assert [outcome for outcome in outcomes if outcome.problem] == []
