@@ -37,12 +37,10 @@ def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) ->
     """Go on from this boot's last commit, or put everything of this boot into one layer."""
     session = _read_usable_session(places, boot)
     booted = _read_booted(places, boot)
-    if session is not None and session.tip:
+    if session is not None and session.tip and not full:
         tip = read_generation(places.persist, session.tip)
-        if not full and len(tip.layers) < max_layers:
+        if len(tip.layers) < max_layers or (booted is None and boot.mode != "clean"):
             return Ground(tip.number, tip.saved, True, session)
-        if booted is None and boot.mode != "clean":
-            return Ground(tip.number, tip.saved, not full, session)
     if booted is not None:
         parent = session.tip if session else booted.number
         return Ground(parent, booted.saved, False, session)

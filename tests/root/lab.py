@@ -106,6 +106,12 @@ class Lab:
         for file in (places.saved_file, places.rollback_file):
             file.unlink(missing_ok=True)
 
+    def boot_first(self) -> "Lab":
+        """As a stick is that was never saved to: the default mode, and no generation."""
+        self.boot(mode="clean")
+        self.places.boot_file.write_text("mode=default\ngeneration=0\n")
+        return self
+
     def find(self, number: int | None, mode: str) -> Generation | None:
         if mode == "clean":
             return None

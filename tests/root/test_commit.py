@@ -17,7 +17,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.session import read_session
 from ramos.store import list_generations, read_default
-from tests.root.lab import Lab, call
+from tests.root.lab import Lab
 from tests.root.tree import capture, explain
 
 EXCLUDES = ("tmp/*",)
@@ -25,18 +25,12 @@ EXCLUDES = ("tmp/*",)
 
 @pytest.fixture(params=["btrfs", "tmpfs"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
-    return boot_fresh(Lab(tmp_path, upper_kind=request.param).make())
+    return Lab(tmp_path, upper_kind=request.param).make().boot_first()
 
 
 @pytest.fixture
 def quick_lab(tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
-    return boot_fresh(Lab(tmp_path, persist_mib=192).make())
-
-
-def boot_fresh(lab: Lab) -> Lab:
-    lab.boot(mode="clean")
-    lab.places.boot_file.write_text("mode=default\ngeneration=0\n")
-    return lab
+    return Lab(tmp_path, persist_mib=192).make().boot_first()
 
 
 def check_same_after_boot(lab: Lab) -> None:
@@ -219,24 +213,15 @@ def test_clean_mode_saves_on_purpose_only(lab: Lab) -> None:
     assert (root / "other").exists()
 
 
-def test_an_older_layout_is_adopted(lab: Lab) -> None:
-    persist = lab.places.persist
-    for name, text in (("upperfs-backup", "old"), ("upperfs", "new")):
-        tree = lab.top / name
-        tree.mkdir()
-        (tree / "six").write_text(text)
-        call("mksquashfs", tree, persist / f"{name}.squashfs", "-quiet", "-no-progress")
-    (lab.places.root / "added").write_text("today")
-    report = lab.commit()
-    assert (report.generation, report.parent) == (3, 2)
-    made = {g.number: g for g in list_generations(persist)}
-    assert [made[n].parent for n in (1, 2, 3)] == [0, 1, 2]
-    assert not (persist / "upperfs.squashfs").exists()
+def test_all_of_a_boot_that_came_to_nothing(lab: Lab) -> None:
+    """What was saved before and is gone again is not below the one layer of a full save."""
+    (lab.places.root / "file").write_text("text")
+    lab.commit()
+    (lab.places.root / "file").unlink()
+    report = lab.commit(full=True)
+    assert (report.generation, report.layers) == (2, 0)
     lab.boot()
-    assert (lab.places.root / "six").read_text() == "new"
-    assert (lab.places.root / "added").exists()
-    lab.boot(1)
-    assert (lab.places.root / "six").read_text() == "old"
+    assert not (lab.places.root / "file").exists()
 
 
 def test_no_room_refuses_before_and_loses_nothing_midway(quick_lab: Lab) -> None:

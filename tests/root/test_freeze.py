@@ -137,9 +137,7 @@ from ramos.config import SaveConfig
 from tests.root.lab import Lab
 from tests.root.tree import capture, explain
 
-lab = Lab(folder, upper_kind="tmpfs").make()
-lab.boot(mode="clean")
-lab.places.boot_file.write_text("mode=default\ngeneration=0\n")
+lab = Lab(folder, upper_kind="tmpfs").make().boot_first()
 root = lab.places.root
 (root / "six").write_text("changed")
 (root / "sparse").write_bytes(b"x")

@@ -46,9 +46,7 @@ def await_change(folder: Path) -> None:
 def save_often(top: Path) -> None:
     """Each save holds a whole database, later than that of the save before."""
     config = SaveConfig(reserve_mib=1, keep=2 * COMMITS)
-    lab = Lab(top, persist_mib=256, config=config).make()
-    lab.boot(mode="clean")
-    lab.places.boot_file.write_text("mode=default\ngeneration=0\n")
+    lab = Lab(top, persist_mib=256, config=config).make().boot_first()
     folder, scratch = lab.places.root / "bank", top / "copy"
     with keep_writing(folder):
         for _ in range(COMMITS):

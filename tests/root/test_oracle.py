@@ -54,7 +54,8 @@ changes = st.one_of(
 )
 controls = st.sampled_from(
     [("commit", False)] * 6
-    + [("commit", True), ("boot", "default"), ("boot", "default"), ("boot", "backup")]
+    + [("commit", True)] * 2  # as at each shutdown with changes on a tmpfs
+    + [("boot", "default"), ("boot", "default"), ("boot", "backup")]
     + [("rollback", n) for n in range(3)]
     + [("prune", 2), ("prune", 3), ("compact", False), ("compact", True)]
 )
@@ -140,8 +141,7 @@ class Run:
         self.lab = lab
         self.expected: dict[int, tuple[Shape, dict[tuple[bytes, str], bytes]]] = {}
         shutil.rmtree(lab.places.persist / "upperfs", ignore_errors=True)
-        self.lab.boot(mode="clean")
-        self.lab.places.boot_file.write_text("mode=default\ngeneration=0\n")
+        self.lab.boot_first()
 
     def see(self) -> tuple[Shape, dict[tuple[bytes, str], bytes]]:
         shape = capture(self.lab.places.root, CONFIG.exclude)

@@ -16,10 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def lab(tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
-    made = Lab(tmp_path, persist_mib=192).make()
-    made.boot(mode="clean")
-    made.places.boot_file.write_text("mode=default\ngeneration=0\n")
-    return made
+    return Lab(tmp_path, persist_mib=192).make().boot_first()
 
 
 def ramos(lab: Lab, *words: str, code: int = 0) -> str:
