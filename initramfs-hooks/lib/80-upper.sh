@@ -62,6 +62,8 @@ format_btrfs() {
     mkfs.btrfs -q -f -K -d single -m single -L ramos-upper "$1"
 }
 
+# make_tmpfs_upper: noatime, for mksquashfs knows two names of one symlink by all that lstat says, and
+# its own reading of the first one would change that
 make_tmpfs_upper() {
-    mount -t tmpfs -o "mode=755,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"
+    mount -t tmpfs -o "noatime,mode=755,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"
 } 2>>"$RAMOS_RUN_DIR/mount.log"

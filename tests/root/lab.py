@@ -129,7 +129,7 @@ class Lab:
             call("btrfs", "-q", "subvolume", "create", self.top / "pool" / name)
             mount(self.pool_device, upper, "btrfs", f"subvol={name}", MS_NOATIME)
         else:
-            mount("tmpfs", upper, "tmpfs", f"size={self.upper_mib}m")
+            mount("tmpfs", upper, "tmpfs", f"size={self.upper_mib}m", MS_NOATIME)
         self.mounted.append(upper)
         for folder in ("upper", "work", "snapshots"):
             (upper / folder).mkdir()

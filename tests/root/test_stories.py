@@ -52,7 +52,7 @@ def move(name: str, to: str) -> Step:
 
 
 def link(name: str, to: str) -> Step:
-    return lambda root: os.link(root / name, root / to)
+    return lambda root: os.link(root / name, root / to, follow_symlinks=False)
 
 
 def mark(name: str, what: str = "trusted.mark", value: bytes = b"1") -> Step:
@@ -160,6 +160,10 @@ STORIES: dict[str, list[list[Step]]] = {
         [write("f"), link("f", "g"), link("f", "etc/h")],
         [remove("g"), write("g", "its own")],
         [write("f", "both"), link("g", "etc/i")],
+    ],
+    "a symlink has two names": [
+        [lambda root: os.symlink("a", root / "s"), link("s", "t")],
+        [link("t", "etc/u"), remove("s")],
     ],
     "a socket takes the place of a saved file, and a file that of a socket": [
         [write("f"), bind("s"), make("d"), write("d/e")],
