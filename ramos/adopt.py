@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ramos import layout
 from ramos.base import find_base_images
-from ramos.fs import crash_point, sync_directory, sync_file
+from ramos.fs import crash_point, sync_directory, sync_file, write_durably
 from ramos.generation import Generation, StoredFile
 from ramos.places import Places
 from ramos.stick import Boot
@@ -67,9 +67,7 @@ def _name_adopted(places: Places, boot: Boot) -> Boot:
         return boot
     text = places.boot_file.read_text(encoding="utf-8", errors="replace")
     named = re.sub(r"^generation=.*$", f"generation={number}", text, flags=re.MULTILINE)
-    beside = places.boot_file.with_name(f"{places.boot_file.name}.new")
-    beside.write_text(named, encoding="utf-8")
-    beside.rename(places.boot_file)
+    write_durably(places.boot_file, named.encode("utf-8"))
     return replace(boot, generation=number)
 
 
