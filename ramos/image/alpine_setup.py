@@ -52,15 +52,17 @@ iface lo inet loopback
 auto eth0
 iface eth0 inet dhcp
 """
-# OpenRC reads these before its services of the same name.
+# OpenRC's shell reads these before its services of the same name; one that ends with an error stops
+# its service from starting.
 SERVICE_SETTINGS = {
+    # Used without quotes there: a pattern that matches files would become their names.
     "localmount": """\
 # RAMOS: everything stays mounted until the save is done; mount-ro makes it all read-only then.
-no_umounts="/.*"
+no_umounts="/.+"
 """,
     "killprocs": """\
 # RAMOS: what switches the machine off if the rest of the way down hangs is spared.
-killall5_opts="$(sed 's/^/-o /' /run/ramos/deadline.pid 2>/dev/null)"
+killall5_opts="$(sed 's/^/-o /' /run/ramos/deadline.pid 2>/dev/null || :)"
 """,
 }
 SERIAL = re.compile(r"(tty[A-Z]+\d+)(?:,(\d+).*)?")

@@ -1,7 +1,5 @@
 """What is set up the Alpine way, and how mirrors and releases are named."""
 
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,18 +28,6 @@ def test_services_are_switched_on_only_when_they_are_there(tmp_path: Path) -> No
     alpine_setup.configure(plan, tmp_path)
     links = {str(p.relative_to(tmp_path)) for p in tmp_path.glob("etc/runlevels/*/*")}
     assert links == {"etc/runlevels/sysinit/udev", "etc/runlevels/shutdown/mount-ro"}
-
-
-def test_nothing_is_unmounted_before_the_save(tmp_path: Path) -> None:
-    """OpenRC's localmount puts the value into ^(...)$, and splits it at colons."""
-    alpine_setup.configure(Plan(base="alpine", output=tmp_path / "x.img", cache=tmp_path), tmp_path)
-    script = f'. {tmp_path}/etc/conf.d/localmount; printf %s "$no_umounts"'
-    kept = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
-    for place in ("/persist", "/run/ramos/layers/0", "/mnt", "/media/usb stick"):
-        assert re.match(f"^({kept})$", place)
-    script = f'. {tmp_path}/etc/conf.d/killprocs; printf %s "$killall5_opts"'
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", ""), "there is no deadline on this machine"
 
 
 def test_keyboard_layouts(tmp_path: Path) -> None:
