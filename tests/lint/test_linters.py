@@ -28,4 +28,4 @@ def test_mypy() -> None:
 
 @pytest.mark.skipif(not rules.list_shell(), reason="there is no sh yet")
 def test_shellcheck() -> None:
-    check("shellcheck", "--shell=dash", "--exclude=SC1091,SC3043", *rules.list_shell())
+    check("shellcheck", *rules.list_shell())
