@@ -7,11 +7,13 @@ changed. Invariant: one sector, in place; a boot that is not confirmed is one th
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ramos import bootenv, esp, layout, records, store
+from ramos.errors import escape
 from ramos.kernels import list_complete, read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
@@ -105,17 +107,17 @@ def tell_last_shutdown(places: Places) -> str:
         last = dict(json.loads(text))
     if last.get("result") not in ("failed", "elsewhere"):
         return ""
-    words = [f"RAMOS: the save at the last shutdown did not succeed: {last.get('text', '')}."]
+    lines = [f"the save at the last shutdown did not succeed: {last.get('text', '')}."]
     if last.get("error"):
-        words.append(f"RAMOS: {last['error']}")
-    message = "\n".join(words) + "\n"
-    tell_logins(places, message)
-    return message
+        lines.append(str(last["error"]))
+    return tell_logins(places, lines)
 
 
-def tell_logins(places: Places, message: str) -> None:
-    """From now on each login shows this, once."""
+def tell_logins(places: Places, lines: Iterable[str]) -> str:
+    """From now on each login shows these lines, once; the text that it shows."""
+    message = "".join(f"RAMOS: {escape(line)}\n" for line in lines)
     motd = places.run / MOTD
     before = motd.read_text(encoding="utf-8", errors="replace") if motd.exists() else ""
     if message not in before:
         motd.write_text(before + message, encoding="utf-8")
+    return message

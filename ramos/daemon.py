@@ -38,7 +38,7 @@ from ramos import (
 )
 from ramos.config import Config
 from ramos.devices import Identity
-from ramos.errors import RamosError
+from ramos.errors import RamosError, escape
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
 from ramos.places import Places
 from ramos.step import (
@@ -155,8 +155,8 @@ def first_state(boot: Boot, config: Config) -> State:
 
 
 def log(text: str) -> None:
-    """For the service manager's log."""
-    sys.stderr.write(f"{text}\n")
+    """One line for the service manager's log."""
+    sys.stderr.write(f"{escape(text)}\n")
     sys.stderr.flush()
 
 
@@ -269,7 +269,7 @@ def sync_links(daemon: Daemon) -> None:
     for problem in report.problems:
         log(f"links: {problem}")
     for name in set(report.conflicts) - set(daemon.conflicts):
-        log(f"links: {os.fsdecode(name)!r} is in the way in {daemon.owner.home}")
+        log(f"links: {os.fsdecode(name)} is in the way in {daemon.owner.home}")
     daemon.conflicts = report.conflicts
 
 

@@ -1,14 +1,24 @@
-"""The one error type that users see.
+"""The one error type that users see, and how a name that anybody chose is made harmless.
 
-Owns: the shape of every message (*what failed: object: reason. State.* plus a hint) and the exit
-codes. Refuses: printing; only the command line prints. Invariant: an error names the object it is
-about and the state things are in now.
+Owns: the shape of every message (*what failed: object: reason. State.* plus a hint), the exit
+codes, and the escaping of what is shown. Refuses: printing; only the command line prints.
+Invariants: an error names the object it is about and the state things are in now; it is one line,
+and nothing in it is a command to a terminal.
 """
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_DAMAGED = 3
 EXIT_LOCKED = 4
+
+
+def escape(text: object) -> str:
+    """One line that cannot upset a terminal or a log, whatever names are in it.
+
+    Control characters, line ends, what turns the direction of writing, and bytes that are no text
+    become backslash sequences. Text that was escaped before stays as it is.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 class RamosError(Exception):
@@ -20,11 +30,11 @@ class RamosError(Exception):
         self, what: str, obj: object, reason: object, state: str = "", hint: str = ""
     ) -> None:
         super().__init__(what, obj, reason, state, hint)
-        self.what = what
-        self.obj = str(obj)
-        self.reason = str(reason).rstrip(".")
-        self.state = state
-        self.hint = hint
+        self.what = escape(what)
+        self.obj = escape(obj)
+        self.reason = escape(reason).rstrip(".")
+        self.state = escape(state)
+        self.hint = escape(hint)
 
     def __str__(self) -> str:
         text = f"{self.what}: {self.obj}: {self.reason}."

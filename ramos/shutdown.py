@@ -19,7 +19,7 @@ from typing import Any
 from ramos import fs, layout, records, stickwatch, syscalls, terminals
 from ramos.config import SaveConfig
 from ramos.deadline import count_sectors
-from ramos.errors import RamosError
+from ramos.errors import RamosError, escape
 from ramos.stick import Boot
 from ramos.worker import OnProgress, Pulse, run_worker
 
@@ -55,7 +55,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self._write(f"\r\x1b[KRAMOS: {text}\r\n")
+        self._write(f"\r\x1b[KRAMOS: {escape(text)}\r\n")
         self.shown = ""
 
     def restart(self) -> None:
@@ -64,7 +64,7 @@ class Screen:
 
     def show_progress(self, part: float, text: str) -> None:
         """The percentage, a bar and an estimate, in place."""
-        line = draw_progress(self.refine(part), text, time.monotonic() - self.started)
+        line = draw_progress(self.refine(part), escape(text), time.monotonic() - self.started)
         if line != self.shown:
             self._write(f"\r\x1b[K{line}")
             self.shown = line

@@ -1,8 +1,8 @@
 """Speaking to the people at the machine: every console, and every terminal with a session.
 
 Owns: which terminals there are, and writing to and reading keys from them. Refuses: waiting for a
-terminal that does not take what is written (a stopped one must not stop the system). Invariant: a
-terminal that cannot be opened is passed over.
+terminal that does not take what is written (a stopped one must not stop the system). Invariants: a
+terminal that cannot be opened is passed over; a message is escaped before it is written.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ import termios
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from ramos.errors import escape
 
 PROC = Path("/proc")
 DEVICES = Path("/sys/dev/char")
@@ -59,7 +61,7 @@ def tell_everyone(text: str, terminals: Iterable[Path] | None = None) -> int:
     """Write a message to every terminal with a session and every console; how many took it."""
     found = [*list_sessions(), *list_consoles()] if terminals is None else terminals
     targets = {resolve_console(path) for path in found}
-    line = f"\r\nRAMOS: {text}\r\n".encode()
+    line = f"\r\nRAMOS: {escape(text)}\r\n".encode()
     return sum(write_terminal(path, line) for path in sorted(targets))
 
 

@@ -12,6 +12,7 @@ DONE=""
 CONSOLE=console
 SKIPPED=""
 WARNINGS=""
+PLAIN=""
 NOW_CS=0
 ROUND_SECONDS=1
 TRIAL_SECONDS=10
@@ -26,23 +27,32 @@ read_clock() {
     done
 }
 
+# make_plain TEXT: PLAIN = the same with ? for each byte that could upset a terminal or a line: what
+# a label, a file or a parameter is called is not ours
+make_plain() {
+    PLAIN=$(printf '%s' "$1" | tr -c ' -~' '?')
+}
+
 # note STEP TEXT: one line of the boot log
 note() {
     local up rest
+    PLAIN=$2
+    case $2 in *[!\ -~]*) make_plain "$2" ;; esac
     read -r up rest <"$PROC/uptime"
-    printf '%s %s %s\n' "$up" "$1" "$2" >>"$RAMOS_BOOT_LOG"
+    printf '%s %s %s\n' "$up" "$1" "$PLAIN" >>"$RAMOS_BOOT_LOG"
 }
 
 # say TEXT: tell it on the console and in the log
 say() {
-    echo "RAMOS: $1"
-    note "$STEP" "$1"
+    make_plain "$1"
+    printf 'RAMOS: %s\n' "$PLAIN"
+    note "$STEP" "$PLAIN"
 }
 
 # warn TEXT: say it, and keep it for the login greeting
 warn() {
     say "$1"
-    WARNINGS="$WARNINGS$1
+    WARNINGS="$WARNINGS$PLAIN
 "
 }
 
@@ -57,7 +67,7 @@ skip_generation() {
     *"$number "*) return 0 ;;
     esac
     say "generation $number is skipped: $2"
-    SKIPPED="$SKIPPED$number $2
+    SKIPPED="$SKIPPED$number ${PLAIN#*: }
 "
 }
 
@@ -79,12 +89,15 @@ run_step() {
 
 # open_shell REASON: on the console; leaving it goes on with the boot
 open_shell() {
-    note "$STEP" "shell: $1"
+    local reason
+    make_plain "$1"
+    reason=$PLAIN
+    note "$STEP" "shell: $reason"
     load_keyboards
     busybox --install -s 2>/dev/null
     {
         echo
-        echo "RAMOS stopped at step '$STEP': $1"
+        printf "RAMOS stopped at step '%s': %s\n" "$STEP" "$reason"
         echo
         tell_way_out
     } | tell_consoles
@@ -103,10 +116,13 @@ find_console() {
 
 # give_up_trial REASON: GRUB has counted this attempt, and takes the good kernel after the last one
 give_up_trial() {
-    note "$STEP" "restart: $1"
+    local reason
+    make_plain "$1"
+    reason=$PLAIN
+    note "$STEP" "restart: $reason"
     {
         echo
-        echo "RAMOS stopped at step '$STEP': $1"
+        printf "RAMOS stopped at step '%s': %s\n" "$STEP" "$reason"
         echo
         echo "This kernel is on trial. The machine restarts in $TRIAL_SECONDS s, and after the last try the old kernel"
         echo "is back. To look around, pick this kernel below 'Older kernels' in the boot menu."

@@ -1,7 +1,8 @@
 """The `ramos` command: the only place that prints and that decides exit codes.
 
-Owns: the top-level command, how errors are shown, and which module holds which command. Refuses:
-doing any of the work itself. Invariant: no traceback reaches a user, but for bugs and --debug.
+Owns: the top-level command, how lines and errors are shown, and which module holds which command.
+Refuses: doing any of the work itself. Invariants: no traceback reaches a user, but for bugs and
+--debug; what is shown is escaped, once, here.
 
 Command modules are loaded only when their command runs: a stick's processor is slow, and
 `ramos commit` need not pay for the image builder.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 import click
 
 from ramos import __version__
-from ramos.errors import EXIT_ERROR, RamosError
+from ramos.errors import EXIT_ERROR, RamosError, escape
 
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
@@ -89,11 +90,22 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
+def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """One line for people; whatever a name in it holds, it stays one line and nothing else."""
+    click.echo(escape(text), err=err, nl=nl)
+
+
+def show_passing(text: str = "") -> None:
+    """A line on the terminal that the next one is written over; without text, nothing is left."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{escape(text)}", nl=False, err=True)
+
+
 def show_error(error: RamosError) -> None:
     """What failed, and what to do about it, on standard error."""
-    click.echo(f"ramos: {error}", err=True)
+    show_line(f"ramos: {error}", err=True)
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        show_line(f"  hint: {error.hint}", err=True)
 
 
 def main() -> None:
@@ -111,10 +123,11 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
+        vars(error)["message"] = "\n".join(map(escape, error.message.split("\n")))
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("ramos: interrupted", err=True)
+        show_line("ramos: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ramos import health, scrub, usage
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line, show_passing
 from ramos.places import Places
 from ramos.stick import read_boot
 
@@ -45,32 +45,30 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
 
 def _scrub(places: Places) -> None:
     def show(part: float, text: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K{part * 100:3.0f} %  {text[-60:]}", err=True, nl=False)
+        show_passing(f"{part * 100:3.0f} %  {text[-60:]}")
 
     scrub.scrub_and_note(places.persist, show)
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", err=True, nl=False)
+    show_passing()
 
 
 def _show(found: health.Health) -> None:
     total, boot = found.bytes_written_total / MIB, found.bytes_written_boot / MIB
-    click.echo(f"written      {total:.1f} MiB in {found.boots} boots, {boot:.1f} MiB in this one")
+    show_line(f"written      {total:.1f} MiB in {found.boots} boots, {boot:.1f} MiB in this one")
     if found.bytes_a_day is not None:
-        click.echo(f"             {found.bytes_a_day / MIB:.1f} MiB a day")
+        show_line(f"             {found.bytes_a_day / MIB:.1f} MiB a day")
     if found.wear_percent is not None:
-        click.echo(
+        show_line(
             f"wear         {found.full_writes} full writes, about {found.wear_percent} % of what "
             "a cheap stick stands"
         )
-    click.echo(f"saves        {found.commits}")
-    click.echo(f"errors       {found.errors}, the filesystem noted {_or_unknown(found)}")
+    show_line(f"saves        {found.commits}")
+    show_line(f"errors       {found.errors}, the filesystem noted {_or_unknown(found)}")
     when = time.strftime("%Y-%m-%d", time.gmtime(found.last_scrub)) if found.last_scrub else "never"
-    click.echo(f"last scrub   {when}, {len(found.damaged)} damaged")
+    show_line(f"last scrub   {when}, {len(found.damaged)} damaged")
     for name in found.damaged:
-        click.echo(f"  damaged: {name}")
+        show_line(f"  damaged: {name}")
     for failure in found.failures:
-        click.echo(f"  failure: {failure.get('what')}: {failure.get('error')}")
+        show_line(f"  failure: {failure.get('what')}: {failure.get('error')}")
 
 
 def _or_unknown(found: health.Health) -> str:
@@ -94,10 +92,10 @@ def usage_command(count: int, as_json: bool) -> None:
     if as_json:
         print_json([asdict(directory) for directory in found])
         return
-    click.echo("since boot  since the last save     files  directory")
+    show_line("since boot  since the last save     files  directory")
     for d in found:
         total, unsaved = d.total_bytes / MIB, d.unsaved_bytes / MIB
-        click.echo(f"{total:7.1f} MiB  {unsaved:15.1f} MiB  {d.files:8}  {d.path}")
+        show_line(f"{total:7.1f} MiB  {unsaved:15.1f} MiB  {d.files:8}  {d.path}")
 
 
 def _find_last_save(session: Path) -> float:

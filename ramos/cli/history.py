@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line
 from ramos.cli.save import (
     JSON,
     end_steps,
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
     from ramos.generation import Generation
 
 SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~"}
-
-
-def show_name(name: bytes | str) -> str:
-    """A name that cannot upset a terminal: newlines and the like are escaped."""
-    text = os.fsdecode(name)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def show_time(seconds: int) -> str:
@@ -67,13 +61,13 @@ def log_command(as_json: bool) -> None:
         generation = entry.generation
         marks = ",".join(name for name, is_set in entry.flags.items() if is_set)
         size = show_size(sum(layer.size_bytes for layer in generation.layers))
-        click.echo(
+        show_line(
             f"{generation.number:>6}  {show_time(generation.created)}  {generation.reason:<9} "
-            f"{len(generation.layers)} layers {size:>9}  {show_name(generation.message)}"
+            f"{len(generation.layers)} layers {size:>9}  {generation.message}"
             f"{f'  [{marks}]' if marks else ''}"
         )
     for damage in damaged:
-        click.echo(f"damaged: {damage.path}: {damage.reason}", err=True)
+        show_line(f"damaged: {damage.path}: {damage.reason}", err=True)
 
 
 def _describe(generation: "Generation") -> dict[str, Any]:
@@ -99,14 +93,14 @@ def show_command(generation: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_describe(found))
         return
-    click.echo(f"generation {found.number}, made {show_time(found.created)} by {found.reason}")
-    click.echo(f"parent     {found.parent or 'none'}")
-    click.echo(f"kernel     {found.kernel}")
+    show_line(f"generation {found.number}, made {show_time(found.created)} by {found.reason}")
+    show_line(f"parent     {found.parent or 'none'}")
+    show_line(f"kernel     {found.kernel}")
     if found.message:
-        click.echo(f"message    {show_name(found.message)}")
+        show_line(f"message    {found.message}")
     for file in found.files:
         sealed = "sealed" if is_sealed(places.persist, file) else "not sealed"
-        click.echo(f"{file.kind:<10} {show_size(file.size_bytes):>9}  {sealed:<10}  {file.path}")
+        show_line(f"{file.kind:<10} {show_size(file.size_bytes):>9}  {sealed:<10}  {file.path}")
 
 
 @click.command("diff")
@@ -165,12 +159,12 @@ def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
 
 
 def _show_change(change: "Change") -> None:
-    name = show_name(change.path) + ("/" if change.kind == "directory" else "")
+    name = os.fsdecode(change.path) + ("/" if change.kind == "directory" else "")
     details = f"  ({', '.join(change.details)})" if change.details else ""
     sizes = ""
     if change.what == "changed" and change.size_before != change.size_after:
         sizes = f"  {show_size(change.size_before)} to {show_size(change.size_after)}"
-    click.echo(f"{SIGNS[change.what]} /{name}{details}{sizes}")
+    show_line(f"{SIGNS[change.what]} /{name}{details}{sizes}")
 
 
 def _count(changes: "Iterator[Change]") -> dict[str, int]:
@@ -184,7 +178,7 @@ def _count(changes: "Iterator[Change]") -> dict[str, int]:
 def _show_counts(changes: "Iterator[Change]") -> None:
     counts = _count(changes)
     text = ", ".join(f"{counts[what]} {what}" for what in SIGNS)
-    click.echo(f"{text}; {show_size(counts['bytes'])} in what is new")
+    show_line(f"{text}; {show_size(counts['bytes'])} in what is new")
 
 
 @click.command("restore-file")
@@ -208,7 +202,7 @@ def restore_command(generation: str, path: Path, target: Path | None) -> None:
     found = resolve(places, generation)
     goal = target or places.root / str(path).lstrip("/")
     count = restore_file(places, found, os.fsencode(path), goal)
-    click.echo(f"restored {show_name(str(goal))} from generation {found.number}: {count} entries")
+    show_line(f"restored {goal} from generation {found.number}: {count} entries")
 
 
 @click.command("export")
@@ -231,7 +225,7 @@ def export_command(generation: str, file: Path) -> None:
         size = export(places, resolve(places, generation), file, load_config(), show_step)
     finally:
         end_steps()
-    click.echo(f"wrote {show_name(str(file))}: {show_size(size)}")
+    show_line(f"wrote {file}: {show_size(size)}")
 
 
 @click.command("import")
@@ -255,7 +249,7 @@ def import_command(file: Path, add: bool) -> None:
     finally:
         end_steps()
     follow_up(places, "commits", {"reason": "import", "generation": made.number})
-    click.echo(
-        f"generation {made.number} is the default now: {show_name(made.message)}. "
+    show_line(
+        f"generation {made.number} is the default now: {made.message}. "
         "The running system is unchanged until you reboot."
     )

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ramos import disks, run
-from ramos.cli import print_json, root, wizard
+from ramos.cli import print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
     add_device_options,
@@ -199,8 +199,8 @@ def show_plan(chosen: Plan, disk: Disk | None, as_json: bool) -> None:
     if disk:
         rows["overwrites"] = disks.describe(disk)
     for name, value in rows.items():
-        click.echo(f"{name:<14} {value}")
-    click.echo(f"{'steps':<14} {', '.join(steps)}")
+        show_line(f"{name:<14} {value}")
+    show_line(f"{'steps':<14} {', '.join(steps)}")
 
 
 def show_outcome(chosen: Plan, built: Built, written: Written | None, as_json: bool) -> None:
@@ -299,19 +299,19 @@ def show_result(chosen: Plan, built: Built, written: Written | None) -> None:
     total = sum(built.seconds.values())
     sizes = f"{format_size(built.size_bytes)}, {format_size(built.used_bytes)} of it used"
     name = written.device if written else built.output
-    click.echo(f"{name}: {sizes}, Linux {built.kernel}, built in {total:.0f} s")
+    show_line(f"{name}: {sizes}, Linux {built.kernel}, built in {total:.0f} s")
     tool = "doas" if chosen.base == "alpine" else "sudo"
     if chosen.password_hash:
-        click.echo(
+        show_line(
             f"Log in as {chosen.user} with your password; root is locked, {tool} asks for it."
         )
     else:
-        click.echo(
+        show_line(
             f"Log in as {chosen.user}: there is no password, at the console only;"
             f" root is locked, {tool} is allowed."
         )
     if written:
         show_written(written, as_json=False)
     else:
-        click.echo(f"Try it: ramos vm run {built.output}")
-        click.echo(f"Put it on a stick: ramos image write {built.output} --device /dev/sdX")
+        show_line(f"Try it: ramos vm run {built.output}")
+        show_line(f"Put it on a stick: ramos image write {built.output} --device /dev/sdX")

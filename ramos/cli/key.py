@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ramos import disks, grow, layout, luks
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RamosError
 from ramos.run import run
@@ -79,7 +79,7 @@ def list_keys(device: Path | None, as_json: bool) -> None:
         print_json([vars(slot) for slot in slots])
         return
     for slot in slots:
-        click.echo(f"key {slot.number}  {slot.derivation}  {slot.memory_kib >> 10} MiB")
+        show_line(f"key {slot.number}  {slot.derivation}  {slot.memory_kib >> 10} MiB")
 
 
 @key.command("add")
@@ -92,7 +92,7 @@ def add(target: Path, current: bytes, new: bytes, memory: int) -> None:
       ramos key add
     """
     luks.add_key(target, current, new, memory)
-    click.echo(f"{target}: {len(luks.list_keys(target))} keys open it now")
+    show_line(f"{target}: {len(luks.list_keys(target))} keys open it now")
 
 
 @key.command("change")
@@ -105,7 +105,7 @@ def change(target: Path, current: bytes, new: bytes, memory: int) -> None:
       ramos key change
     """
     luks.change_key(target, current, new, memory)
-    click.echo(f"{target}: the passphrase was changed")
+    show_line(f"{target}: the passphrase was changed")
 
 
 @key.command("remove")
@@ -120,7 +120,7 @@ def remove(device: Path | None, passphrase_file: Path | None) -> None:
     """
     target = _find_device(device)
     luks.remove_key(target, _read_current(passphrase_file, "Passphrase to remove"))
-    click.echo(f"{target}: the passphrase was removed, {len(luks.list_keys(target))} left")
+    show_line(f"{target}: the passphrase was removed, {len(luks.list_keys(target))} left")
 
 
 @key.command("backup")
@@ -138,7 +138,7 @@ def backup(device: Path | None, output: Path) -> None:
     """
     target = _find_device(device)
     luks.backup_header(target, output)
-    click.echo(f"{target}: header kept in {output}")
+    show_line(f"{target}: header kept in {output}")
 
 
 @click.command("grow")
@@ -163,7 +163,7 @@ def grow_command(passphrase_file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"device": mounted.device, "bytes": size})
         return
-    click.echo(f"{mounted.device}: persist now has {disks.format_size(size)}")
+    show_line(f"{mounted.device}: persist now has {disks.format_size(size)}")
 
 
 def _read_new(file: Path | None) -> bytes:

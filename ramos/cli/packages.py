@@ -9,7 +9,7 @@ import click
 
 from ramos import explain as explaining
 from ramos import layout
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line
 from ramos.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.recipe_files import detect_base, load_recipes
 
@@ -54,8 +54,8 @@ def recipes(recipes_dir: Path, as_json: bool) -> None:
         )
     else:
         for recipe in loaded.usable:
-            click.echo(f"{recipe.name}  ({recipe.base}) {recipe.summary}")
-            click.echo(f"    for {', '.join(recipe.match)}")
+            show_line(f"{recipe.name}  ({recipe.base}) {recipe.summary}")
+            show_line(f"    for {', '.join(recipe.match)}")
     loaded.require_sound()
 
 
@@ -80,7 +80,7 @@ def explain(package: str, base: str | None, recipes_dir: Path, as_json: bool) ->
     if as_json:
         print_json(_describe_explanation(found))
     elif found.recipe is None:
-        click.echo(f"{found.package}: an ordinary package; it is installed as it comes")
+        show_line(f"{found.package}: an ordinary package; it is installed as it comes")
     else:
         _show_explanation(found, found.recipe)
 
@@ -114,12 +114,12 @@ def _describe_explanation(found: explaining.Explanation) -> dict[str, object]:
 
 def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
     title = f"{found.package} {found.version}".strip()
-    click.echo(f"{title}: {recipe.summary}")
-    click.echo(f"  recipe    {recipe.source}")
+    show_line(f"{title}: {recipe.summary}")
+    show_line(f"  recipe    {recipe.source}")
     plan = found.plan
     if plan is None:
         for move in recipe.moves:
-            click.echo(f"  leaves    {move.pattern} -> {PLACES[move.place]}")
+            show_line(f"  leaves    {move.pattern} -> {PLACES[move.place]}")
         _show_words("scripts", "dropped", recipe.dropped_scripts)
         _show_words("scripts", "replaced", tuple(name for name, _ in recipe.replaced_scripts))
         _show_words("depends", "dropped", recipe.dropped_depends)
@@ -127,19 +127,19 @@ def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
         for part in plan.parts:
             size = f"{part.files} files, {_format_size(part.size_bytes)}"
             if part.files:
-                click.echo(f"  leaves    {part.pattern} -> {PLACES[part.place]} ({size})")
-        click.echo(f"  stays     {plan.stays_files} files, {_format_size(plan.stays_bytes)}")
+                show_line(f"  leaves    {part.pattern} -> {PLACES[part.place]} ({size})")
+        show_line(f"  stays     {plan.stays_files} files, {_format_size(plan.stays_bytes)}")
         _show_words("scripts", "dropped", plan.dropped_scripts)
         _show_words("scripts", "replaced", plan.replaced_scripts)
         _show_words("scripts", "kept", plan.kept_scripts)
         _show_words("depends", "dropped", plan.dropped_depends)
     for step in recipe.after:
-        click.echo(f"  then      {STEPS[step]}")
+        show_line(f"  then      {STEPS[step]}")
 
 
 def _show_words(title: str, what: str, words: tuple[str, ...]) -> None:
     if words:
-        click.echo(f"  {title:<9} {what}: {', '.join(words)}")
+        show_line(f"  {title:<9} {what}: {', '.join(words)}")
 
 
 def _format_size(size_bytes: int) -> str:

@@ -11,7 +11,7 @@ import click
 
 from ramos import confirm, packages
 from ramos.change import Target
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.packages import JSON, pkg
 from ramos.errors import RamosError
 from ramos.fs import hold_lock
@@ -34,7 +34,9 @@ def make_say() -> Say:
 
     def say(text: str) -> None:
         if shown:
-            click.echo(f"\r\033[K{text[:78]}", nl=not text.startswith(" "), err=True)
+            show_passing(text[:78])
+            if not text.startswith(" "):
+                click.echo(err=True)
 
     return say
 
@@ -54,7 +56,7 @@ def _recover(site: Site) -> list[str]:
     done = {"finished": recovery.finished, "undid": recovery.undone}
     lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
     for line in lines:
-        click.echo(line)
+        show_line(line)
     return lines
 
 
@@ -64,20 +66,20 @@ def _show_report(report: packages.Report, as_json: bool) -> None:
         print_json(vars(report))
         return
     if not report.packages:
-        click.echo("nothing to do: no mirror has anything newer")
+        show_line("nothing to do: no mirror has anything newer")
         return
-    click.echo(f"done: {', '.join(report.packages)}")
+    show_line(f"done: {', '.join(report.packages)}")
     for kernel in report.kernels:
         if kernel == report.trial:
             text = "is tried at the next boot; if it fails, the old one is back"
         else:
             text = "is below 'Older kernels' in the boot menu"
-        click.echo(f"kernel {kernel} {text}")
+        show_line(f"kernel {kernel} {text}")
     for kernel in report.removed_kernels:
-        click.echo(f"kernel {kernel} was removed from the stick")
+        show_line(f"kernel {kernel} was removed from the stick")
     if report.generation:
-        click.echo(f"generation {report.generation} names the new images")
-    click.echo("The list of installed packages is in RAM until you save: ramos commit")
+        show_line(f"generation {report.generation} names the new images")
+    show_line("The list of installed packages is in RAM until you save: ramos commit")
 
 
 @pkg.command("list")
@@ -98,9 +100,9 @@ def list_command(as_json: bool) -> None:
         print_json({"packages": values, "kernels": [vars(kernel) for kernel in found]})
         return
     for name, version, recipe, by_engine in rows:
-        click.echo(f"{name} {version}  {recipe}{'' if by_engine else ', from the base image'}")
+        show_line(f"{name} {version}  {recipe}{'' if by_engine else ', from the base image'}")
     for kernel in found:
-        click.echo(f"kernel {kernel.name}  {', '.join(kernel.words) or 'older'}")
+        show_line(f"kernel {kernel.name}  {', '.join(kernel.words) or 'older'}")
 
 
 @pkg.command("recover")
@@ -117,9 +119,9 @@ def recover_command(at_boot: bool) -> None:
     site, _ = _start("pkg recover")
     lines = _recover(site)
     if at_boot:
-        confirm.tell_logins(Places(), "".join(f"RAMOS: {line}\n" for line in lines))
+        confirm.tell_logins(Places(), lines)
     elif not lines:
-        click.echo("nothing was interrupted")
+        show_line("nothing was interrupted")
 
 
 @pkg.command()
@@ -145,19 +147,19 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     _show_newer(newer)
     if not newer:
         what = f"up to date: {', '.join(names)}" if names else "every special package is up to date"
-        click.echo(what)
+        show_line(what)
 
 
 def _show_newer(newer: Sequence[Target]) -> None:
     _end_progress()
     for item in newer:
         size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
-        click.echo(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
+        show_line(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
 
 
 def _ask(question: str) -> None:
     """Yes, or nothing happens. One line is read and no byte more: the caller may ask too."""
-    click.echo(f"{question} [Y/n] ", nl=False)
+    show_line(f"{question} [Y/n] ", nl=False)
     answer = b""
     while not answer.endswith(b"\n") and (byte := os.read(0, 1)):
         answer += byte
@@ -167,8 +169,7 @@ def _ask(question: str) -> None:
 
 def _end_progress() -> None:
     """Wipe away what was shown in passing."""
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
+    show_passing()
 
 
 @pkg.command()
@@ -200,7 +201,7 @@ def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> 
     report = packages.bring(site, newer, say)
     _show_report(report, as_json)
     if old and not as_json:
-        click.echo(f"removed old kernels: {', '.join(old)}")
+        show_line(f"removed old kernels: {', '.join(old)}")
 
 
 @pkg.command()

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from ramos import disks, layout, run, stick
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.disks import Disk
-from ramos.errors import RamosError, UsageError
+from ramos.errors import RamosError, UsageError, escape
 from ramos.image import device
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
@@ -108,11 +108,14 @@ def confirm_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> None
             words = " ".join(f"--confirm {word}" for word in wanted)
             raise _unconfirmed(disk, "it was not confirmed", f"Give {words} to overwrite it.")
         return
-    click.echo(f"\nEverything on this disk will be lost:\n  {disks.describe(disk)}")
+    show_line("")
+    show_line("Everything on this disk will be lost:")
+    show_line(f"  {disks.describe(disk)}")
     for word in wanted:
         if word != disk.name:
-            click.echo("This is a FIXED disk, part of this machine.")
-        typed: str = click.prompt(f"Type {word} to overwrite it", default="", show_default=False)
+            show_line("This is a FIXED disk, part of this machine.")
+        question = f"Type {escape(word)} to overwrite it"
+        typed: str = click.prompt(question, default="", show_default=False)
         if typed != word:
             raise _unconfirmed(disk, f"{typed!r} was typed, not {word!r}", "")
 
@@ -141,9 +144,11 @@ def disks_command(show_all: bool, as_json: bool) -> None:
         print_json([{**vars(disk), "refused": reasons} for disk, reasons in shown])
         return
     for disk, reasons in shown:
-        click.echo(disks.describe(disk) + (f"\n  no: {'; '.join(reasons)}" if reasons else ""))
+        show_line(disks.describe(disk))
+        if reasons:
+            show_line(f"  no: {'; '.join(reasons)}")
     if not shown:
-        click.echo("no removable disk that is free: plug in a stick, or see --all")
+        show_line("no removable disk that is free: plug in a stick, or see --all")
 
 
 @click.command("write")
@@ -175,11 +180,11 @@ def show_written(written: Written, as_json: bool) -> None:
     if as_json:
         print_json(vars(written))
         return
-    click.echo(f"{written.device}: written and read back, sha256 {written.sha256}")
+    show_line(f"{written.device}: written and read back, sha256 {written.sha256}")
     size = disks.format_size(written.persist_bytes)
     if written.grown:
-        click.echo(f"persist has {size}.")
+        show_line(f"persist has {size}.")
     else:
-        click.echo(f"persist has a partition of {size}; `ramos grow` on the stick fills it.")
-    click.echo("Boot from it: plug it in, switch the machine on, and open its boot menu")
-    click.echo("(usually F12, F11, F9, F8 or Esc; on a Mac hold Option).")
+        show_line(f"persist has a partition of {size}; `ramos grow` on the stick fills it.")
+    show_line("Boot from it: plug it in, switch the machine on, and open its boot menu")
+    show_line("(usually F12, F11, F9, F8 or Esc; on a Mac hold Option).")

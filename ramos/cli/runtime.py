@@ -27,7 +27,7 @@ from ramos import (
     syscalls,
     terminals,
 )
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
 from ramos.places import Places
 
@@ -69,7 +69,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     _show_boot(info, attempts, problem)
     for row in rows:
         length = row.end_seconds - row.start_seconds
-        click.echo(f"  {row.start_seconds:8.2f} s {length:7.2f} s  {row.part:9}{row.name}")
+        show_line(f"  {row.start_seconds:8.2f} s {length:7.2f} s  {row.part:9}{row.name}")
 
 
 def _read_attempts(info: stick.Boot) -> tuple[confirm.Attempts | None, str]:
@@ -82,23 +82,23 @@ def _read_attempts(info: stick.Boot) -> tuple[confirm.Attempts | None, str]:
 def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
     confirmed = attempts is not None and attempts.env.gen_good == info.generation
     trial = ", on trial" if info.trial and not confirmed else ""
-    click.echo(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
-    click.echo(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
+    show_line(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
+    show_line(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
     for skipped in info.skipped:
-        click.echo(f"skipped {skipped}")
+        show_line(f"skipped {skipped}")
     for warning in info.warnings:
-        click.echo(f"warning: {warning}")
+        show_line(f"warning: {warning}")
     if attempts is None:
-        click.echo(problem)
+        show_line(problem)
         return
     env = attempts.env
-    click.echo(f"GRUB: good kernel {env.good or 'none'}, good generation {env.gen_good or 'none'}")
-    click.echo(f"      {env.gen_tries} more boots may try a generation that is not confirmed")
+    show_line(f"GRUB: good kernel {env.good or 'none'}, good generation {env.gen_good or 'none'}")
+    show_line(f"      {env.gen_tries} more boots may try a generation that is not confirmed")
     if env.trial and env.tries:
-        click.echo(f"      kernel {env.trial} is on trial, {env.tries} tries left")
+        show_line(f"      kernel {env.trial} is on trial, {env.tries} tries left")
     elif env.trial in attempts.kernels:
-        click.echo(f"      kernel {env.trial} was given up: it did not come up")
-    click.echo(f"      kernels on the ESP: {', '.join(attempts.kernels) or 'none'}")
+        show_line(f"      kernel {env.trial} was given up: it did not come up")
+    show_line(f"      kernels on the ESP: {', '.join(attempts.kernels) or 'none'}")
 
 
 @boot.command("confirm")
@@ -121,7 +121,7 @@ def boot_confirm(as_json: bool) -> None:
         return
     env = attempts.env
     changed = "confirmed" if attempts.written else "nothing to confirm"
-    click.echo(f"{changed}: kernel {env.good or 'none'}, generation {env.gen_good or 'none'}")
+    show_line(f"{changed}: kernel {env.good or 'none'}, generation {env.gen_good or 'none'}")
 
 
 @click.command("boot-acls", hidden=True)
@@ -135,8 +135,8 @@ def boot_acls() -> None:
         store.read_generation(places.persist, info.generation), places
     )
     for problem in problems:
-        click.echo(f"ramos: access control lists: {problem}", err=True)
-    click.echo(f"{count} access control lists put back")
+        show_line(f"ramos: access control lists: {problem}", err=True)
+    show_line(f"{count} access control lists put back")
     if problems:
         sys.exit(1)
 
@@ -187,9 +187,9 @@ def config_command(as_json: bool) -> None:
         print_json({"settings": [asdict(s) for s in loaded.settings], "problems": loaded.problems})
     else:
         for setting in loaded.settings:
-            click.echo(f"{setting.key} = {render_value(setting.value)}  # {setting.source}")
+            show_line(f"{setting.key} = {render_value(setting.value)}  # {setting.source}")
     for problem in loaded.problems:
-        click.echo(f"ramos: {problem}", err=True)
+        show_line(f"ramos: {problem}", err=True)
     if loaded.problems:
         sys.exit(1)
 
@@ -214,7 +214,7 @@ def reconnect() -> None:
     places = Places()
     info = stick.read_boot(places)
     if stickwatch.is_there(places.persist):
-        click.echo("The stick is there; nothing is to be done.")
+        show_line("The stick is there; nothing is to be done.")
         return
     known = stickwatch.remember_stick(info)
     node = stickwatch.find_returned(known) if known else None
@@ -226,4 +226,4 @@ def reconnect() -> None:
         )
     if info.luks:
         node = stickwatch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
-    click.echo(stickwatch.return_stick(node, lambda _part, text: click.echo(f"  {text}", err=True)))
+    show_line(stickwatch.return_stick(node, lambda _part, text: show_line(f"  {text}", err=True)))

@@ -5,14 +5,13 @@ Owns: how saving looks to the user. Refuses: any of the work.
 
 import contextlib
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramos.cli import print_json
+from ramos.cli import print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.places import Places
 
@@ -55,21 +54,19 @@ def load_config() -> "SaveConfig":
 
     loaded = load_settings()
     for problem in loaded.problems:
-        click.echo(f"ramos: {problem}", err=True)
+        show_line(f"ramos: {problem}", err=True)
     return loaded.config.save
 
 
 def show_step(step: str, done: int, total: int) -> None:
     """Progress on a terminal: one line that is written over."""
-    if sys.stderr.isatty():
-        part = f" {100 * done // total} %" if total else ""
-        click.echo(f"\r\033[K{STEPS.get(step, step)}{part}", nl=False, err=True)
+    part = f" {100 * done // total} %" if total else ""
+    show_passing(f"{STEPS.get(step, step)}{part}")
 
 
 def end_steps() -> None:
     """Wipe the progress line."""
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
+    show_passing()
 
 
 def show_size(count: float) -> str:
@@ -145,9 +142,9 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
     if as_json:
         print_json({**values, "dry_run": request.dry_run})
         return
-    click.echo(describe_commit(report, dry_run=request.dry_run))
+    show_line(describe_commit(report, dry_run=request.dry_run))
     for note in report.notes:
-        click.echo(f"note: {note}")
+        show_line(f"note: {note}")
 
 
 def _compact_if_due(places: Places, config: "SaveConfig") -> None:
@@ -159,7 +156,7 @@ def _compact_if_due(places: Places, config: "SaveConfig") -> None:
         compact_if_due(places, config, show_step)
     except RamosError as error:
         records.note("failures", find_records(places), what="compact", error=str(error))
-        click.echo(f"ramos: {error}", err=True)
+        show_line(f"ramos: {error}", err=True)
     finally:
         end_steps()
 
@@ -212,9 +209,9 @@ def status_command(as_json: bool) -> None:
         print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
     for name, text in [*_describe_state(state), *health.describe_status(runtime)]:
-        click.echo(f"{name:<12} {text}")
+        show_line(f"{name:<12} {text}")
     for failure in failures:
-        click.echo(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")
+        show_line(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")
 
 
 def _describe_state(state: "State") -> "list[tuple[str, str]]":
@@ -272,7 +269,7 @@ def rollback_command(generation: int | None, as_json: bool) -> None:
     if as_json:
         print_json({"generation": made.number, "parent": made.parent, "message": made.message})
         return
-    click.echo(
+    show_line(
         f"generation {made.number} is the default now: {made.message}. "
         "The running system is unchanged until you reboot, and is not saved at shutdown."
     )
@@ -290,7 +287,7 @@ def pin_command(generation: int) -> None:
     from ramos.history import pin
 
     pin(find_places(), generation)
-    click.echo(f"generation {generation} is pinned")
+    show_line(f"generation {generation} is pinned")
 
 
 @click.command("unpin")
@@ -305,7 +302,7 @@ def unpin_command(generation: int) -> None:
     from ramos.history import unpin
 
     unpin(find_places(), generation)
-    click.echo(f"generation {generation} is not pinned any more")
+    show_line(f"generation {generation} is not pinned any more")
 
 
 @click.command("prune")
@@ -328,7 +325,7 @@ def prune_command(keep: int | None, as_json: bool) -> None:
         print_json(asdict(report))
         return
     numbers = ", ".join(map(str, report.generations)) or "none"
-    click.echo(f"pruned generations: {numbers}; {show_size(report.freed_bytes)} freed")
+    show_line(f"pruned generations: {numbers}; {show_size(report.freed_bytes)} freed")
 
 
 @click.command("compact")
@@ -354,9 +351,9 @@ def compact_command(everything: bool, as_json: bool) -> None:
         print_json(asdict(report))
         return
     if not report.generation:
-        click.echo(f"nothing to gain: {report.layers_before} layers")
+        show_line(f"nothing to gain: {report.layers_before} layers")
         return
-    click.echo(
+    show_line(
         f"generation {report.generation}: {report.layers_before} layers became "
         f"{report.layers_after}, {show_size(report.bytes_before)} became "
         f"{show_size(report.bytes_after)}, {report.seconds:.1f} s"
@@ -386,9 +383,9 @@ def verify_command(everything: bool, as_json: bool) -> None:
         print_json(asdict(report))
     else:
         for damage in report.damaged:
-            click.echo(f"damaged: {damage.path}: {damage.reason}", err=True)
+            show_line(f"damaged: {damage.path}: {damage.reason}", err=True)
         bad = len(report.damaged)
         read = f"{report.files} files, {show_size(report.size_bytes)} read"
-        click.echo(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
+        show_line(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
     if report.damaged:
         raise click.exceptions.Exit(EXIT_DAMAGED)

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from ramos.errors import escape
 from ramos.image.progress import Event
 
 PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%\s*(.{0,40})")
@@ -39,7 +40,7 @@ class Screen:
 
     def _show_line(self, line: str) -> None:
         if self.verbose:
-            click.echo(line, err=True)
+            click.echo(escape(line), err=True)
             return
         percent = PERCENT.search(line)
         if line.startswith("WARNING: "):
@@ -54,7 +55,8 @@ class Screen:
 
     def _draw(self, text: str) -> None:
         if self.live:
-            click.echo(f"\r\033[K  {self.step:<22} {text}", nl=False, err=True)
+            click.echo(f"\r\033[K  {escape(self.step):<22} {escape(text)}", nl=False, err=True)
 
     def _print(self, text: str) -> None:
-        click.echo(f"\r\033[K{text}" if self.live else text, err=True)
+        shown = escape(text)
+        click.echo(f"\r\033[K{shown}" if self.live else shown, err=True)

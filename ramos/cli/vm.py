@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ramos import run, vm, vm_boot, vm_machine
+from ramos.cli import show_line
 from ramos.errors import RamosError, UsageError
 
 LOGIN_SECONDS = 300.0
@@ -99,9 +100,9 @@ def run_in_terminal(plan: vm.VmPlan, snapshot: bool) -> None:
         kvm = vm_boot.probe_kvm(scratch)
         plan, host = vm_machine.prepare(plan, scratch, snapshot=snapshot, kvm=kvm)
         how = "KVM" if kvm else "software emulation (slow; no KVM that works)"
-        click.echo(f"Booting with {how}. Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.")
+        show_line(f"Booting with {how}. Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.")
         if plan.share is not None:
-            click.echo(f"In the guest: mount -t 9p -o trans=virtio {vm.SHARE_TAG} /mnt")
+            show_line(f"In the guest: mount -t 9p -o trans=virtio {vm.SHARE_TAG} /mnt")
         argv = vm.render_argv(plan, host)
         with run.started(argv, stdin=None, stdout=None, stderr=None) as process:
             code = process.wait()
@@ -118,4 +119,4 @@ def run_for_screenshot(plan: vm.VmPlan, screenshot: Path) -> None:
     with vm_machine.start_machine(plan, snapshot=True, kvm=kvm) as machine:
         machine.expect(r"\S+ login: ", LOGIN_SECONDS)
         machine.take_screenshot(screenshot)
-    click.echo(f"Saved {screenshot}.")
+    show_line(f"Saved {screenshot}.")

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from ramos import disks
+from ramos.cli import show_line
 from ramos.cli.provision import list_offered
 from ramos.errors import UsageError
 from ramos.image import plan
@@ -46,7 +47,8 @@ def ask_options(context: click.Context, options: dict[str, Any]) -> dict[str, An
     def is_open(name: str) -> bool:
         return context.get_parameter_source(name) is ParameterSource.DEFAULT
 
-    click.echo("RAMOS: a few questions. Enter takes what is in brackets; Ctrl-C stops.\n")
+    show_line("RAMOS: a few questions. Enter takes what is in brackets; Ctrl-C stops.")
+    show_line("")
     if is_open("base"):
         answers["base"] = _choose("Base", ("auto", "alpine", "debian"), options["base"])
     if is_open("profile"):
@@ -65,9 +67,9 @@ def ask_options(context: click.Context, options: dict[str, Any]) -> dict[str, An
 
 def confirm_summary(rows: dict[str, str]) -> None:
     """Show what will be done, and go on only with a yes."""
-    click.echo("")
+    show_line("")
     for name, value in rows.items():
-        click.echo(f"  {name:<14} {value}")
+        show_line(f"  {name:<14} {value}")
     if not click.confirm("\nGo on", default=True):
         raise UsageError("stopped", "the wizard", "the answer was no", "Nothing was done")
 
@@ -96,11 +98,12 @@ def _ask_place(default: str | None) -> str | None:
     """An image file, or one of the disks that may be written to."""
     offered = list_offered()
     if not offered:
-        click.echo("No free removable disk is plugged in: an image file will be made.")
+        show_line("No free removable disk is plugged in: an image file will be made.")
         return default
-    click.echo("Where to?\n  0  an image file")
+    show_line("Where to?")
+    show_line("  0  an image file")
     for number, disk in enumerate(offered, 1):
-        click.echo(f"  {number}  {disks.describe(disk)}")
+        show_line(f"  {number}  {disks.describe(disk)}")
     number = click.prompt("Number", type=click.IntRange(0, len(offered)), default=0)
     return offered[number - 1].path if number else default
 
@@ -112,6 +115,6 @@ def _ask_password() -> bytes:
     if not first:
         return b""
     while click.prompt("Again", hide_input=True, default="", show_default=False) != first:
-        click.echo("The two differ.")
+        show_line("The two differ.")
         first = click.prompt(text, hide_input=True, default="", show_default=False)
     return first.encode()
