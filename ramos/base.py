@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.generation import Generation, Kind, StoredFile
+from ramos.generation import PATH_PATTERN, Generation, Kind, StoredFile
 from ramos.places import Places
 from ramos.session import Session, read_session
 from ramos.stick import Boot
@@ -69,7 +69,10 @@ def _read_booted(places: Places, boot: Boot) -> Generation | None:
 
 
 def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFile, ...]:
-    """The base images on persist; those that are not known by path and size are read and hashed."""
+    """The base images on persist; those that are not known by path and size are read and hashed.
+
+    A file whose name no generation can hold, a copy that somebody made, is none.
+    """
     before = {file.path: file for file in known.base} if known else {}
     found: list[StoredFile] = []
     patterns: tuple[tuple[Kind, str], ...] = (
@@ -79,6 +82,8 @@ def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFil
     )
     for kind, pattern in patterns:
         for path in sorted(persist.glob(pattern)):
+            if PATH_PATTERN.fullmatch(path.name) is None or not path.is_file():
+                continue
             found.append(_describe_image(path, kind, before.get(path.name)))
     return tuple(found)
 

@@ -27,11 +27,12 @@ to `sha256sum -c`.
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import quote, unquote
 
 from ramos import layout
-from ramos.errors import DamagedError
+from ramos.errors import DamagedError, RamosError
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 65536
@@ -40,8 +41,11 @@ KINDS = ("rootfs", "modules", "firmware", "layer", "acl")
 HEADER = ("generation", "parent", "created", "kernel", "reason", "message")
 PATH_PATTERN = re.compile(r"[A-Za-z0-9_+~][A-Za-z0-9._+~-]*(/[A-Za-z0-9_+~][A-Za-z0-9._+~-]*)*")
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
-OBJECT_PATTERN = re.compile(r"object=([a-z]+) ([0-9]{1,18}) ([0-9a-f]{64}|-)")
+OBJECT_PATTERN = re.compile(r"object=([a-z]+) (0|[1-9][0-9]{0,17}) ([0-9a-f]{64}|-)")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9._+~-]*")
+# Six digits, or more where the number needs them.
+NAME_PATTERN = re.compile(r"(?!000000)[0-9]{6}|[1-9][0-9]{6,8}")
+LAST_NUMBER = 999_999_999
 ENCODED_PATTERN = re.compile(r"[A-Za-z0-9._~%-]*")
 
 Kind = Literal["rootfs", "modules", "firmware", "layer", "acl"]
@@ -104,12 +108,33 @@ def render(generation: Generation) -> str:
     return f"{body}end={hashlib.sha256(body.encode('ascii')).hexdigest()}\n"
 
 
+def plain_word(text: str) -> str:
+    """A word that the format can hold: every other character becomes an underscore."""
+    return re.sub(r"[^A-Za-z0-9._+~-]", "_", text)
+
+
+def seal(generation: Generation) -> bytes:
+    """The bytes of its file, once the strict reader has taken them for this very generation."""
+    name = Path(layout.generation_path(generation.number)).name
+    try:
+        data = render(generation).encode("ascii")
+        if parse(data, name) != generation:
+            raise _damaged(name, "it is read as another one than was written")
+    except (RamosError, UnicodeError) as error:
+        reason = error.reason if isinstance(error, RamosError) else str(error)
+        state = "Nothing was written: no boot would have taken it"
+        raise RamosError("cannot write generation", name, reason, state) from error
+    return data
+
+
 def parse(data: bytes, name: str) -> Generation:
     """Read the bytes of a generation file; `name` is its file name, for messages and as a check."""
     lines = _checked_lines(data, name)
     header = _parse_header(lines[1 : len(HEADER) + 1], name)
     files = _parse_files(lines[len(HEADER) + 1 :], name)
     number = int(header["generation"])
+    if not number:
+        raise _damaged(name, "0 is no generation")
     if name != f"{number:0{layout.GENERATION_DIGITS}d}":
         raise _damaged(name, f"it says it is generation {number}")
     return Generation(
@@ -140,7 +165,11 @@ def _checked_lines(data: bytes, name: str) -> list[str]:
         version = first.split(b"=")[1].decode("ascii")
         raise _damaged(name, f"its format {version} is newer than this RAMOS knows")
     body, found, end = data.rpartition(b"end=")
-    if not found or end != hashlib.sha256(body).hexdigest().encode("ascii") + b"\n":
+    if (
+        not found
+        or not body.endswith(b"\n")
+        or end != hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
+    ):
         raise _damaged(name, "its checksum does not match")
     try:
         return body.decode("ascii").split("\n")[:-1]

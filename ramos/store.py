@@ -23,7 +23,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import layout
@@ -35,9 +35,17 @@ from ramos.fs import (
     read_chunks_direct,
     sync_directory,
 )
-from ramos.generation import MAX_FILE_BYTES, Generation, StoredFile, parse, render
+from ramos.generation import (
+    LAST_NUMBER,
+    MAX_FILE_BYTES,
+    NAME_PATTERN,
+    Generation,
+    StoredFile,
+    parse,
+    plain_word,
+    seal,
+)
 
-NAME_PATTERN = re.compile(r"[0-9]{6}")
 LAYER_NAME_PATTERN = re.compile(rb"[0-9a-f]{64}\.(?:squashfs|acl)")
 
 
@@ -144,8 +152,15 @@ def read_backup(persist: Path) -> Generation | None:
 
 
 def next_number(persist: Path) -> int:
-    """A number above every other, damaged ones included: order is the number."""
-    return max(list_numbers(persist), default=0) + 1
+    """A number above every other, damaged ones included: order is the number.
+
+    Junk that has the last number there is does not end all saves: above it no boot would look.
+    """
+    taken = list_numbers(persist)
+    if not taken or taken[-1] < LAST_NUMBER:
+        return max(taken, default=0) + 1
+    good = max((generation.number for generation in read_all(persist)[0]), default=0)
+    return next(n for n in range(good + 1, LAST_NUMBER + 2) if n not in taken)
 
 
 def sweep(persist: Path) -> None:
@@ -159,10 +174,14 @@ def sweep(persist: Path) -> None:
 
 
 def publish_generation(persist: Path, generation: Generation) -> None:
-    """Write the file, read it back from the device, and give it its name: this is the commit."""
+    """Write the file, read it back from the device, and give it its name: this is the commit.
+
+    What the format cannot hold of a kernel's name or a reason costs those characters.
+    """
+    kernel, reason = plain_word(generation.kernel), plain_word(generation.reason)
+    data = seal(replace(generation, kernel=kernel, reason=reason))
     final = persist / layout.generation_path(generation.number)
     temporary = final.with_name(final.name + TEMPORARY_SUFFIX)
-    data = render(generation).encode("ascii")
     crash_point("generation-before-write")
     try:
         write_synced(temporary, data)

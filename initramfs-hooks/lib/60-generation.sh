@@ -9,6 +9,7 @@ GEN_NUMBER=0
 GEN_PARENT=0
 GEN_KERNEL=""
 GEN_FILES=""
+GEN_ABOVE_BASE=0
 LAYOUT=none
 
 # pick_generation: leave the one to begin with in GEN_*; provide_layers steps down from there
@@ -53,8 +54,14 @@ list_generations() {
     NUMBERS=$(printf '%s' "$NUMBERS" | sort -rn)
 }
 
+# is_generation_name NAME: six digits, or more where the number needs them; 0 is none
 is_generation_name() {
-    is_number "$1" && [ ${#1} -ge 6 ]
+    is_number "$1" || return 1
+    case $1 in
+    000000) return 1 ;;
+    ?????? | [1-9]??????*) ;;
+    *) return 1 ;;
+    esac
 }
 
 # pick_asked: ramos.generation=N, or what is below it
@@ -139,6 +146,7 @@ parse_generation() {
     clear_generation
     GEN_END=""
     GEN_OBJECT=""
+    GEN_ABOVE_BASE=0
     size=$(stat -c %s "$1") || return 1
     [ "$size" -le "$MAX_FILE_BYTES" ] || return 1
     number=0
@@ -154,6 +162,19 @@ parse_generation() {
 
 # parse_line NUMBER LINE
 parse_line() {
+    if [ "$1" -le 7 ]; then
+        parse_header_line "$1" "$2"
+        return
+    fi
+    case $2 in
+    end=*) [ -z "$GEN_OBJECT" ] && is_digest "${2#*=}" && GEN_END=${2#*=} ;;
+    object=*) parse_object "${2#*=}" ;;
+    *) parse_file_line "$2" ;;
+    esac
+}
+
+# parse_header_line NUMBER LINE
+parse_header_line() {
     local value
     value=${2#*=}
     case $1:$2 in
@@ -162,16 +183,15 @@ parse_line() {
         WHY="its format is newer than this RAMOS knows"
         return 1
         ;;
-    2:generation=*) is_number "$value" && strip_zeros "$value" && GEN_NUMBER=$STRIPPED ;;
+    2:generation=*)
+        is_number "$value" && strip_zeros "$value" && [ "$STRIPPED" != 0 ] && GEN_NUMBER=$STRIPPED
+        ;;
     3:parent=*) is_number "$value" && strip_zeros "$value" && GEN_PARENT=$STRIPPED ;;
     4:created=*) is_created "$value" ;;
     5:kernel=*) is_plain "$value" && GEN_KERNEL=$value ;;
     6:reason=*) is_plain "$value" ;;
     7:message=*) is_encoded "$value" ;;
-    [1-7]:*) return 1 ;;
-    *:end=*) [ -z "$GEN_OBJECT" ] && is_digest "$value" && GEN_END=$value ;;
-    *:object=*) parse_object "$value" ;;
-    *) parse_file_line "$2" ;;
+    *) return 1 ;;
     esac
 }
 
@@ -183,9 +203,9 @@ parse_object() {
     set -- "$1" $1
     set +f
     [ $# -eq 4 ] && [ "$1" = "$2 $3 $4" ] || return 1
-    case $2:$GEN_FILES in
-    rootfs:*layer* | modules:*layer* | firmware:*layer*) return 1 ;;
-    rootfs:* | modules:* | firmware:* | layer:* | acl:*) ;;
+    case $2 in
+    rootfs | modules | firmware) [ "$GEN_ABOVE_BASE" = 0 ] || return 1 ;;
+    layer | acl) GEN_ABOVE_BASE=1 ;;
     *) return 1 ;;
     esac
     is_bytes "$3" && { [ "$4" = - ] || is_digest "$4"; } || return 1
@@ -211,15 +231,19 @@ is_digest() {
     [ ${#1} -eq 64 ]
 }
 
+# is_bytes TEXT: a size as it is compared with, without leading zeros
 is_bytes() {
     case $1 in
-    '' | *[!0-9]*) return 1 ;;
+    '' | *[!0-9]* | 0?*) return 1 ;;
     esac
     [ ${#1} -le 18 ]
 }
 
 is_created() {
-    is_bytes "${1#-}"
+    case ${1#-} in
+    '' | *[!0-9]*) return 1 ;;
+    esac
+    [ ${#1} -le 19 ] && { [ ${#1} -le 18 ] || [ "$1" != "${1#-}" ]; }
 }
 
 is_plain() {

@@ -69,7 +69,7 @@ def fill_persist(
         FIRST_GENERATION, 0, epoch, parts.kernel, "build", f"{plan.base} {plan.profile}", files
     )
     place = directory / layout.generation_path(FIRST_GENERATION)
-    place.write_text(generation.render(first), encoding="ascii")
+    place.write_bytes(generation.seal(first))
     if plan.swap_bytes:
         disk.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
 

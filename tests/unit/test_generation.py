@@ -1,13 +1,14 @@
 """The generation format: what is written is read again, and nothing else is."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramos.errors import DamagedError
-from ramos.generation import Generation, StoredFile, parse, render
+from ramos.errors import DamagedError, RamosError
+from ramos.generation import Generation, StoredFile, parse, plain_word, render, seal
 
 DIGEST = "0123456789abcdef" * 4
 ROOTFS = StoredFile("rootfs", "rootfs.squashfs", 80, DIGEST, DIGEST)
@@ -76,3 +77,18 @@ def test_a_base_image_above_a_layer_is_refused() -> None:
 def test_an_endless_file_is_refused() -> None:
     with pytest.raises(DamagedError, match="larger"):
         parse(b"x" * 70000, "000042")
+
+
+@pytest.mark.parametrize("path", ["modules-6.1 (copy).squashfs", "/rootfs.squashfs", "a/.b", "ä"])
+def test_what_the_reader_would_not_take_is_not_written(path: str) -> None:
+    bad = make(files=(StoredFile("modules", path, 1, DIGEST),))
+    with pytest.raises(RamosError, match="no boot would have taken it"):
+        seal(bad)
+    with pytest.raises(RamosError, match="no boot would have taken it"):
+        seal(replace(make(), number=10**9))
+    assert seal(make()) == render(make()).encode()
+
+
+def test_words_lose_what_the_format_cannot_hold() -> None:
+    assert plain_word("two words\n") == "two_words_"
+    assert plain_word("6.1.0-28-amd64+b1~x_y") == "6.1.0-28-amd64+b1~x_y"
