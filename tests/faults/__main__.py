@@ -1,0 +1,159 @@
+"""`python3 -m tests.faults --plant 120`: plant faults, and count those that no test finds.
+
+Owns: the command line and the report. Exit status 1 when a fault survived, or when a test fails
+without any. Runs as root, for each test run has namespaces of its own.
+"""
+
+import argparse
+import json
+import os
+import queue
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.faults import choice
+from tests.faults.choice import Drawn
+from tests.faults.reach import Reach
+from tests.faults.trees import REPOSITORY, Baseline, Tree, Verdict, judge
+
+TIERS = ("lint", "unit", "sh", "root")
+EPILOG = """examples:
+  python3 -m tests.faults --plant 120                  over all that is shipped
+  python3 -m tests.faults --file ramos/fs.py           before a commit: every line of one file
+  python3 -m tests.faults --file ramos/fs.py --line 40-60 --tiers unit,sh
+  python3 -m tests.faults --plant 20 --list            only show what would be planted
+"""
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.faults",
+        description="Plant faults in copies of the tree, and count those that no test finds.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--plant", type=int, help="how many (default: 120; with --file, all)")
+    parser.add_argument("--file", action="append", default=[], help="only there; may be repeated")
+    parser.add_argument("--line", default="", help="only these lines of the file: 40 or 40-60")
+    parser.add_argument("--seed", type=int, default=1, help="chooses them")
+    parser.add_argument("--tiers", default=",".join(TIERS), help=f"of {', '.join(TIERS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="copies at a time")
+    parser.add_argument("--json", action="store_true", help="one object, no lines")
+    parser.add_argument("--list", action="store_true", help="plant nothing")
+    options = parser.parse_args(argv)
+    options.tiers = tuple(options.tiers.split(","))
+    if unknown := set(options.tiers) - set(TIERS):
+        parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(TIERS)}")
+    if missing := [name for name in options.file if name not in choice.list_files(REPOSITORY)]:
+        parser.error(f"no faults go into {', '.join(missing)}: name a file as git does")
+    return options
+
+
+def draw_faults(options: argparse.Namespace) -> tuple[list[Drawn], list[Drawn]]:
+    """Those to plant, and the equivalent ones that were drawn along the way."""
+    faults = choice.list_faults(REPOSITORY, options.file or choice.list_files(REPOSITORY))
+    if options.line:
+        first, _, last = options.line.partition("-")
+        faults = [f for f in faults if int(first) <= f.number <= int(last or first)]
+    count = options.plant or (len(faults) if options.file else 120)
+    real: list[Drawn] = []
+    equivalent: list[Drawn] = []
+    for drawn in choice.draw(faults, options.seed, REPOSITORY, choice.read_equivalents()):
+        if len(real) == count:
+            break
+        (equivalent if drawn.reason else real).append(drawn)
+    return real, equivalent
+
+
+def plant_all(
+    options: argparse.Namespace, real: list[Drawn], scratch: Path, show: Callable[[Verdict], None]
+) -> list[Verdict]:
+    """Judge each fault, some at a time, each in a copy that one thread has to itself."""
+    copies = [Tree.make(scratch / str(n), REPOSITORY) for n in range(options.jobs + 1)]
+    baseline = Baseline(REPOSITORY, copies[0])
+    reach = Reach(copies[0].root, options.tiers)
+    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+    for tree in copies[1:]:
+        free.put(tree)
+    lock = threading.Lock()
+    ended = threading.Event()
+
+    def work(drawn: Drawn) -> Verdict | None:
+        if ended.is_set():
+            return None
+        tree = free.get()
+        try:
+            verdict = judge(tree, drawn.fault, reach.select(drawn.fault), baseline)
+        finally:
+            free.put(tree)
+        with lock:
+            show(verdict)
+        return verdict
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            verdicts = [verdict for verdict in pool.map(work, real) if verdict]
+        finally:
+            ended.set()
+            for tree in copies:
+                tree.stop()
+    for test, told in sorted(baseline.broken.items()):
+        print(f"not asked, for it fails without any fault: {test}: {told}", file=sys.stderr)
+    return verdicts
+
+
+def report(options: argparse.Namespace, verdicts: list[Verdict], equivalent: list[Drawn]) -> int:
+    """What survived, what is equivalent, and the last line."""
+    survived = [verdict.fault for verdict in verdicts if not verdict.killed]
+    if options.json:
+        rows = [{**vars(v.fault), "text": v.fault.text.decode()} for v in verdicts]
+        for row, verdict in zip(rows, verdicts, strict=True):
+            row |= {"killed": verdict.killed, "told": verdict.told}
+        named = [{"fault": d.fault.describe(), "reason": d.reason} for d in equivalent]
+        print(json.dumps({"seed": options.seed, "faults": rows, "equivalent": named}))
+        return 1 if survived else 0
+    for drawn in equivalent:
+        print(f"equivalent: {drawn.fault.describe()}\n    {drawn.reason}")
+    for fault in survived:
+        print(f"survived: {fault.describe()}\n    becomes: {fault.text.decode()!r}")
+    print(f"planted {len(verdicts)} survived {len(survived)}")
+    return 1 if survived else 0
+
+
+def main(argv: list[str]) -> int:
+    """Draw, plant, count."""
+    options = parse_arguments(argv)
+    real, equivalent = draw_faults(options)
+    if options.list:
+        for drawn in [*real, *equivalent]:
+            fault = drawn.fault
+            print(f"{fault.describe()}\n    becomes: {fault.text.decode()!r} {drawn.reason}")
+        return 0
+    if os.geteuid() != 0:
+        print("tests.faults: needs root, for each test has namespaces of its own", file=sys.stderr)
+        return 2
+    done = 0
+
+    def show(verdict: Verdict) -> None:
+        nonlocal done
+        done += 1
+        word = "killed" if verdict.killed else "SURVIVED"
+        told = f" by {verdict.told}" if verdict.killed else ""
+        line = f"[{done}/{len(real)}] {word}: {verdict.fault.describe()}{told}"
+        print(line, file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    cache = REPOSITORY / ".cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=cache) as scratch:
+        return report(options, plant_all(options, real, Path(scratch), show), equivalent)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
