@@ -92,6 +92,12 @@ def find_disk(node: Path) -> str:
     return here.parent.name if (here / "partition").exists() else here.name
 
 
+def read_sequence(disk: str) -> int:
+    """The kernel's count of disks when this one appeared: no later one has the same; 0: unknown."""
+    word = _read_word(SYS_BLOCK / disk / "diskseq") if disk else ""
+    return int(word) if word.isascii() and word.isdigit() else 0
+
+
 def list_partitions(disk: str) -> list[Path]:
     """The nodes of a disk's partitions, in order."""
     with contextlib.suppress(OSError):

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ramos import bootenv, devices, fs, layout, syscalls
 from ramos.errors import RamosError
+from ramos.mounts import find_mount
 from ramos.run import run
-from ramos.stick import Boot
+from ramos.stick import Boot, find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
 LOCK = layout.RUN_DIR / "esp.lock"
@@ -34,7 +35,8 @@ UNCHANGED = "The ESP is as it was"
 
 def find_esp(boot: Boot) -> Path:
     """The ESP of the stick that this system booted from."""
-    disk = devices.find_disk(Path(boot.persist))
+    mounted = find_mount(layout.PERSIST_DIR)
+    disk = devices.find_disk(Path(mounted.source if mounted else boot.persist))
     nodes = devices.list_partitions(disk) if disk else []
     for node in nodes:
         seen = devices.read_identity(node)
@@ -49,11 +51,33 @@ def find_esp(boot: Boot) -> Path:
     )
 
 
+def refuse_copy(boot: Boot, node: Path, persist: Path = layout.PERSIST_DIR) -> None:
+    """Stop unless an ESP is on the disk that was booted, or beside a persist that proves to be."""
+    disk = devices.find_disk(node)
+    if boot.disk_sequence and devices.read_sequence(disk) == boot.disk_sequence:
+        return
+    mounted = find_mount(persist)
+    if mounted is None:
+        reason = "the stick that this system was started from was unplugged" * bool(
+            boot.disk_sequence
+        )
+    elif devices.find_disk(Path(mounted.source)) != disk:
+        reason = "persist is on another disk"
+    else:
+        reason = find_difference(boot, persist, Path(mounted.source))
+    if reason:
+        hint = "Put the stick back in that this system was started from."
+        raise RamosError("cannot write to the ESP", node, reason, UNCHANGED, hint)
+
+
 @contextlib.contextmanager
 def mount_esp(boot: Boot, *, writable: bool) -> Iterator[Path]:
     """The mounted ESP, for the length of the block."""
     with fs.hold_lock(LOCK, "using the ESP", wait_seconds=LOCK_WAIT_SECONDS):
-        yield from _mounted(find_esp(boot), writable)
+        node = find_esp(boot)
+        if writable:
+            refuse_copy(boot, node)
+        yield from _mounted(node, writable)
 
 
 def _mounted(node: Path, writable: bool) -> Iterator[Path]:

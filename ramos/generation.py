@@ -127,6 +127,13 @@ def seal(generation: Generation) -> bytes:
     return data
 
 
+def read_end(data: bytes) -> str:
+    """The checksum that ends a file, if it is right: no two files have the same."""
+    body, _, end = data.rpartition(b"end=")
+    digest = hashlib.sha256(body).hexdigest()
+    return digest if end == digest.encode("ascii") + b"\n" else ""
+
+
 def parse(data: bytes, name: str) -> Generation:
     """Read the bytes of a generation file; `name` is its file name, for messages and as a check."""
     lines = _checked_lines(data, name)
@@ -164,12 +171,8 @@ def _checked_lines(data: bytes, name: str) -> list[str]:
     if first != b"ramos-generation=%d" % FORMAT_VERSION:
         version = first.split(b"=")[1].decode("ascii")
         raise _damaged(name, f"its format {version} is newer than this RAMOS knows")
-    body, found, end = data.rpartition(b"end=")
-    if (
-        not found
-        or not body.endswith(b"\n")
-        or end != hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
-    ):
+    body, _, _ = data.rpartition(b"end=")
+    if not body.endswith(b"\n") or not read_end(data):
         raise _damaged(name, "its checksum does not match")
     try:
         return body.decode("ascii").split("\n")[:-1]

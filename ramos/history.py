@@ -180,4 +180,5 @@ def prune_now(places: Places, keep: int) -> PruneReport:
                 "Nothing was deleted",
                 "Boot the default first, and prune then.",
             )
-        return prune(places.persist, keep, protected)
+        # What tells this stick from a copy stays, too: in a clean boot it is none that we run on.
+        return prune(places.persist, keep, protected | {read_boot(places).proof_number})

@@ -2,16 +2,20 @@
 
 Owns: reading /run/ramos/boot, and the checks before anything is written. Refuses: repairing or
 mounting. Invariant: `check_stick` passes only for a writable persist on the very device that the
-system was started from.
+system was started from, and for no copy of it.
 """
 
+import contextlib
 import os
 import struct
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramos import devices
 from ramos.errors import RamosError
+from ramos.generation import read_end
+from ramos.layout import generation_path
 from ramos.mounts import MountPoint, find_mount
 from ramos.places import Places
 
@@ -31,6 +35,12 @@ class Boot:
     persist_uuid: str = ""
     esp_uuid: str = ""
     luks: bool = False
+    luks_uuid: str = ""
+    # The kernel's count of disks when it saw this one, 0 where it does not count.
+    disk_sequence: int = 0
+    # The generation that init has read last, and the checksum at its end.
+    proof_number: int = 0
+    proof_end: str = ""
     upper: str = ""
     upper_bytes: int = 0
     restore: str = "none"
@@ -47,12 +57,17 @@ def parse_boot(text: str) -> Boot:
     values = {key: value for key, _, value in pairs if key not in ("skipped", "warning")}
     words = {
         key: values.get(key, "")
-        for key in ("kernel", "persist", "persist_uuid", "esp_uuid", "upper")
+        for key in (
+            *("kernel", "persist", "persist_uuid", "esp_uuid", "luks_uuid", "proof_end"),
+            "upper",
+        )
     }
     return Boot(
         mode=values.get("mode", "default"),
         generation=_number(values.get("generation", "")),
         luks=values.get("luks") == "1",
+        disk_sequence=_number(values.get("disk_sequence", "")),
+        proof_number=_number(values.get("proof_number", "")),
         upper_bytes=_number(values.get("upper_bytes", "")),
         restore=values.get("restore", "none"),
         toram=values.get("toram") == "1",
@@ -95,6 +110,9 @@ def check_stick(places: Places, boot: Boot) -> MountPoint:
             )
     elif boot.persist and not _same_device(boot.persist, places.persist):
         raise _refuse(places, f"it is not on {boot.persist}, where this system was started from")
+    if reason := find_difference(boot, places.persist, Path(mount.source)):
+        hint = "Put the stick back in that this system was started from."
+        raise _refuse(places, reason, hint)
     if "ro" in mount.options or os.statvfs(places.persist).f_flag & os.ST_RDONLY:
         raise _refuse(
             places,
@@ -103,6 +121,36 @@ def check_stick(places: Places, boot: Boot) -> MountPoint:
             f"{places.persist}' after a check of the stick.",
         )
     return mount
+
+
+def find_difference(boot: Boot, persist: Path, node: Path) -> str:
+    """Why a stick with all the names of the booted one is a copy of it nevertheless, or "".
+
+    A copy has gone its own way when the generation that init read is another one there, or is
+    absent. It may be lost, too; so that counts only for a disk that was plugged in since.
+    """
+    backing = devices.find_backing(node) if boot.luks_uuid else None
+    if backing is not None:
+        seen = devices.read_identity(backing)
+        if seen.kind == "luks" and seen.uuid != boot.luks_uuid.lower():
+            return f"it is another stick: {seen.uuid} instead of {boot.luks_uuid}"
+    if not boot.proof_end:
+        return ""
+    found = ""
+    with contextlib.suppress(OSError):
+        found = read_end((persist / generation_path(boot.proof_number)).read_bytes())
+    if found == boot.proof_end:
+        return ""
+    if found:
+        return f"it is a copy of that stick: its generation {boot.proof_number} is another one"
+    if boot.disk_sequence and read_sequence(node) == boot.disk_sequence:
+        return ""
+    return f"it is a copy of that stick: it has no generation {boot.proof_number}"
+
+
+def read_sequence(node: Path) -> int:
+    """The kernel's count of disks for the one that a node is on."""
+    return devices.read_sequence(devices.find_disk(node))
 
 
 def _refuse(places: Places, reason: str, hint: str = "") -> RamosError:

@@ -9,6 +9,7 @@ PERSIST_NODE=""
 PERSIST_TYPE=""
 PERSIST_UUID=""
 PERSIST_STATE=""
+DISK_SEQUENCE=0
 ESP_UUID=""
 WANTED_TYPES=""
 WANTED_UUID=""
@@ -112,13 +113,18 @@ is_wanted() {
     esac
 }
 
+# take_persist NAME: the kernel counts disks as they appear, so the number tells this one from any
+# other that comes later under the same name
 take_persist() {
     PERSIST_NAME=$1
     PERSIST_NODE=$DEV/$1
     PERSIST_TYPE=$FOUND_TYPE
     PERSIST_STATE=$FOUND_STATE
     PERSIST_UUID=$(write_uuid "$FOUND_UUID")
-}
+    DISK_SEQUENCE=0
+    read -r DISK_SEQUENCE <"$SYS/class/block/$1/diskseq" ||
+        read -r DISK_SEQUENCE <"$SYS/class/block/$1/../diskseq"
+} 2>/dev/null
 
 # find_esp: the FAT32 partition with our label on the same disk; a stick without one boots as well
 find_esp() {

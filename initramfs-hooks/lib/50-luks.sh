@@ -3,6 +3,7 @@
 # shellcheck shell=dash disable=SC2034,SC2153
 
 LUKS=0
+LUKS_UUID=""
 LUKS_NAME=ramos-persist
 TRIES=3
 PASSPHRASE=""
@@ -51,6 +52,7 @@ take_opened() {
     fi
     PERSIST_TYPE=ext4
     PERSIST_STATE=$FOUND_STATE
+    LUKS_UUID=$PERSIST_UUID
     PERSIST_UUID=$(write_uuid "$FOUND_UUID")
     DONE="unlocked"
 }

@@ -10,6 +10,8 @@ GEN_PARENT=0
 GEN_KERNEL=""
 GEN_FILES=""
 GEN_ABOVE_BASE=0
+PROOF_NUMBER=0
+PROOF_END=""
 LAYOUT=none
 
 # pick_generation: leave the one to begin with in GEN_*; provide_layers steps down from there
@@ -115,7 +117,8 @@ pick_old_layout() {
     fi
 }
 
-# read_generation NUMBER: its file into GEN_*; fails with the reason in WHY
+# read_generation NUMBER: its file into GEN_*; fails with the reason in WHY. The last one that was
+# read tells this stick from a copy of it that went on elsewhere.
 read_generation() {
     local name path
     name=$1
@@ -128,7 +131,11 @@ read_generation() {
         WHY="it does not exist"
         return 1
     fi
-    parse_generation "$path" && [ "$GEN_NUMBER" = "$1" ] && check_sum "$path" && return 0
+    if parse_generation "$path" && [ "$GEN_NUMBER" = "$1" ] && check_sum "$path"; then
+        PROOF_NUMBER=$GEN_NUMBER
+        PROOF_END=$GEN_END
+        return 0
+    fi
     clear_generation
     return 1
 }

@@ -59,7 +59,7 @@ RANKS = {
     "ramos.luks": 30,
     "ramos.swap": 30,
     "ramos.links": 30,
-    "ramos.devices": 30,
+    "ramos.devices": 29,
     "ramos.formats": 30,
     "ramos.formats.archive": 22,
     "ramos.formats.sandbox": 23,
