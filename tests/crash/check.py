@@ -1,18 +1,18 @@
 """What a disk comes up as: repaired as the boot repairs it, mounted, and every hash compared.
 
-Owns: the verdict on one state. Refuses: leniency. A disk that does not mount, a generation that
-is listed but not whole, another default than the two that are allowed: each is `neither`.
+Owns: the verdict on one state, and its own reading of a generation file. Refuses: leniency, and any
+help from the engine that it judges. A disk that does not mount, a generation that is listed but not
+whole, another default than the two that are allowed: each is `neither`.
 """
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import generation, layout
-from ramos.errors import RamosError
 from tests.crash import mounts
 from tests.crash.device import PERSIST_OPTIONS, REPOSITORY
 from tests.crash.log import WriteLog
@@ -24,8 +24,10 @@ REPAIRED = 3
 HOOKS = REPOSITORY / "initramfs-hooks"
 PICK: tuple[str | Path, ...] = (
     *("busybox", "ash", Path(__file__).with_name("pick.sh")),
-    *(HOOKS, layout.ENV_FILE),
+    *(HOOKS, REPOSITORY / "ramos/layout.env"),
 )
+GENERATIONS = "upperfs/generations"
+OBJECT = re.compile(r"object=[a-z]+ ([0-9]+) [0-9a-f-]+\n([0-9a-f]{64})  (\S+)\n")
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,35 @@ class Verdict:
 
 
 def read_truth(persist: Path) -> Truth:
-    """Read and hash a store; raises RamosError or OSError where it is not whole."""
-    directory = persist / layout.GENERATIONS_DIR
+    """Read and hash a store; raises ValueError or OSError where it is not whole."""
     files: dict[str, str] = {}
     numbers = []
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+    for entry in sorted(os.scandir(persist / GENERATIONS), key=lambda entry: entry.name):
         if not entry.name.isdigit():
             continue
         data = Path(entry.path).read_bytes()
-        state = generation.parse(data, entry.name)
-        numbers.append(state.number)
-        files[layout.generation_path(state.number)] = hashlib.sha256(data).hexdigest()
-        for stored in state.files:
-            found = files.get(stored.path) or hash_plainly(persist / stored.path)
-            if found != stored.sha256:
-                raise RamosError("damaged", stored.path, f"named by generation {state.number}")
-            files[stored.path] = found
+        numbers.append(int(entry.name))
+        files[f"{GENERATIONS}/{entry.name}"] = hashlib.sha256(data).hexdigest()
+        for path, size, digest in read_objects(data, entry.name):
+            found = files.get(path) or hash_plainly(persist / path)
+            if (found, (persist / path).stat().st_size) != (digest, size):
+                raise ValueError(f"{path} is not what generation {entry.name} names")
+            files[path] = found
     return Truth(max(numbers), files)
+
+
+def read_objects(data: bytes, name: str) -> list[tuple[str, int, str]]:
+    """Path, size and sha256 of each file that a generation consists of, once its seal holds."""
+    body, _, seal = data.decode("ascii").rpartition("end=")
+    if seal != hashlib.sha256(body.encode()).hexdigest() + "\n":
+        raise ValueError(f"generation {name} is damaged")
+    header, _, objects = body.partition("object=")
+    if f"\ngeneration={int(name)}\n" not in header:
+        raise ValueError(f"generation {name} says that it is another one")
+    found = OBJECT.findall(f"object={objects}")
+    if 2 * len(found) != f"object={objects}".count("\n"):
+        raise ValueError(f"generation {name} holds lines that are no objects")
+    return [(path, int(size), digest) for size, digest, path in found]
 
 
 def pick_by_boot(persist: Path, run: Path, mode: str = "default") -> tuple[str, int, list[str]]:
@@ -148,7 +162,7 @@ def bring_up(disk: Path, target: Path, start_bytes: int = 0) -> tuple[str, Truth
             with mounts.mounted(disk, target, "ext4", PERSIST_OPTIONS, flags, start_bytes):
                 try:
                     return rung, *check_store(target)
-                except (OSError, RamosError, ValueError) as error:
+                except (OSError, ValueError) as error:
                     return rung, None, str(error)
         except OSError as error:
             reason = f"does not mount: {error}"

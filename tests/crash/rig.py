@@ -7,12 +7,9 @@ boot of what was saved show exactly what the running system shows?
 
 import contextlib
 import functools
-import hashlib
 import os
 import random
 import signal
-import stat
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,12 +25,8 @@ from tests.crash.check import check_store, read_truth
 from tests.crash.device import PERSIST_OPTIONS
 from tests.crash.machine import Machine, change_tree, read_newest
 from tests.crash.workloads import IMAGE_BYTES, build_system, make_image
+from tests.root.tree import ACL, ACL_NAMES, capture, explain
 
-# Version 2; then tag, permissions and id: owner, user 1000, group, mask, others.
-NO_ID = 0xFFFFFFFF
-ACL = struct.pack(
-    "<I" + 5 * "HHI", 2, 1, 6, NO_ID, 2, 4, 1000, 4, 4, NO_ID, 16, 4, NO_ID, 32, 4, NO_ID
-)
 WAIT_SECONDS = 10.0
 CONFIG = SaveConfig(keep=2, reserve_mib=8)
 Prepare = Callable[[], None]
@@ -97,7 +90,7 @@ class Rig:
         change_tree(self.machine.root, self.chance)
         path = self.machine.root / f"etc/acl{self.chance.randrange(1000)}"
         path.write_bytes(self.chance.randbytes(100))
-        os.setxattr(path, "system.posix_acl_access", ACL)
+        os.setxattr(path, ACL_NAMES[0], ACL)
 
     def reboot(self) -> None:
         """Start what a boot would start now."""
@@ -190,24 +183,9 @@ class Rig:
 
 
 def compare_trees(expected: Path, found: Path) -> str:
-    """The first differences between two trees, in words."""
-    left, right = describe_tree(expected), describe_tree(found)
-    wrong = sorted(path for path in {*left, *right} if left.get(path) != right.get(path))
+    """The first differences between two trees, in words; only a boot puts ACLs back."""
+    wrong = explain(capture(expected, without=ACL_NAMES), capture(found, without=ACL_NAMES))
     return f"saved otherwise than it is: {', '.join(wrong[:5])}" if wrong else ""
-
-
-def describe_tree(root: Path) -> dict[str, tuple[object, ...]]:
-    """Type, mode, owner and content of everything below a directory."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        content: object = None
-        if stat.S_ISREG(status.st_mode):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif stat.S_ISLNK(status.st_mode):
-            content = os.fspath(path.readlink())
-        found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, content)
-    return found
 
 
 def set_crash_point(name: str) -> Prepare:

@@ -149,6 +149,9 @@ RANKS = {
     "ramos.__main__": 99,
 }
 
+# What says whether a save kept everything sees with its own eyes.
+ORACLES = ("tests.root.tree", "tests.root.bank", "tests.crash.check")
+
 
 def list_python(*folders: str) -> list[Path]:
     """All Python files below the given folders of the repository."""

@@ -56,3 +56,16 @@ def test_only_the_command_line_prints(path: Path) -> None:
     assert not {"click"} & imports
     calls = [n for n in ast.walk(rules.parse_python(path)) if isinstance(n, ast.Call)]
     assert not [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+
+
+@pytest.mark.parametrize("name", rules.ORACLES)
+def test_an_oracle_imports_nothing_of_what_it_judges(name: str) -> None:
+    """Nor does anything of the tests that it imports, however far away."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        imports = set(list_imports(rules.REPOSITORY / f"{module.replace('.', '/')}.py"))
+        strangers = {other for other in imports if other.split(".")[0] == "ramos"}
+        assert not strangers, f"{module} imports {', '.join(sorted(strangers))}"
+        waiting += [other for other in imports if other.startswith("tests.") and other not in seen]
