@@ -30,7 +30,7 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from ramos import cpio, fs, layout, run, vm_boot, vm_machine  # noqa: E402
+from ramos import cpio, fs, layout, run, vm_accel, vm_boot, vm_machine  # noqa: E402
 from ramos.vm import VmPlan  # noqa: E402
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
@@ -183,16 +183,21 @@ def list_ways(image: Path, bus: str, scratch: Path) -> dict[str, tuple[VmPlan, t
     }
 
 
-def run_all(image: Path, runs: int, bus: str) -> list[Boot]:
+def tell(line: str) -> None:
+    """A word on the way; what was measured is all that goes to standard output."""
+    print(line, file=sys.stderr)
+
+
+def run_all(image: Path, runs: int, bus: str, accel: vm_accel.Accel) -> list[Boot]:
     """Every way in turns."""
     boots = []
     with tempfile.TemporaryDirectory(prefix="ramos-bench-") as name:
         scratch = Path(name)
-        kvm = vm_boot.probe_kvm(scratch)
         ways = list_ways(image, bus, scratch)
+        kvm = vm_accel.choose_kvm(ways["ramos"][0], accel, tell)
         for number in range(runs):
             for way, (plan, marks) in ways.items():
-                print(f"run {number + 1} of {runs}: {way}", file=sys.stderr)
+                tell(f"run {number + 1} of {runs}: {way}")
                 boots.append(measure(way, plan, marks, kvm))
     return boots
 
@@ -232,9 +237,10 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--bus", choices=["virtio", "usb"], default="virtio")
+    parser.add_argument("--accel", choices=vm_accel.ACCELS, default="auto")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    boots = run_all(arguments.image, arguments.runs, arguments.bus)
+    boots = run_all(arguments.image, arguments.runs, arguments.bus, arguments.accel)
     if arguments.json:
         rows = [asdict(boot) for boot in boots]
         print(json.dumps({"boots": rows, "medians": [asdict(b) for b in take_medians(boots)]}))

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import vm, vm_boot
+from ramos import vm, vm_accel
 from ramos.vm_machine import Machine, start_machine
 
 SECTOR_BYTES = 512
@@ -46,10 +46,15 @@ def read_counters(machine: Machine) -> Counters:
     return Counters(float(uptime), int(rss), int(wakeups), int(sectors) * SECTOR_BYTES)
 
 
-def measure_idle(image: Path, window_seconds: int) -> dict[str, float]:
+def tell(line: str) -> None:
+    """A word on the way; what was measured is all that goes to standard output."""
+    sys.stderr.write(f"{line}\n")
+
+
+def measure_idle(image: Path, window_seconds: int, accel: vm_accel.Accel) -> dict[str, float]:
     """Boot, settle, look twice."""
-    kvm = vm_boot.probe_kvm(Path("/tmp"))
     plan = vm.VmPlan(image, firmware="direct", flush=False)
+    kvm = vm_accel.choose_kvm(plan, accel, tell)
     with start_machine(plan, snapshot=True, kvm=kvm) as machine:
         machine.login("user")
         time.sleep(SETTLE_SECONDS)
@@ -72,9 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--seconds", type=int, default=WINDOW_SECONDS, help="how long to leave it")
+    parser.add_argument("--accel", choices=vm_accel.ACCELS, default="auto", help="see ramos-vm(1)")
     parser.add_argument("--json", action="store_true", help="one object instead of text")
     options = parser.parse_args()
-    found = measure_idle(options.image, options.seconds)
+    found = measure_idle(options.image, options.seconds, options.accel)
     if options.json:
         sys.stdout.write(json.dumps(found) + "\n")
         return

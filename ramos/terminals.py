@@ -19,6 +19,8 @@ from ramos.errors import escape
 PROC = Path("/proc")
 DEVICES = Path("/sys/dev/char")
 ACTIVE_CONSOLES = Path("/sys/class/tty/console/active")
+# Plain colours, and lines that wrap.
+NORMAL_TEXT = b"\x1b[0m\x1b[?7h"
 PTS_MAJORS = range(136, 144)
 
 
@@ -112,6 +114,22 @@ def open_keys(paths: Sequence[Path]) -> Iterator[list[int]]:
             with contextlib.suppress(OSError, termios.error):
                 termios.tcsetattr(descriptor, termios.TCSANOW, before)  # type: ignore[arg-type]
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def kept(descriptor: int) -> Iterator[None]:
+    """Lend a terminal to a program, and have it as before however that ends."""
+    if not os.isatty(descriptor):
+        yield
+        return
+    before, blocking = termios.tcgetattr(descriptor), os.get_blocking(descriptor)
+    try:
+        yield
+    finally:
+        os.set_blocking(descriptor, blocking)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        with contextlib.suppress(OSError):
+            os.write(descriptor, NORMAL_TEXT)
 
 
 def _set_key_mode(descriptor: int) -> None:

@@ -13,11 +13,14 @@ from ramos import layout, menu
 from ramos.vm_boot import DirectKernel
 
 STICK = "stick"
+DISK = "disk"
 SHARE_TAG = "share"
 MODES = ("default", "backup", "clean")
 
 Firmware = Literal["uefi", "bios", "direct"]
 Bus = Literal["usb", "virtio"]
+# Where the serial line is: a socket, this terminal, or only its log.
+Console = Literal["socket", "terminal", "none"]
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,32 @@ class VmPlan:
 class VmHost:
     """What the machine is given by the host: places of files and sockets, the accelerator."""
 
+    scratch: Path
     kvm: bool = False
+    console: Console = "socket"
     firmware_code: Path | None = None
     firmware_variables: Path | None = None
     direct: DirectKernel | None = None
-    # Without a folder for sockets, the serial line is this terminal.
-    sockets: Path | None = None
 
 
-def serial_socket(sockets: Path) -> Path:
+def serial_socket(scratch: Path) -> Path:
     """Where the serial line of a driven machine is."""
-    return sockets / "serial"
+    return scratch / "serial"
 
 
-def qmp_socket(sockets: Path) -> Path:
+def serial_log(scratch: Path) -> Path:
+    """What the serial line of any machine has said of late."""
+    return scratch / "serial.log"
+
+
+def qmp_socket(scratch: Path) -> Path:
     """Where the control channel of a driven machine is."""
-    return sockets / "qmp"
+    return scratch / "qmp"
+
+
+def watch_socket(scratch: Path) -> Path:
+    """Where the control channel is by which any machine is watched."""
+    return scratch / "watch"
 
 
 def render_argv(plan: VmPlan, host: VmHost) -> list[str]:
@@ -83,7 +96,7 @@ def render_argv(plan: VmPlan, host: VmHost) -> list[str]:
 
 def stick_device(bus: Bus) -> dict[str, object]:
     """The stick as a device, for the command line and for putting it back."""
-    device: dict[str, object] = {"id": STICK, "drive": "disk", "serial": "RAMOS-VM-0001"}
+    device: dict[str, object] = {"id": STICK, "drive": DISK, "serial": "RAMOS-VM-0001"}
     if bus == "usb":
         return {"driver": "usb-storage", **device, "bus": "xhci.0", "removable": True}
     return {"driver": "virtio-blk-pci", **device, "bus": "plug"}
@@ -98,21 +111,29 @@ def _software_cpu() -> tuple[str, ...]:
 
 
 def _list_console(plan: VmPlan, host: VmHost) -> list[str]:
-    display = ["-display", f"vnc={plan.vnc}"] if plan.vnc else ["-display", "none"]
-    if host.sockets is None:
-        return [*display, "-serial", "mon:stdio"]
-    return [
-        *display,
-        *("-chardev", f"socket,id=serial,path={serial_socket(host.sockets)},server=on,wait=on"),
-        *("-serial", "chardev:serial"),
-        *("-qmp", f"unix:{qmp_socket(host.sockets)},server=on,wait=off"),
+    scratch = host.scratch
+    line = {
+        "socket": f"socket,path={serial_socket(scratch)},server=on,wait=on",
+        "terminal": "stdio,mux=on,signal=off",
+        "none": "null",
+    }[host.console]
+    log = f"logfile={serial_log(scratch)},logappend=on"
+    words = [
+        *("-display", f"vnc={plan.vnc}" if plan.vnc else "none"),
+        *("-chardev", f"{line},id=serial,{log}", "-serial", "chardev:serial"),
+        *("-qmp", f"unix:{watch_socket(scratch)},server=on,wait=off"),
     ]
+    if host.console == "socket":
+        words += ["-qmp", f"unix:{qmp_socket(scratch)},server=on,wait=off"]
+    if host.console == "terminal":
+        words += ["-mon", "chardev=serial,mode=readline"]
+    return words
 
 
 def _list_stick(plan: VmPlan) -> list[str]:
     flush = "off" if plan.flush else "on"
     path = str(plan.image).replace(",", ",,")
-    node = f"driver={plan.image_format},node-name=disk,cache.no-flush={flush}"
+    node = f"driver={plan.image_format},node-name={DISK},cache.no-flush={flush}"
     device = {**stick_device(plan.bus), "bootindex": 1}
     words = [f"{key}={_render(value)}" for key, value in device.items() if key != "driver"]
     hub = "qemu-xhci,id=xhci" if plan.bus == "usb" else "pcie-root-port,id=plug,chassis=1"

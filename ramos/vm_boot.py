@@ -24,10 +24,6 @@ OVMF_PAIRS = (
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
     ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
 )
-# A boot sector that ends QEMU through its debug port: out 0xf4, 0x10, then hlt for ever.
-PROBE_CODE = bytes.fromhex("baf400b010eef4ebfd")
-PROBE_STATUS = 0x10 << 1 | 1
-PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,6 @@ def find_firmware() -> tuple[Path, Path]:
             return Path(code), Path(variables)
     hint = "Install the package ovmf, or boot with --bios or --direct."
     raise RamosError("cannot boot by UEFI", "OVMF", "this machine does not have it", hint=hint)
-
-
-def probe_kvm(scratch: Path) -> bool:
-    """Whether KVM really runs a guest: a device node alone proves nothing."""
-    if not Path("/dev/kvm").exists():
-        return False
-    sector = scratch / "probe.img"
-    sector.write_bytes(PROBE_CODE.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
-    argv = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-nodefaults"]
-    argv += [
-        "-display",
-        "none",
-        "-m",
-        "16",
-        "-no-reboot",
-        "-device",
-        "isa-debug-exit,iobase=0xf4,iosize=0x04",
-    ]
-    argv += ["-drive", f"file={sector},format=raw,if=ide,snapshot=on"]
-    try:
-        done = run.run(argv, check=False, timeout_seconds=PROBE_SECONDS)
-    except RamosError:
-        return False
-    return done.code == PROBE_STATUS
 
 
 def find_esp(image: Path) -> int:

@@ -1,8 +1,9 @@
 """A running virtual machine: what a person could do to a real one, from a program.
 
 Owns: the QEMU process, its scratch files, and the talk over the serial line. Refuses: touching an
-image that the plan did not name. Invariants: the machine ends with its `with` block or with the
-process that started it; `snapshot` leaves the image as it was.
+image that the plan did not name; choosing the accelerator (`vm_accel` does). Invariants: the
+machine ends with its `with` block or with the process that started it; `snapshot` leaves the image
+as it was.
 """
 
 import base64
@@ -12,7 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +21,9 @@ from ramos import run, vm, vm_boot
 from ramos.errors import RamosError
 from ramos.vm_qmp import Qmp
 from ramos.vm_serial import Serial
+from ramos.vm_watch import PATIENCE, QEMU_LOG, Patience, Watch, read_complaint
 
 Line = TypeVar("Line")
-QEMU_LOG = "qemu.log"
 SOCKET_SECONDS = 20.0
 BOOT_SECONDS = 240.0
 COMMAND_SECONDS = 120.0
@@ -38,12 +39,12 @@ SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 class Machine:
     """A machine that runs; made by `start_machine`."""
 
-    def __init__(self, plan: vm.VmPlan, process: run.Process, sockets: Path) -> None:
+    def __init__(self, plan: vm.VmPlan, process: run.Process, scratch: Path) -> None:
         self.plan = plan
         self.process = process
         self._numbers = itertools.count(1)
-        self.serial = _connect(Serial, vm.serial_socket(sockets), process)
-        self.qmp = _connect(Qmp, vm.qmp_socket(sockets), process)
+        self.serial = _connect(Serial, vm.serial_socket(scratch), process)
+        self.qmp = _connect(Qmp, vm.qmp_socket(scratch), process)
 
     def close(self) -> None:
         """Let go of the lines."""
@@ -157,38 +158,68 @@ class Machine:
             raise RamosError("QEMU refuses", line, complaint)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A QEMU that was started, and what to know of it."""
+
+    plan: vm.VmPlan
+    process: run.Process
+    scratch: Path
+    watch: Watch
+
+
 @contextlib.contextmanager
 def start_machine(
     plan: vm.VmPlan, *, snapshot: bool = True, kvm: bool = False
 ) -> Iterator[Machine]:
     """A machine driven by a program; with `snapshot`, what it writes is thrown away."""
+    with launch(plan, "socket", snapshot=snapshot, kvm=kvm) as running:
+        machine = connect(running)
+        try:
+            yield machine
+        except RamosError as error:
+            running.watch.check(error)
+            raise
+        finally:
+            machine.close()
+
+
+@contextlib.contextmanager
+def launch(
+    plan: vm.VmPlan,
+    console: vm.Console,
+    *,
+    snapshot: bool,
+    kvm: bool,
+    patience: Patience = PATIENCE,
+) -> Iterator[Running]:
+    """Start QEMU and watch it; its own output goes to a log, whatever the console is."""
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         scratch = Path(name)
-        plan, host = prepare(plan, scratch, snapshot=snapshot, kvm=kvm)
-        argv = vm.render_argv(plan, replace(host, sockets=scratch))
-        with (scratch / QEMU_LOG).open("wb") as log, run.started(argv, stdout=log) as process:
-            machine = connect(plan, process, scratch)
-            try:
-                yield machine
-            finally:
-                machine.close()
+        plan, host = prepare(plan, scratch, snapshot=snapshot)
+        argv = vm.render_argv(plan, replace(host, kvm=kvm, console=console))
+        vm.serial_log(scratch).touch()
+        with (scratch / QEMU_LOG).open("wb") as log, contextlib.ExitStack() as stack:
+            lines = {"stdin": None, "stdout": None} if console == "terminal" else {"stdout": log}
+            process = stack.enter_context(run.started(argv, stderr=log, **lines))
+            watch = Watch(process, scratch, kvm=kvm, patience=patience)
+            stack.callback(watch.close)
+            yield Running(plan, process, scratch, watch)
 
 
-def connect(plan: vm.VmPlan, process: run.Process, scratch: Path) -> Machine:
+def connect(running: Running) -> Machine:
     """Take hold of a QEMU that has just been started, or tell what it complained about."""
     try:
-        return Machine(plan, process, scratch)
+        return Machine(running.plan, running.process, running.scratch)
     except (OSError, RamosError) as error:
-        complaint = (scratch / QEMU_LOG).read_text(errors="replace").strip()
-        reason = complaint or str(error)
+        running.watch.check(error)
+        reason = read_complaint(running.scratch) or str(error)
         raise RamosError("cannot start the virtual machine", "QEMU", reason) from error
 
 
-def prepare(
-    plan: vm.VmPlan, scratch: Path, *, snapshot: bool, kvm: bool
-) -> tuple[vm.VmPlan, vm.VmHost]:
+def prepare(plan: vm.VmPlan, scratch: Path, *, snapshot: bool) -> tuple[vm.VmPlan, vm.VmHost]:
     """Put together what the machine needs from the host, in a folder that lives as long as it."""
-    host = vm.VmHost(kvm=kvm)
+    host = vm.VmHost(scratch)
     if plan.firmware == "uefi":
         code, variables = vm_boot.find_firmware()
         fresh = vm_boot.copy_firmware_variables(variables, scratch)

@@ -18,13 +18,14 @@ COMMAND_SECONDS = 60.0
 class Qmp:
     """A connection to the QMP socket of one QEMU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, answer_seconds: float = COMMAND_SECONDS) -> None:
         self.path = path
+        self.answer_seconds = answer_seconds
         self.events: list[dict[str, Any]] = []
         self._rest = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
-        deadline = time.monotonic() + COMMAND_SECONDS
+        deadline = time.monotonic() + answer_seconds
         while "QMP" not in self._receive(deadline):
             pass
         self.execute("qmp_capabilities")
@@ -37,7 +38,7 @@ class Qmp:
         """Run a command and give back what it returns; its error is ours."""
         message = {"execute": command, "arguments": arguments}
         self._socket.sendall(json.dumps(message).encode() + b"\n")
-        deadline = time.monotonic() + COMMAND_SECONDS
+        deadline = time.monotonic() + self.answer_seconds
         while True:
             answer = self._receive(deadline)
             if "event" in answer:

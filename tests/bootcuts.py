@@ -50,10 +50,10 @@ class Tally:
 class Bench:
     """One stick as a raw image, so that its grubenv can be read from outside between boots."""
 
-    def __init__(self, image: Path, scratch: Path) -> None:
+    def __init__(self, image: Path, scratch: Path, *, kvm: bool) -> None:
         self.stick = scratch / "stick.img"
         run.run(["cp", "--sparse=always", image, self.stick])
-        self.kvm = vm_boot.probe_kvm(scratch)
+        self.kvm = kvm
         self.plan = VmPlan(self.stick, firmware="bios", memory_mib=MEMORY_MIB, flush=False)
         self.generations: tuple[str, ...] = ()
         self.boot_seconds = 0.0
@@ -159,14 +159,15 @@ def cut_boots(bench: Bench, cuts: int, chance: random.Random) -> Tally:
 
 def main() -> int:
     """Run, print, and fail where a boot or a generation was lost."""
-    from tests.vm.conftest import provide_image
+    from tests.vm.conftest import choose_kvm, provide_image
 
     arguments = parse_arguments()
     seed = arguments.seed if arguments.seed is not None else time.time_ns() % 100000
     print(f"seed {seed}", flush=True)
     scratch = Path(tempfile.mkdtemp(prefix="ramos-bootcuts-"))
     try:
-        bench = Bench(arguments.image or provide_image("openrc"), scratch)
+        image = arguments.image or provide_image("openrc")
+        bench = Bench(image, scratch, kvm=choose_kvm(image, "bios"))
         bench.prepare()
         print(f"a boot takes {bench.boot_seconds:.1f} s from the menu to its confirmation")
         tally = cut_boots(bench, arguments.cuts, random.Random(seed))

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ramos import disks, run
+from ramos import disks, run, vm_accel
 from ramos.cli import print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
@@ -114,6 +114,13 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--batch", is_flag=True, help="Ask nothing: options and defaults decide."),
     click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and end."),
     click.option("--try", "try_it", is_flag=True, help="Boot the image in this terminal."),
+    click.option(
+        "--accel",
+        type=click.Choice(vm_accel.ACCELS),
+        default="auto",
+        show_default=True,
+        help="For --try: KVM, software emulation (tcg), or KVM as long as it works (auto).",
+    ),
     click.option("--verbose", is_flag=True, help="Show what the programs print."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end."),
 )
@@ -176,7 +183,8 @@ def build_command(context: click.Context, /, **options: Any) -> None:
         )
     show_outcome(chosen, built, written, options["as_json"])
     if options["try_it"]:
-        root.main(["vm", "run", str(built.output)], standalone_mode=False)
+        words = ["vm", "run", "--accel", options["accel"], str(built.output)]
+        root.main(words, standalone_mode=False)
 
 
 def _choose_target(options: dict[str, Any]) -> Disk | None:

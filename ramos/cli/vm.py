@@ -1,22 +1,22 @@
 """`ramos vm`: boot an image in a virtual machine, in this terminal."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 import click
 
-from ramos import run, vm, vm_boot, vm_machine
+from ramos import run, terminals, vm, vm_accel, vm_machine
 from ramos.cli import show_line
 from ramos.errors import RamosError, UsageError
+from ramos.vm_watch import PATIENCE, Patience, read_complaint
 
-LOGIN_SECONDS = 300.0
 EXAMPLES = """\b
 Examples:
   ramos vm run stick.img                 boot it by UEFI from a USB stick
   ramos vm run stick.img --mode clean    with the third entry of the menu
   ramos vm run stick.img --bios --snapshot
   ramos vm run stick.img --direct --share ~/src
+  ramos vm run stick.img --accel tcg     by software emulation, without a try of KVM
 """
 
 
@@ -35,6 +35,13 @@ def vm_group() -> None:
     "--bus", type=click.Choice(["usb", "virtio"]), default="usb", help="How the image is attached."
 )
 @click.option("--share", type=click.Path(path_type=Path), metavar="DIR", help="A folder over 9p.")
+@click.option(
+    "--accel",
+    type=click.Choice(vm_accel.ACCELS),
+    default="auto",
+    show_default=True,
+    help="KVM, software emulation (tcg), or KVM as long as it works (auto).",
+)
 @click.option("--snapshot", is_flag=True, help="Throw away what the machine writes.")
 @click.option("--memory", type=click.IntRange(256), default=2048, metavar="MIB", help="Its RAM.")
 @click.option("--cpus", type=click.IntRange(1, 64), default=2, help="Its processors.")
@@ -52,12 +59,14 @@ def run_command(
     append: str,
     screenshot: Path | None,
     snapshot: bool,
+    accel: vm_accel.Accel,
     **options: object,
 ) -> None:
     """Boot IMAGE in QEMU: as a USB stick by UEFI, its serial console in this terminal.
 
-    KVM is used where it really runs a guest, software emulation where it does not. What the
-    machine writes goes to the image, unless --snapshot is given.
+    KVM is used where it really runs a guest. Where it does not, or stops doing so, the machine
+    is started again under software emulation. What it writes goes to the image, unless
+    --snapshot is given.
     """
     plan = vm.VmPlan(
         image,
@@ -68,9 +77,9 @@ def run_command(
     )
     check_request(plan, screenshot)
     if screenshot is None:
-        run_in_terminal(plan, snapshot)
+        run_in_terminal(plan, snapshot, accel)
     else:
-        run_for_screenshot(plan, screenshot)
+        run_for_screenshot(plan, screenshot, accel)
 
 
 def check_request(plan: vm.VmPlan, screenshot: Path | None) -> None:
@@ -93,30 +102,39 @@ def check_request(plan: vm.VmPlan, screenshot: Path | None) -> None:
         raise RamosError("cannot save", screenshot, "there is no such folder", state)
 
 
-def run_in_terminal(plan: vm.VmPlan, snapshot: bool) -> None:
+def run_in_terminal(
+    plan: vm.VmPlan,
+    snapshot: bool,
+    accel: vm_accel.Accel = "auto",
+    patience: Patience = PATIENCE,
+) -> None:
     """Hand this terminal to the machine until it ends."""
-    with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
-        scratch = Path(name)
-        kvm = vm_boot.probe_kvm(scratch)
-        plan, host = vm_machine.prepare(plan, scratch, snapshot=snapshot, kvm=kvm)
-        how = "KVM" if kvm else "software emulation (slow; no KVM that works)"
+
+    def work(kvm: bool) -> None:
+        how = "KVM" if kvm else "software emulation"
         show_line(f"Booting with {how}. Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.")
         if plan.share is not None:
             show_line(f"In the guest: mount -t 9p -o trans=virtio {vm.SHARE_TAG} /mnt")
-        argv = vm.render_argv(plan, host)
-        with run.started(argv, stdin=None, stdout=None, stderr=None) as process:
-            code = process.wait()
-    if sys.stdin.isatty():
-        click.echo("\x1b[0m\x1b[?7h")
-    if code != 0:
-        raise RamosError("the virtual machine failed", "QEMU", f"exit status {code}")
+        machine = vm_machine.launch(plan, "terminal", snapshot=snapshot, kvm=kvm, patience=patience)
+        with terminals.kept(sys.stdin.fileno()), machine as running:
+            code = running.process.wait()
+            running.watch.close()
+            running.watch.check()
+            complaint = read_complaint(running.scratch)
+        if code != 0:
+            reason = complaint or f"exit status {code}"
+            raise RamosError("the virtual machine failed", "QEMU", reason)
+
+    vm_accel.run_machine(plan, accel, work, show_line, patience)
 
 
-def run_for_screenshot(plan: vm.VmPlan, screenshot: Path) -> None:
+def run_for_screenshot(plan: vm.VmPlan, screenshot: Path, accel: vm_accel.Accel) -> None:
     """Boot without a trace on the image, and save what the screen shows at the login prompt."""
-    with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
-        kvm = vm_boot.probe_kvm(Path(name))
-    with vm_machine.start_machine(plan, snapshot=True, kvm=kvm) as machine:
-        machine.expect(r"\S+ login: ", LOGIN_SECONDS)
-        machine.take_screenshot(screenshot)
+
+    def work(kvm: bool) -> None:
+        with vm_machine.start_machine(plan, snapshot=True, kvm=kvm) as machine:
+            vm_accel.await_login(machine, kvm=kvm)
+            machine.take_screenshot(screenshot)
+
+    vm_accel.run_machine(plan, accel, work, show_line)
     show_line(f"Saved {screenshot}.")

@@ -139,7 +139,9 @@ RANKS = {
     "ramos.vm_serial": 30,
     "ramos.vm_boot": 40,
     "ramos.vm": 41,
-    "ramos.vm_machine": 42,
+    "ramos.vm_watch": 42,
+    "ramos.vm_machine": 43,
+    "ramos.vm_accel": 44,
     # 5: pipelines, and one event loop
     "ramos.image.build": 50,
     "ramos.image.provision": 50,

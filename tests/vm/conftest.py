@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 import pytest
 
-from ramos import vm_boot, vm_machine
+from ramos import vm, vm_accel, vm_machine
 from ramos.vm import VmPlan
 from ramos.vm_machine import Machine
 
@@ -26,6 +26,7 @@ IMAGES = REPOSITORY / ".cache" / "test-image"
 SOURCES = ("ramos", "initramfs-hooks", "grub", "services", "apk-triggers", "man", "keys")
 IGNORED = {"__pycache__"}
 USER = "user"
+MEMORY_MIB = 768
 BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal", "--swap", "16M")
 
 # What a generation says of each file, and what the kernel enforces for it.
@@ -86,11 +87,17 @@ def systemd_image() -> Path:
     return provide_image("systemd")
 
 
-@pytest.fixture(scope="session")
-def has_kvm(tmp_path_factory: pytest.TempPathFactory) -> bool:
+def choose_kvm(image: Path, firmware: vm.Firmware = "uefi") -> bool:
     """Whether to use KVM: only on request, so that every run of the tests sees the same machine."""
-    wanted = os.environ.get("RAMOS_TEST_KVM") == "1"
-    return wanted and vm_boot.probe_kvm(tmp_path_factory.mktemp("kvm"))
+    accel: vm_accel.Accel = "auto" if os.environ.get("RAMOS_TEST_KVM") == "1" else "tcg"
+    plan = VmPlan(image, firmware=firmware, memory_mib=MEMORY_MIB, flush=False)
+    return vm_accel.choose_kvm(plan, accel, print)
+
+
+@pytest.fixture(scope="session")
+def has_kvm(image: Path) -> bool:
+    """Whether to use KVM."""
+    return choose_kvm(image)
 
 
 @pytest.fixture
@@ -105,7 +112,7 @@ def boot(has_kvm: bool) -> Boot:
 
     @contextlib.contextmanager
     def start(disk: Path, firmware: str = "direct", **options: Any) -> Iterator[Machine]:
-        options.setdefault("memory_mib", 768)
+        options.setdefault("memory_mib", MEMORY_MIB)
         plan = VmPlan(disk, "qcow2", firmware=firmware, flush=False, **options)  # type: ignore[arg-type]
         with vm_machine.start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
             yield machine

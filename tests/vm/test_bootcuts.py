@@ -8,8 +8,8 @@ from tests import bootcuts
 CUTS = 1
 
 
-def test_a_cut_boot_loses_nothing(image: Path, tmp_path: Path) -> None:
-    bench = bootcuts.Bench(image, tmp_path)
+def test_a_cut_boot_loses_nothing(image: Path, has_kvm: bool, tmp_path: Path) -> None:
+    bench = bootcuts.Bench(image, tmp_path, kvm=has_kvm)
     bench.prepare()
     seed = random.randrange(100000)
     print(f"seed {seed}")
