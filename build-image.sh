@@ -2,6 +2,9 @@
 # Build a stick image: `ramos image build` from this checkout, after installing what it needs.
 #   ./build-image.sh --try       build the default image and boot it in this terminal
 #   ./build-image.sh --help      all options
+#   ./build-image.sh --install-launcher [OPTIONS]
+#                                make this checkout the `ramos` of this machine (a link in
+#                                /usr/local/bin, or in $PREFIX/bin)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -12,6 +15,19 @@ HOST_PACKAGES="python3 python3-click python3-pyudev python3-psutil python3-pyrou
  cryptsetup-bin openssl uidmap"
 # For --try: the virtual machine.
 VM_PACKAGES="qemu-system-x86 qemu-utils ovmf"
+
+# The Python modules in them, for other systems.
+PYTHON_MODULES="click psutil pyudev pyroute2 sdnotify"
+CHECK_MODULES='
+import importlib.util, sys
+if sys.version_info < (3, 10):
+    sys.exit(1)
+names = sys.argv[1:] + ["tomli"] * (sys.version_info < (3, 11))
+missing = [name for name in names if importlib.util.find_spec(name) is None]
+if missing:
+    print("the Python modules", *missing)
+    sys.exit(1)
+'
 
 # list_missing NAME...: those of the Debian packages that are not installed
 list_missing() {
@@ -41,23 +57,31 @@ install_packages() {
 
 # check_python: on other systems than Debian, name what is missing
 check_python() {
-    python3 -c 'import click, psutil, pyudev' 2>/dev/null && return 0
-    echo "build-image.sh: this machine lacks Python 3.10 or its modules click, psutil, pyudev" >&2
-    echo "  hint: install them with its package manager; the builder then names what else" >&2
+    local missing
+    # shellcheck disable=SC2086  # a list of words
+    missing=$(python3 -I -c "$CHECK_MODULES" $PYTHON_MODULES) && return 0
+    echo "build-image.sh: this machine lacks ${missing:-Python 3.10}" >&2
+    echo "  hint: install it with the package manager; the builder then names what else" >&2
     echo "        it needs (Debian's packages are: $HOST_PACKAGES)" >&2
     exit 1
 }
 
-# install_launcher: make this checkout the `ramos` of this machine, where there is none yet
+# install_launcher: make this checkout the `ramos` of this machine
 install_launcher() {
-    local launcher=/usr/local/bin/ramos
-    [ "$(id -u)" = 0 ] && [ -d "${launcher%/*}" ] || return 0
-    command -v ramos >/dev/null 2>&1 && return 0
-    printf '#!/bin/sh\nPYTHONPATH="%s" exec /usr/bin/python3 -m ramos "$@"\n' "$here" >"$launcher"
-    chmod 755 "$launcher"
+    local launcher=${PREFIX:-/usr/local}/bin/ramos
+    if [ -e "$launcher" ] && [ ! -L "$launcher" ]; then
+        echo "build-image.sh: cannot install the launcher: $launcher: there is another file" >&2
+        exit 1
+    fi
+    ln -sfn "$here/bin/ramos" "$launcher"
     echo "build-image.sh: the command ramos now runs this checkout ($launcher)" >&2
 }
 
+launcher=false
+if [ "${1-}" = --install-launcher ]; then
+    launcher=true
+    shift
+fi
 python=/usr/bin/python3
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
     case " $* " in
@@ -70,5 +94,10 @@ else
     python=python3
     check_python
 fi
-install_launcher
-PYTHONPATH=$here exec "$python" -m ramos image build "$@"
+if $launcher; then
+    install_launcher
+    [ "$#" != 0 ] || exit 0
+elif [ "${1-}" != --help ] && ! command -v ramos >/dev/null 2>&1; then
+    echo "build-image.sh: the command ramos is $here/bin/ramos (see --install-launcher)" >&2
+fi
+exec "$python" -I "$here/bin/ramos" image build "$@"

@@ -20,6 +20,7 @@ from bench import growth, ways
 from bench.files import change_tree, write_tree
 from bench.measure import Cost, measured, read_file_system_bytes
 from bench.pause import measure_isolated
+from ramos.run import find_missing
 from tests.crash import mounts
 from tests.crash.machine import Machine, find_device
 from tests.crash.zram import read_memory_bytes
@@ -165,6 +166,10 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if os.geteuid() != 0:
         print("bench.commit: needs root, for it mounts disks of its own", file=sys.stderr)
+        return 2
+    missing = [f"{name} (package {ways.TOOLS[name]})" for name in find_missing(ways.TOOLS)]
+    if missing:
+        print(f"bench.commit: this machine lacks {', '.join(missing)}", file=sys.stderr)
         return 2
     mounts.leave_host()
     with tempfile.TemporaryDirectory(prefix="ramos-bench-", dir=options.directory) as scratch:

@@ -20,6 +20,15 @@ from tests.crash.machine import Machine
 ENGINE = "ramos"
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQUASH = ("-noappend", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "3")
+# Program -> Debian's package of it.
+TOOLS = {
+    "mkfs.btrfs": "btrfs-progs",
+    "mke2fs": "e2fsprogs",
+    "mksquashfs": "squashfs-tools",
+    "rsync": "rsync",
+    "tar": "tar",
+    "zstd": "zstd",
+}
 Notes = dict[str, float]
 Way = Callable[[Machine, Path], Notes]
 

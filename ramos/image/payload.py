@@ -29,7 +29,7 @@ from {module} import main
 
 main()
 """
-LAUNCHERS = {"usr/bin/ramos": "ramos.cli", "usr/sbin/ramosd": "ramos.daemon"}
+LAUNCHERS = {"usr/bin/ramos": "ramos.__main__", "usr/sbin/ramosd": "ramos.daemon"}
 OPENRC_RUNLEVEL = re.compile(r"^# runlevel: ([a-z]+)$", re.MULTILINE)
 
 
@@ -72,8 +72,7 @@ def install_payload(plan: Plan, tree: Path) -> None:
             data = gzip.compress(data, mtime=0)
         write_file(tree / place, data, 0o755 if os.access(path, os.X_OK) else 0o644)
     for place, module in LAUNCHERS.items():
-        if (layout.HERE.parent / f"{module.replace('.', '/')}.py").exists() or "cli" in module:
-            write_file(tree / place, LAUNCHER.format(module=module), 0o755)
+        write_file(tree / place, LAUNCHER.format(module=module), 0o755)
     config = layout.CONFIG_FILE.relative_to("/")
     write_file(tree / config, render_default_config())
     for folder in (layout.CONFIG_DIR, layout.RECIPES_DIR):
