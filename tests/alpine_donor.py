@@ -150,7 +150,7 @@ def list_base(donor: Path) -> list[Spec]:
 
 def list_real_base(home: Path) -> list[Spec]:
     """Alpine's own; a minirootfs has no static BusyBox, so that the other one serves the boot."""
-    specs = list(alpine_root.list_specs(home))
+    specs = list(alpine_root.list_specs(home, alpine_root.provide_root()))
     depends = [*(spec.name for spec in specs), "debian-libraries"]
     return [*specs, Spec("alpine-base", alpine_root.find_release_files(), depends)]
 

@@ -1,8 +1,7 @@
 """A small Alpine-like mirror, made by this project's own code and signed with a test key.
 
-It has Alpine's layout, package names, fields and index format. `RAMOS_APK=/path/to/apk.static` (or
-several, with `:` between them) puts the real static tool into its apk-tools-static; otherwise a
-stand-in (tests/apk_standin.py) is there, and `name_tools` says so.
+It has Alpine's layout, package names, fields and index format. What the image builder takes as the
+static apk is in its apk-tools-static, for those tests that give one (see alpine_root).
 
     <mirror>/v3.23/{main,community}/x86_64/{APKINDEX.tar.gz, *.apk}     latest-stable -> v3.23
 """
@@ -20,9 +19,6 @@ from tests import apk_tools
 
 BRANCH = "v3.23"
 ARCH = "x86_64"
-STANDIN = Path(__file__).with_name("apk_standin.py")
-REAL_TOOLS = [Path(word) for word in os.environ.get("RAMOS_APK", "").split(":") if word]
-TOOLS = REAL_TOOLS or [STANDIN]
 MTIME = 1_700_000_000
 KERNEL = "6.12.40-0-lts"
 Content = bytes | str | Path
@@ -66,26 +62,19 @@ class Mirror:
         return next(iter(self.path.glob(f"{BRANCH}/*/{ARCH}/{spec_name}-[0-9]*.apk")))
 
 
-def name_tools() -> str:
-    """Which static apk the mirror serves."""
-    if not REAL_TOOLS:
-        return f"a stand-in, tests/{STANDIN.name}"
-    return f"the real apk, {' and '.join(map(str, REAL_TOOLS))}"
-
-
 def make_mirror(
     directory: Path,
     specs: Sequence[Spec],
     key_name: str = "test-1.rsa",
-    tool: Path = TOOLS[0],
+    tool: Path | None = None,
 ) -> Mirror:
-    """Make a mirror of these packages, apk-tools-static included."""
+    """Make a mirror of these packages, and of apk-tools-static with this program in it."""
     key, keys = apk_tools.make_keys(directory, key_name)
     mirror = Mirror(directory / "mirror", key, keys)
-    static = Spec("apk-tools-static", {"sbin/apk.static": tool}, version="3.0.6-r0")
+    static = [] if tool is None else [Spec("apk-tools-static", {"sbin/apk.static": tool})]
     for repository in ("main", "community"):
         mirror.folder(repository).mkdir(parents=True)
-    for spec in (*specs, static):
+    for spec in (*specs, *static):
         add_package(mirror, spec)
     (mirror.path / "latest-stable").symlink_to(BRANCH)
     write_indexes(mirror)
@@ -129,7 +118,7 @@ def write_content(path: Path, content: Content) -> None:
         path.symlink_to(content)
     elif isinstance(content, Path):
         shutil.copy(content, path)
-        path.chmod(0o755 if os.access(content, os.X_OK) or content == STANDIN else 0o644)
+        path.chmod(0o755 if os.access(content, os.X_OK) else 0o644)
         path.chmod(path.stat().st_mode | content.stat().st_mode & stat.S_ISUID)
     else:
         path.write_bytes(content)
@@ -149,7 +138,7 @@ def write_indexes(mirror: Mirror) -> None:
         )
 
 
-BUSYBOX = next((p for p in map(Path, ("/usr/bin/busybox", "/bin/busybox")) if p.exists()), STANDIN)
+BUSYBOX = next(path for path in map(Path, ("/usr/bin/busybox", "/bin/busybox")) if path.exists())
 BASE: dict[str, Content] = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
     "etc/group": b"root:x:0:\nwheel:x:10:\n",

@@ -1,4 +1,5 @@
-"""A real Alpine, where one lies on this machine: RAMOS_ALPINE_ROOT names a minirootfs (.tar.gz).
+"""A real Alpine: the donor's (tests/labs/donor.py), or the one that RAMOS_ALPINE_ROOT names, a
+minirootfs (.tar.gz).
 
 Its packages go to the tests' mirror as they are: files, owners, modes, links, scripts and triggers,
 by its own database; only the signature is another one. Its BusyBox and its apk also run on this
@@ -7,34 +8,43 @@ machine, by its own musl loader. It is unpacked once below .cache.
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import filelock
 
-from tests.alpine_mirror import REAL_TOOLS, TOOLS, Content, Spec
+from tests.alpine_mirror import Content, Spec
+from tests.labs import donor, onefile
+from tests.labs.wheels import CACHE
 
 TARBALL = os.environ.get("RAMOS_ALPINE_ROOT", "")
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "alpine-root"
-DATABASE = "lib/apk/db"
+TOOLS = [Path(word) for word in os.environ.get("RAMOS_APK", "").split(":") if word]
+DATABASES = ("lib/apk/db", "usr/lib/apk/db")
+# Each apk that a test runs with; None is the one of the root, which is here when a test needs it.
+EACH_TOOL: list[Path | None] = [*TOOLS] or [None]
 LOADER = "lib/ld-musl-x86_64.so.1"
 # What a record of the database becomes in a package.
 FIELDS = {"r": "replaces", "q": "replaces_priority", "i": "install_if"}
-# Files that no record names: Alpine has them in alpine-base.
+# NAME-VERSION.IDENTITY.SCRIPT: apk 2 writes the identity in base64, apk 3 in hexadecimal digits.
+SCRIPT_NAME = re.compile(r"(?P<name>.+)-[^-]+-r\d+\.(?:Q1|X1)[^.]+\.(?P<script>[a-z-]+)")
+# Files that no record of a minirootfs names: Alpine has them in alpine-base.
 RELEASE_FILES = ("etc/alpine-release", "etc/os-release", "etc/issue")
 
 
 @functools.cache
 def provide_root() -> Path:
     """The unpacked root."""
+    if not TARBALL:
+        return donor.provide_root()
     source = Path(TARBALL)
     info = source.stat()
-    root = CACHE / f"{info.st_size}-{info.st_mtime_ns}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(CACHE / "lock"):
+    root = CACHE / "alpine-root" / f"{info.st_size}-{info.st_mtime_ns}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root.with_suffix(".lock")):
         if not root.exists():
             part = root.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
@@ -42,6 +52,16 @@ def provide_root() -> Path:
             subprocess.run(["tar", "-xpzf", source, "-C", part], check=True)
             part.rename(root)
     return root
+
+
+def name_root() -> str:
+    """Which Alpine the tests have."""
+    return TARBALL or f"{donor.WHEEL.name} {donor.WHEEL.version}"
+
+
+def name_tools() -> str:
+    """Which apk the tests have."""
+    return " and ".join(map(str, TOOLS)) or f"the one of {name_root()}"
 
 
 def plan_program(path: str) -> list[str]:
@@ -59,25 +79,21 @@ def write_program(path: str, output: Path, *words: str) -> Path:
     return output
 
 
-def provide_apk(folder: Path) -> Path:
-    """What the image builder calls as its static apk."""
-    if not TARBALL or REAL_TOOLS:
-        return TOOLS[0]
-    return write_program("sbin/apk", folder / "apk.static")
+def provide_apk() -> Path:
+    """The real apk as one static file: the first that RAMOS_APK names, or the root's."""
+    return TOOLS[0] if TOOLS else onefile.provide_onefile(provide_root(), "sbin/apk")
 
 
 def provide_shell() -> Path:
     """Its BusyBox as a shell on this machine, with every applet before this machine's programs."""
-    folder = provide_root().with_suffix(".applets")
-    with filelock.FileLock(CACHE / "lock"):
+    root = provide_root()
+    folder = root.with_name(f"{root.name}.applets")
+    with filelock.FileLock(root.with_name(f"{root.name}.applets.lock")):
         if not folder.exists():
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            listing = subprocess.run(
-                [*plan_program("bin/busybox"), "--list"], capture_output=True, text=True, check=True
-            )
-            for name in listing.stdout.split():
+            for name in list_applets():
                 write_program("bin/busybox", part / name, name)
             write_program("bin/busybox", part / "busybox")
             call = " ".join([*plan_program("bin/busybox"), "sh"])
@@ -87,12 +103,22 @@ def provide_shell() -> Path:
     return folder / "shell"
 
 
-def list_specs(home: Path) -> Iterator[Spec]:
-    """The packages of the root, each with a tree of its own below `home`."""
-    root = provide_root()
+def list_applets() -> list[str]:
+    """What its BusyBox can do."""
+    argv = [*plan_program("bin/busybox"), "--list"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+
+
+def find_database(root: Path) -> Path:
+    """apk's; a root whose folders are merged under /usr has it there."""
+    return next(root / name for name in DATABASES if (root / name / "installed").exists())
+
+
+def list_specs(home: Path, root: Path) -> Iterator[Spec]:
+    """The packages of a root, each with a tree of its own below `home`."""
     scripts = read_scripts(root)
     triggers = read_triggers(root)
-    text = (root / DATABASE / "installed").read_text()
+    text = (find_database(root) / "installed").read_text()
     for record in text.strip("\n").split("\n\n"):
         lines = [line.partition(":")[::2] for line in record.split("\n")]
         one = dict(reversed(lines))
@@ -106,52 +132,60 @@ def list_specs(home: Path) -> Iterator[Spec]:
             scripts=scripts.get(one["P"], {}),
             triggers=triggers.get(one["C"], ""),
             version=one["V"],
+            arch=one["A"],
             tree=tree,
             more={name: one[letter] for letter, name in FIELDS.items() if letter in one},
         )
 
 
-def find_release_files() -> dict[str, Content]:
-    """What a stick knows itself by."""
-    return {name: provide_root() / name for name in RELEASE_FILES}
+def find_release_files() -> Mapping[str, Content]:
+    """What a stick knows itself by, where no package has it."""
+    root = provide_root()
+    named = {name for name, _ in donor.list_files(find_database(root))}
+    return {name: root / name for name in RELEASE_FILES if name not in named}
 
 
 def copy_files(root: Path, tree: Path, lines: list[tuple[str, str]]) -> None:
-    """What a record names, with owners and modes."""
-    names: list[str] = []
-    folder = ""
+    """What a record names, with the owners and modes that it says."""
+    folder = target = tree
     for letter, value in lines:
         if letter == "F":
-            folder = value
-            names += [folder] if folder else []
-        elif letter == "R":
-            names.append(f"{folder}/{value}".lstrip("/"))
-    tree.mkdir(parents=True)
-    subprocess.run(
-        ["tar", "-cf", "-", "--no-recursion", "-C", root, "--null", "-T", "-"],
+            folder = target = tree / value
+            folder.mkdir(exist_ok=True, parents=True)
+            set_owner(folder, "0:0:755")
         # A minirootfs has nothing in /dev.
-        input="\0".join(name for name in names if os.path.lexists(root / name)).encode(),
-        stdout=(tree.parent / "files.tar").open("wb"),
-        check=True,
-    )
-    subprocess.run(["tar", "-xpf", tree.parent / "files.tar", "-C", tree], check=True)
-    (tree.parent / "files.tar").unlink()
+        elif letter == "R" and os.path.lexists(root / folder.relative_to(tree) / value):
+            target = folder / value
+            shutil.copy2(root / target.relative_to(tree), target, follow_symlinks=False)
+            set_owner(target, "0:0:644")
+        elif letter in ("M", "a"):
+            set_owner(target, value)
+
+
+def set_owner(path: Path, value: str) -> None:
+    """UID:GID:MODE."""
+    uid, gid, mode = value.split(":")[:3]
+    if os.geteuid() == 0:
+        os.chown(path, int(uid), int(gid), follow_symlinks=False)
+    if not path.is_symlink():
+        path.chmod(int(mode, 8))
 
 
 def read_scripts(root: Path) -> dict[str, dict[str, str]]:
-    """The scripts of each package, as NAME-VERSION.IDENTITY.SCRIPT in a tar."""
+    """The scripts of each package; apk 3 packs them."""
     found: dict[str, dict[str, str]] = {}
-    with tarfile.open(root / DATABASE / "scripts.tar") as tar:
+    path = next(find_database(root).glob("scripts.tar*"))
+    with tarfile.open(path) as tar:
         for member in tar:
-            label, _, rest = member.name.partition(".Q1")
+            match = SCRIPT_NAME.fullmatch(member.name)
             content = tar.extractfile(member)
+            assert match, member.name
             assert content
-            name = label.rsplit("-", 2)[0]
-            found.setdefault(name, {})[rest.rpartition(".")[2]] = content.read().decode()
+            found.setdefault(match["name"], {})[match["script"]] = content.read().decode()
     return found
 
 
 def read_triggers(root: Path) -> dict[str, str]:
     """The globs of each trigger, by identity."""
-    lines = (root / DATABASE / "triggers").read_text().splitlines()
+    lines = (find_database(root) / "triggers").read_text().splitlines()
     return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}

@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import alpine_mirror
+from tests import alpine_root
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the Alpine tests had for an apk: the real one only where RAMOS_APK names it."""
-    terminalreporter.write_line(f"static apk of the Alpine tests: {alpine_mirror.name_tools()}")
+    """Say which Alpine it was that the tests had."""
+    terminalreporter.write_line(f"Alpine of the tests: {alpine_root.name_root()}")
+    terminalreporter.write_line(f"apk of the tests: {alpine_root.name_tools()}")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Real root trees under the real apk, for the tests of Alpine's packages.
 
-`RAMOS_APK` names one apk or several, with `:` between them: every test runs with each of them.
+It is the one of the lab's Alpine. `RAMOS_APK` names another or several, with `:` between them:
+every test runs with each of them.
 """
 
 import os
@@ -13,19 +14,17 @@ import pytest
 
 from ramos import packages
 from ramos.site import Site
-from tests import alpine_mirror, apk_tools
+from tests import alpine_mirror, alpine_root, apk_tools
 from tests.alpine_mirror import (
     ARCH,
     FIRMWARE_NONE,
     MKINITFS,
-    REAL_TOOLS,
     Content,
     Mirror,
     Spec,
 )
 from tests.root.packagelab import BUILTIN, make_site, make_stick, mount_root
 
-REASON = "needs the real apk: RAMOS_APK=/path/of/apk[:/path/of/another]"
 # What apk says of itself: it wants a root that is not in RAM, or else a cache.
 TEXT_TREE = ("lib/apk", "etc/apk", "var/log", "dev", "proc", "tmp", "var/cache", "run")
 
@@ -190,6 +189,4 @@ def make_lab(apk: Path, home: Path, running: str = OLD) -> Lab:
     return Lab(site, esp, mirror, root)
 
 
-each_real_apk = pytest.mark.parametrize(
-    "apk", REAL_TOOLS or [pytest.param(None, marks=pytest.mark.skip(reason=REASON))], ids=str
-)
+each_real_apk = pytest.mark.parametrize("apk", alpine_root.EACH_TOOL, ids=str, indirect=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import alpine_root
+
 CLONE_NEWNS = 0x00020000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
@@ -66,3 +68,9 @@ def private_mounts() -> Iterator[None]:
     """The namespace of one test; a fixture that mounts for one test asks for this one first."""
     with enter_mount_namespace():
         yield
+
+
+@pytest.fixture(scope="package")
+def apk(request: pytest.FixtureRequest) -> Path:
+    """The real apk, or each one that RAMOS_APK names."""
+    return request.param or alpine_root.provide_apk()

@@ -16,7 +16,7 @@ from ramos.formats import apk, apk_index
 from ramos.formats.apk_pack import sign_member
 from ramos.image import alpine, alpine_source
 from ramos.image.plan import Plan, read_package_list
-from tests import alpine_mirror, apk_tools
+from tests import alpine_mirror, alpine_root, apk_tools
 from tests.alpine_mirror import Mirror, Spec
 
 MINIMAL = ("minimal", "lts", "firmware-none")
@@ -34,10 +34,11 @@ def list_specs() -> list[Spec]:
     ]
 
 
-@pytest.fixture(scope="module", params=alpine_mirror.TOOLS, ids=str)
+@pytest.fixture(scope="module", params=alpine_root.EACH_TOOL, ids=str)
 def original(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Mirror:
     directory = tmp_path_factory.mktemp("mirror")
-    return alpine_mirror.make_mirror(directory, list_specs(), tool=request.param)
+    tool = request.param or alpine_root.provide_apk()
+    return alpine_mirror.make_mirror(directory, list_specs(), tool=tool)
 
 
 @pytest.fixture

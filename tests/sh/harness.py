@@ -1,4 +1,4 @@
-"""Running the verbs of the initramfs under dash and BusyBox ash, on a fake machine.
+"""Running the verbs of the initramfs under dash, BusyBox ash and Alpine's own, on a fake machine.
 
 A fake machine is a folder with proc, sys, dev, persist and run in it. The verbs are sourced as they
 are; then the places are moved into the folder, and what would touch the real machine (mount,
@@ -9,6 +9,7 @@ import hashlib
 import shlex
 import struct
 import subprocess
+from collections import UserDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +18,16 @@ from tests import alpine_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOOKS = REPOSITORY / "initramfs-hooks"
-SHELLS = {"dash": ["dash"], "ash": ["busybox", "sh"]}
-if alpine_root.TARBALL:
-    SHELLS["alpine"] = [str(alpine_root.provide_shell())]
+
+
+class Shells(UserDict[str, list[str]]):
+    """The shells by name; Alpine's own is fetched by the test that asks for it first."""
+
+    def __getitem__(self, name: str) -> list[str]:
+        return super().__getitem__(name) or [str(alpine_root.provide_shell())]
+
+
+SHELLS = Shells(dash=["dash"], ash=["busybox", "sh"], alpine=[])
 KERNEL = "6.1.0-1-amd64"
 MIB = 1 << 20
 PERSIST_UUID = "0a1b2c3d-0e0f-4a4b-8c8d-00aa11bb22cc"

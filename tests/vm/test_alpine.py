@@ -34,7 +34,7 @@ def make_mirror(directory: Path) -> Mirror:
     known = {spec.name for spec in specs}
     names = [name for name in read_package_list("alpine", SECTIONS) if name not in known]
     specs += [Spec(name) for name in names]
-    return alpine_mirror.make_mirror(directory, specs, tool=alpine_root.provide_apk(directory))
+    return alpine_mirror.make_mirror(directory, specs, tool=alpine_root.provide_apk())
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def alpine_image(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stale in IMAGES.glob(f"{kind}-*.img"):
             stale.unlink()
         work = tmp_path_factory.mktemp("alpine")
-        print(f"static apk: {alpine_mirror.name_tools()}")
+        print(f"static apk: {alpine_root.name_tools()}")
         mirror = make_mirror(work)
         argv: list[str | Path] = [
             sys.executable,

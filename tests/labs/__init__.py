@@ -1,0 +1,1 @@
+"""What the tests have of the outside world: fetched once, checked against a hash, and kept."""
