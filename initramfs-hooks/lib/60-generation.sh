@@ -111,10 +111,21 @@ pick_old_layout() {
         LAYOUT=old
     elif [ -f "$persist/$RAMOS_OLD_BACKUP" ] && [ "$MODE" = backup ]; then
         LAYOUT=old
+    elif has_layers; then
+        warn "$PERSIST_NODE holds layers, but no generation that could be read: nothing that was saved is loaded"
+        MODE=clean
     elif [ -n "$SKIPPED" ] || [ "$MODE" = backup ]; then
         [ "$MODE" != backup ] || warn "there is no backup to boot: this is a clean boot"
         MODE=clean
     fi
+}
+
+has_layers() {
+    local path
+    for path in "$RAMOS_PERSIST_DIR/$RAMOS_LAYERS_DIR"/*.squashfs; do
+        [ ! -f "$path" ] || return 0
+    done
+    return 1
 }
 
 # read_generation NUMBER: its file into GEN_*; fails with the reason in WHY. The last one that was

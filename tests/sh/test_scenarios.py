@@ -1,5 +1,6 @@
 """Whole boots, step by step as init has them, on a fake machine: where does each one end?"""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,10 @@ def lose_generations(machine: Machine) -> None:
         path.unlink()
 
 
+def save_nothing(machine: Machine) -> None:
+    shutil.rmtree(machine.root / "persist/upperfs")
+
+
 def lay_out_by_hand(machine: Machine) -> None:
     lose_generations(machine)
     machine.write("persist/upperfs.squashfs", "old default")
@@ -215,8 +220,9 @@ SCENARIOS: list[Scenario] = [
     ("by-hand", lay_out_by_hand, "", {"mode": "default", "generation": "0"}, ONE, ""),
     ("by-hand-backup", lay_out_by_hand, "ramos.mode=backup", {"mode": "backup"}, ONE, ""),
     ("by-hand-damaged", damage_old_default, "", {"mode": "default", "generation": "0"}, ONE, ""),
-    ("nothing-saved", lose_generations, "", {"mode": "default", "generation": "0"}, BASE, ""),
-    ("no-backup", lose_generations, "ramos.mode=backup", {"mode": "clean"}, BASE, ""),
+    ("nothing-saved", save_nothing, "", {"mode": "default", "generation": "0"}, BASE, ""),
+    ("lost", lose_generations, "", {"mode": "clean", "generation": "0"}, BASE, ""),
+    ("no-backup", save_nothing, "ramos.mode=backup", {"mode": "clean"}, BASE, ""),
     ("rootfs-flipped", damage_rootfs, "ramos.verify=full", {"generation": "3"}, FULL, ""),
     ("no-modules", lose_modules, "", {"generation": "3"}, FULL.replace("modules:", ""), ""),
     ("bad-modules", break_modules, "", {"generation": "3"}, FULL.replace("modules:", ""), ""),
@@ -230,6 +236,7 @@ WARNED = {
     "toram-too-big": "do not fit into RAM",
     "no-btrfs": "uncompressed in a tmpfs",
     "by-hand-damaged": "upperfs.squashfs is skipped",
+    "lost": "holds layers, but no generation that could be read",
     "no-backup": "no backup to boot",
     "rootfs-flipped": "rootfs.squashfs is damaged",
     "no-modules": f"no modules for kernel {KERNEL}",
@@ -370,6 +377,7 @@ REPAIRS = [
     ("journal", {}, "", 0),
     ("preen", {"e2fsck.-p": "1 mends"}, "repaired by e2fsck -p", 1),
     ("force", {"e2fsck.-p": "4", "e2fsck.-fy": "1 mends"}, "repaired by e2fsck -fy", 2),
+    ("no-use", {"e2fsck.-p": "1", "e2fsck.-fy": "1 mends"}, "repaired by e2fsck -fy", 2),
     ("hopeless", {"e2fsck.-p": "8", "e2fsck.-fy": "8"}, "", 2),
 ]
 
@@ -390,11 +398,3 @@ def test_repair_ladder(
     else:
         assert report["generation"] == "3"
         assert said in machine.read("run/ramos/motd")
-
-
-def test_recorded_errors_are_checked_before_the_mount(tmp_path: Path, shell: str) -> None:
-    machine = Machine(tmp_path / "m")
-    machine.add_stick(superblock(state=3))
-    machine.add_history()
-    assert machine.boot(shell)["generation"] == "3"
-    assert machine.read("calls").count("e2fsck -p") == 1
