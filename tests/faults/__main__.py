@@ -92,6 +92,8 @@ def plant_all(
             verdict = judge(tree, drawn.fault, reach.select(drawn.fault), baseline)
         finally:
             free.put(tree)
+        if ended.is_set():
+            return None  # its tests were ended, not failed
         with lock:
             show(verdict)
         return verdict

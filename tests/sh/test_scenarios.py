@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sh.harness import KERNEL, MIB, SHELLS, Machine, luks_header, superblock
+from tests.sh.harness import KERNEL, MIB, SHELLS, Machine, superblock
 
 BASE = "modules:firmware:rootfs"
 FULL = f"layers/02:layers/01:{BASE}"
@@ -349,28 +349,6 @@ def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str) -> No
     steps = [line.split(" ")[1] for line in machine.read("run/ramos/boot.log").splitlines()]
     for step in ("drivers", "persist", "generation", "base", "layers", "upper", "overlay"):
         assert step in steps
-
-
-@pytest.mark.parametrize(
-    ("typed", "opens"), [("secret\n", True), ("no\nno\nsecret\n", True), ("a\nb\nc\nd\n", False)]
-)
-def test_encrypted_persist(tmp_path: Path, shell: str, typed: str, opens: bool) -> None:
-    uuid = "6f1c2d3e-1111-4222-8333-944455566677"
-    machine = Machine(tmp_path / "m")
-    machine.add_stick(luks_header(uuid))
-    machine.add_history()
-    machine.write("passphrase", "secret")
-    machine.write("dev/mapper/ramos-persist", superblock())
-    machine.write("answers", typed)
-    report = machine.boot(shell, f"ramos.luks=UUID={uuid}")
-    if opens:
-        assert report["luks"] == "1"
-        assert report["persist_uuid"] == "0a1b2c3d-0e0f-4a4b-8c8d-00aa11bb22cc"
-        assert report["generation"] == "3"
-    else:
-        assert report["shell"].startswith("unlock: ")
-        assert "could not be unlocked in 3 tries" in report["shell"]
-    assert "secret" not in machine.read("run/ramos/boot.log")
 
 
 REPAIRS = [

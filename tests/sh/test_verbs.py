@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import stat
 import subprocess
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -226,9 +228,10 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
 def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) -> None:
     source = Path(__file__).parents[2] / "initramfs-hooks/lib/50-luks.sh"
     machine.write("sys/class/tty/console/active", "tty0 ttyS0\n")
-    masters = []
+    masters, slaves, modes = [], [], []
     for name in ("tty0", "ttyS0"):
         master, slave = os.openpty()
+        slaves.append(slave)
         (machine.root / "dev" / name).symlink_to(os.ttyname(slave))
         masters.append(master)
 
@@ -237,6 +240,7 @@ def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) 
             seen = b""
             while b"Passphrase: " not in seen:
                 seen += os.read(master, 1000)
+        modes.append((machine.root / "run/ramos/answers").stat().st_mode)
         os.write(masters[1], b"two 'words' \\n $HOME\n")
 
     lines = f". {source}\nask_passphrase 'Passphrase: '\nprintf '<%s>' \"$PASSPHRASE\""
@@ -245,6 +249,9 @@ def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) 
         assert tell(shell, machine, lines) == "<two 'words' \\n $HOME>"
         typist.result()
     assert b"words" not in os.read(masters[1], 1000), "what is typed is not shown"
+    assert modes == [stat.S_IFIFO | 0o600], "nobody else reads what is typed"
+    assert not (machine.root / "run/ramos/answers").exists()
+    assert all(termios.tcgetattr(slave)[3] & termios.ECHO for slave in slaves), "later words are"
 
 
 def test_nothing_is_taken_from_the_environment(machine: Machine, shell: str) -> None:

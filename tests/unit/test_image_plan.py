@@ -102,3 +102,12 @@ def test_a_key_depends_on_every_part() -> None:
 def test_no_secret_is_described() -> None:
     secret = replace(GOOD, password_hash="$6$salt$hash")
     assert "$6$" not in repr(plan.describe_plan(secret))
+
+
+def test_the_plan_for_machines_holds_no_secret() -> None:
+    secret = replace(GOOD, encrypt=True, passphrase=b"open sesame", password_hash="$6$salt$hash")
+    shown = plan.describe_plan(secret)
+    assert (shown["passphrase"], shown["password_hash"]) == (True, True)
+    text = repr((shown, plan.summarize_plan(secret)))
+    assert "sesame" not in text
+    assert "$hash" not in text

@@ -142,3 +142,17 @@ def test_the_kind_that_runs_is_tried() -> None:
     names = ["6.12.60-0-virt", "6.12.60-0-lts"]
     assert kernels.choose_trial(names, "6.12.40-0-lts", []) == "6.12.60-0-lts"
     assert kernels.choose_trial(names, "6.12.40-0-virt", []) == "6.12.60-0-virt"
+
+
+@pytest.mark.parametrize("part", ["vmlinuz", "initramfs"])
+def test_a_kernel_that_reads_back_as_something_else_does_not_count(
+    tmp_path: Path, part: str
+) -> None:
+    """The file that is copied has other bytes each time: what was written is not what was asked."""
+    esp = tmp_path / "esp"
+    (esp / "kernels").mkdir(parents=True)
+    never_the_same = {part: Path("/proc/sys/kernel/random/uuid")}
+    files = replace(make_files(tmp_path, "a"), **never_the_same)  # type: ignore[arg-type]
+    with pytest.raises(RamosError, match="other bytes than were written"):
+        kernels.write_kernel(esp, "6.1.0-9-test", files)
+    assert kernels.list_all(esp) == []

@@ -1,11 +1,13 @@
-"""A tool that makes a layer and does not come to an end."""
+"""The tool that makes a layer, which may hang or complain; and how a layer gets its name."""
 
 from pathlib import Path
 
 import pytest
 
+from ramos import layout
 from ramos.errors import RamosError
-from ramos.layer import run_squashfs
+from ramos.layer import Built, publish_layer, run_squashfs
+from ramos.verity import digest_file
 
 
 def test_a_tool_that_stands_still_is_ended(tmp_path: Path) -> None:
@@ -16,3 +18,37 @@ def test_a_tool_that_stands_still_is_ended(tmp_path: Path) -> None:
 def test_a_tool_that_works_is_not(tmp_path: Path) -> None:
     program = "while [ $((n += 1)) -lt 300000 ]; do :; done"
     run_squashfs(["sh", "-c", program], tmp_path / "layer", 1 << 20, stuck_seconds=0.1)
+
+
+@pytest.mark.parametrize("says", ["echo 'Failed to read file x, creating empty file'", "false"])
+def test_a_tool_that_complains_or_fails_has_made_nothing(tmp_path: Path, says: str) -> None:
+    with pytest.raises(RamosError, match=r"creating empty file|status 1"):
+        run_squashfs(["sh", "-c", says], tmp_path / "layer", 1 << 20)
+
+
+def test_what_a_layer_cannot_hold_anyway_is_no_complaint(tmp_path: Path) -> None:
+    says = "echo 'Unrecognised xattr prefix system.posix_acl_access'"
+    run_squashfs(["sh", "-c", says], tmp_path / "layer", 1 << 20)
+    with pytest.raises(RamosError, match=r"user\.x"):
+        run_squashfs(["sh", "-c", f"{says}; echo user.x"], tmp_path / "layer", 1 << 20)
+
+
+def test_a_layer_that_grows_too_large_is_ended(tmp_path: Path) -> None:
+    argv = ["dd", "if=/dev/zero", f"of={tmp_path}/layer", "bs=64K", "count=64", "status=none"]
+    with pytest.raises(RamosError, match="larger than the 1048576 bytes"):
+        run_squashfs([*argv], tmp_path / "layer", 1 << 20)
+
+
+def test_a_damaged_layer_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+    """What has a content name need not have the content."""
+    (tmp_path / layout.LAYERS_DIR).mkdir(parents=True)
+    for content in (b"damaged", b"content", b"content"):
+        new = tmp_path / layout.LAYERS_DIR / "new.squashfs.tmp"
+        new.write_bytes(b"content")
+        digests = digest_file(new)
+        final = tmp_path / layout.layer_path(digests.sha256)
+        final.write_bytes(content)
+        stored = publish_layer(tmp_path, Built(new, digests))
+        assert (tmp_path / stored.path).read_bytes() == b"content"
+        final.unlink()
+        new.unlink(missing_ok=True)

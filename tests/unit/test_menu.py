@@ -106,6 +106,8 @@ CONFIRMED = BootEnv(OLD, "", 0, 7, 3)
         (BootEnv(OLD, "", 0, 6, 0), OLD, 7, 7, CONFIRMED),
         (BootEnv(OLD, "", 0, 6, 2), OLD, 6, 7, BootEnv(OLD, "", 0, 6, 3)),
         (BootEnv(OLD, NEW, 1, 6, 2), NEW, 0, 7, BootEnv(NEW, "", 0, 6, 2)),
+        (BootEnv("gone", "", 0, 7, 3), "elsewhere", 7, 7, BootEnv("gone", "", 0, 7, 3)),
+        (BootEnv(OLD, "", 0, 7, 3), "elsewhere", 7, 7, CONFIRMED),
     ],
     ids=[
         "newest",
@@ -119,6 +121,8 @@ CONFIRMED = BootEnv(OLD, "", 0, 7, 3)
         "last try works",
         "init stepped down",
         "clean mode",
+        "neither good nor this one is there",
+        "a kernel from elsewhere",
     ],
 )
 def test_confirm(env: BootEnv, kernel: str, generation: int, newest: int, wanted: BootEnv) -> None:

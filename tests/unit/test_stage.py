@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from ramos.compare import find_differences
 from ramos.scan import Delta
-from ramos.stage import Placer
+from ramos.stage import Placer, copy_entry
 
 
 def test_a_copy_is_what_it_was_made_from(tmp_path: Path) -> None:
@@ -30,3 +32,23 @@ def test_a_copy_is_what_it_was_made_from(tmp_path: Path) -> None:
     assert find_differences(top, stage) == []
     assert (stage / "sparse").stat().st_blocks < 100
     assert (stage / "alone").stat().st_ino != (top / "alone").stat().st_ino
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1644, 0o6711])
+def test_special_bits_outlive_the_change_of_owner(tmp_path: Path, mode: int) -> None:
+    """A chown takes setuid and setgid away: they are set after it."""
+    (tmp_path / "program").write_text("#!/bin/sh\n")
+    (tmp_path / "program").chmod(mode)
+    source, target = os.fsencode(tmp_path / "program"), os.fsencode(tmp_path / "copy")
+    copy_entry(source, target, os.lstat(source))
+    assert os.lstat(target).st_mode & 0o7777 == mode
+
+
+def test_holes_stay_holes_and_the_bytes_around_them_stay(tmp_path: Path) -> None:
+    with (tmp_path / "holes").open("wb") as file:
+        for offset in (0, 1 << 20, 3 << 20):
+            file.seek(offset)
+            file.write(b"data" * 1024)
+    source, target = os.fsencode(tmp_path / "holes"), os.fsencode(tmp_path / "copy")
+    copy_entry(source, target, os.lstat(source))
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "holes").read_bytes()

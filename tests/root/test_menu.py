@@ -7,7 +7,7 @@ import pytest
 
 from ramos import bootenv, layout
 from ramos.bootenv import BootEnv
-from tests.vm.grub import GrubDisk, Started
+from tests.root.grub import GrubDisk, Started
 
 OLD, NEW, NEWER = "6.1.0-1-amd64", "6.1.0-2-amd64", "6.12~bpo+1-amd64"
 STANDARD = BootEnv(OLD, "", 0, 7, 3)
