@@ -3,7 +3,8 @@
 Owns: the order of the steps and the clean-up after a failed one. Refuses: clean mode (unless told),
 a stick that is not the one we booted from, and a stick without room. Invariants: the rename of the
 generation file is the commit, and everything that file names is durable and was read back before;
-whatever fails, the default is what it was, and the next commit sweeps what this one left.
+whatever fails, the default is what it was, and the next commit sweeps what this one left; an entry
+that cannot be saved is named in the report, and costs nothing but itself.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ramos import layout
 from ramos.adopt import adopt_old_layout
 from ramos.base import Ground, choose_ground, find_base_images
 from ramos.config import SaveConfig
@@ -122,6 +122,8 @@ class CommitReport:
     layers: int
     pruned: PruneReport
     notes: tuple[str, ...] = ()
+    entries_left_out: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def commit(places: Places, request: CommitRequest, on_progress: Progress = quiet) -> CommitReport:
@@ -391,9 +393,6 @@ class _Work:
             acls=len(delta.acls),
             layers=len(layers),
             pruned=pruned,
+            entries_left_out=len(delta.left_out),
+            left_out=delta.name_left_out(),
         )
-
-
-def default_places() -> Places:
-    """The places of the running system."""
-    return Places(Path(layout.PERSIST_DIR))

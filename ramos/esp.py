@@ -19,7 +19,7 @@ from ramos.run import run
 from ramos.stick import Boot, find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
-LOCK = layout.RUN_DIR / "esp.lock"
+LOCK = layout.LOCK_FILE.with_name("esp")
 LOCK_WAIT_SECONDS = 60
 # A power cut can leave a file whose clusters are not all on record, in a directory that does not
 # count yet. By default the kernel would stop all writing when that file is deleted.

@@ -80,12 +80,15 @@ def _compact(places: Places, config: SaveConfig, on_progress: OnProgress) -> Non
 
 def describe(report: commit.CommitReport) -> str:
     """One line for the console."""
-    if not report.generation:
-        return "nothing has changed since the last save"
-    return (
-        f"saved as generation {report.generation}: {report.files} files, "
-        f"{report.layer_bytes / 1e6:.1f} MB, {report.seconds:.1f} s"
-    )
+    text = "nothing has changed since the last save"
+    if report.generation:
+        text = (
+            f"saved as generation {report.generation}: {report.files} files, "
+            f"{report.layer_bytes / 1e6:.1f} MB, {report.seconds:.1f} s"
+        )
+    if report.entries_left_out:
+        text += f"; NOT SAVED: {'; '.join(report.left_out)}"
+    return text
 
 
 def save_to(

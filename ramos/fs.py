@@ -109,10 +109,13 @@ def hash_file(path: Path, *, direct: bool = False) -> str:
 
 @contextlib.contextmanager
 def hold_lock(path: Path, purpose: str, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold the lock file; who holds it, and for what, can be read in it."""
+    """Hold the lock file; who holds it, and for what, can be read in it.
+
+    Whoever can open a file can lock it: nobody else can open this one.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise RamosError(
             "cannot start", path, error.strerror or error, "Nothing was changed"

@@ -39,7 +39,7 @@ from ramos.view import Node
 
 PR_SET_PDEATHSIG = 1
 # Squashfs cannot hold POSIX ACLs; they are in the sidecar, so this is no loss.
-HARMLESS = re.compile(r"Unrecognised xattr prefix system\.posix_acl_(access|default)")
+HARMLESS = re.compile(r"Unrecognised xattr prefix (system\.posix_acl_(access|default)|btrfs\..*)")
 DEFAULT_STAYS = "The default is what it was"
 SHOWN_DIFFERENCES = 3
 # mksquashfs looks for a file's twin among all that have its size: seconds beyond this many pairs,
@@ -109,7 +109,7 @@ def count_entries(entries: Iterable[Entry | Node]) -> Delta:
     for entry in entries:
         delta.files += 1
         if stat.S_ISREG(entry.status.st_mode):
-            delta.add_size(entry.status.st_size)
+            delta.add_file(entry.status)
     return delta
 
 

@@ -35,7 +35,7 @@ class Places:
     @property
     def lock_file(self) -> Path:
         """Held by whoever changes what is stored."""
-        return self.run / layout.LOCK_FILE.name
+        return self.run / layout.LOCK_FILE.relative_to(layout.RUN_DIR)
 
     @property
     def saved_file(self) -> Path:

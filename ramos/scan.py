@@ -1,14 +1,10 @@
 """Walking the upper, and finding what changed since it was last saved in this boot.
 
-Owns: the walk, the index of what was saved, the comparison. Refuses: changing anything it walks.
+Owns: the walk, the comparison with the index of what was saved, what is left out because no layer
+can hold it. Refuses: changing anything it walks, and giving up all for one entry.
 Invariants: entries come in one order, always (depth first, names by their bytes), so that a walk
 and an index are compared in one pass with little memory; a change is `!=` on type, mode, owner,
 size, mtime, ctime and inode, never "newer than"; an entry that vanishes while we look is absent.
-
-The index is a zlib stream of records: length of the path (2 bytes), kind (1), inode (8),
-fingerprint (8), path. A fingerprint of zeros matches nothing: so are entries recorded whose ctime
-is not older than the snapshot by the clock that ctimes are made with, for they could change again
-unnoticed. On btrfs the inodes that changed at all are known, and only they are looked at.
 """
 
 import fnmatch
@@ -17,21 +13,21 @@ import os
 import re
 import stat
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, escape
+from ramos.index import Cursor, IndexWriter, Saved, order_key
+from ramos.obstacles import MAX_PATH_BYTES, Obstacles, weigh_data
 
 OTHER, DIRECTORY, OPAQUE, WHITEOUT, SOCKET = range(5)
 DIRECTORIES = (DIRECTORY, OPAQUE)
 OPAQUE_XATTR = "trusted.overlay.opaque"
 ACL_XATTRS = ("system.posix_acl_access", "system.posix_acl_default")
-NEVER = bytes(8)
-RECORD = struct.Struct("<HBQ8s")
-STAT = struct.Struct("<IIIQQqqQ")
-READ_BYTES = 1 << 16
+STAT = struct.Struct("<IIIQQQQQ")
+SHOWN = 20
+MASK_64 = (1 << 64) - 1
 MAX_TIME_SECONDS = (1 << 32) - 1
 
 
@@ -43,13 +39,14 @@ class Entry(NamedTuple):
     kind: int
 
 
-class Saved(NamedTuple):
-    """One entry of an index."""
+class LeftOut(NamedTuple):
+    """One entry that cannot be saved, with all that is below it, and why."""
 
     path: bytes
-    kind: int
-    inode: int
-    fingerprint: bytes
+    reason: str
+
+
+Recall = Callable[[bytes, int], Saved | None]
 
 
 @dataclass
@@ -71,13 +68,22 @@ class Delta:
     clamped: list[bytes] = field(default_factory=list)
     excluded: list[bytes] = field(default_factory=list)
     acls: list[bytes] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
-    def add_size(self, size: int) -> None:
-        """Count a file's bytes, and how many files before it had just as many."""
-        before = self.sizes.get(size, 0)
-        self.sizes[size] = before + 1
+    def add_file(self, status: os.stat_result) -> None:
+        """Count a file's data, and how many files before it were just as long."""
+        before = self.sizes.get(status.st_size, 0)
+        self.sizes[status.st_size] = before + 1
         self.same_size_pairs += before
-        self.size_bytes += size
+        self.size_bytes += weigh_data(status)
+
+    def name_left_out(self) -> tuple[str, ...]:
+        """What could not be saved, as far as anyone reads on."""
+        names = [
+            f"{escape(os.fsdecode(b'/' + path))}: {why}" for path, why in self.left_out[:SHOWN]
+        ]
+        more = len(self.left_out) - len(names)
+        return (*names, f"and {more} more") if more else tuple(names)
 
     @property
     def is_empty(self) -> bool:
@@ -96,40 +102,50 @@ def compile_excludes(patterns: Iterable[str]) -> Callable[[bytes], bool]:
 
 def walk(top: bytes, skip: Callable[[bytes], bool] | None = None) -> Iterator[Entry]:
     """All entries below a directory in the one order; a skipped directory is not entered."""
-    return (entry for entry in walk_unknown(top, skip, None) if isinstance(entry, Entry))
+    for entry in walk_unknown(top, skip, None):
+        if isinstance(entry, LeftOut):
+            raise RamosError("cannot read", os.fsdecode(entry.path), entry.reason)
+        if isinstance(entry, Entry):
+            yield entry
 
 
 def walk_unknown(
-    top: bytes,
-    skip: Callable[[bytes], bool] | None,
-    recall: Callable[[bytes, int], Saved | None] | None,
-) -> Iterator[Entry | Saved]:
+    top: bytes, skip: Callable[[bytes], bool] | None, recall: Recall | None
+) -> Iterator[Entry | Saved | LeftOut]:
     """The walk; what `recall` knows by path and inode is not looked at again."""
-    stack = [_list_directory(top, b"", recall)]
+    stack = [_look_at(b"", _read_directory(top), recall)]
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
             continue
-        if skip is not None and isinstance(entry, Entry) and skip(entry.path):
+        if skip is not None and not isinstance(entry, Saved) and skip(entry.path):
+            continue
+        if isinstance(entry, LeftOut) or entry.kind not in DIRECTORIES:
+            yield entry
+            continue
+        try:
+            found = _read_directory(os.path.join(top, entry.path))
+        except OSError as error:
+            yield LeftOut(entry.path, error.strerror or str(error))
             continue
         yield entry
-        if entry.kind in DIRECTORIES:
-            stack.append(_list_directory(top, entry.path, recall))
+        stack.append(_look_at(entry.path, found, recall))
 
 
-def _list_directory(
-    top: bytes, path: bytes, recall: Callable[[bytes, int], Saved | None] | None
-) -> Iterator[Entry | Saved]:
-    folder = os.path.join(top, path) if path else top
-    prefix = path + b"/" if path else b""
+def _read_directory(folder: bytes) -> "list[os.DirEntry[bytes]]":
+    """What is in a directory, last name first; nothing if it vanished while we look."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=_entry_name, reverse=True)
+            return sorted(entries, key=lambda entry: entry.name, reverse=True)
     except (FileNotFoundError, NotADirectoryError):
-        return  # vanished while we look
-    except OSError as error:
-        raise _unreadable(folder, error) from error
+        return []
+
+
+def _look_at(
+    path: bytes, found: "list[os.DirEntry[bytes]]", recall: Recall | None
+) -> Iterator[Entry | Saved | LeftOut]:
+    prefix = path + b"/" if path else b""
     while found:
         entry = found.pop()  # it keeps its status: one directory may hold all there is
         if recall is not None and (known := recall(prefix + entry.name, entry.inode())):
@@ -140,16 +156,9 @@ def _list_directory(
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise _unreadable(entry.path, error) from error
+            yield LeftOut(prefix + entry.name, error.strerror or str(error))
+            continue
         yield Entry(prefix + entry.name, status, find_kind(entry.path, status))
-
-
-def _entry_name(entry: "os.DirEntry[bytes]") -> bytes:
-    return entry.name
-
-
-def _unreadable(path: bytes, error: OSError) -> RamosError:
-    return RamosError("cannot read", os.fsdecode(path), error.strerror or error)
 
 
 def find_kind(path: bytes, status: os.stat_result) -> int:
@@ -182,95 +191,17 @@ def take_fingerprint(status: os.stat_result) -> bytes:
         status.st_gid,
         size,
         status.st_ino,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
+        status.st_mtime_ns & MASK_64,  # before 1677 or after 2262 it is longer than that
+        status.st_ctime_ns & MASK_64,
         0 if stat.S_ISDIR(mode) else status.st_nlink,
     )
     return hashlib.blake2b(packed, digest_size=8).digest()
 
 
-def order_key(path: bytes) -> bytes:
-    """A key by which paths sort in the order of a walk: a directory right before its children."""
-    return path.replace(b"/", b"\0")
-
-
-def read_index(file: BinaryIO) -> Iterator[Saved]:
-    """The entries of an index in order, decompressed as they are asked for."""
-    inflate = zlib.decompressobj()
-    rest = b""
-    while chunk := file.read(READ_BYTES):
-        rest += inflate.decompress(chunk)
-        position = 0
-        while len(rest) - position >= RECORD.size:
-            length, kind, inode, fingerprint = RECORD.unpack_from(rest, position)
-            end = position + RECORD.size + length
-            if end > len(rest):
-                break
-            yield Saved(rest[position + RECORD.size : end], kind, inode, fingerprint)
-            position = end
-        rest = rest[position:]
-
-
-class IndexWriter:
-    """Writes an index, entry by entry, compressed as it goes."""
-
-    def __init__(self, file: BinaryIO, racy_from_ns: int = 0, racy_until_ns: int = -1) -> None:
-        self._file = file
-        self._deflate = zlib.compressobj(1)
-        self._pending: list[bytes] = []
-        self._racy = (racy_from_ns, racy_until_ns)
-
-    def add(self, entry: Entry, fingerprint: bytes) -> None:
-        """Record an entry; one that could change unnoticed is recorded as changed."""
-        low, high = self._racy
-        if low <= entry.status.st_ctime_ns <= high:
-            fingerprint = NEVER
-        self.keep(Saved(entry.path, entry.kind, entry.status.st_ino, fingerprint))
-
-    def keep(self, saved: Saved) -> None:
-        """Record an entry as it was recorded before."""
-        path = saved.path
-        self._pending += (RECORD.pack(len(path), saved.kind, saved.inode, saved.fingerprint), path)
-        if len(self._pending) > 2000:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand what is pending to the file."""
-        self._file.write(self._deflate.compress(b"".join(self._pending)))
-        self._pending = []
-
-    def finish(self) -> None:
-        """Complete the stream."""
-        self.flush()
-        self._file.write(self._deflate.flush())
-
-
-@dataclass
-class _Cursor:
-    """Where the comparison stands in the old index."""
-
-    saved: Iterator[Saved]
-    current: Saved | None = None
-
-    def __post_init__(self) -> None:
-        self.advance()
-
-    def advance(self) -> None:
-        self.current = next(self.saved, None)
-
-    def take_before(self, key: bytes) -> Iterator[Saved]:
-        """Entries of the index that the walk has passed: they are gone."""
-        while self.current is not None and order_key(self.current.path) < key:
-            yield self.current
-            self.advance()
-
-    def take(self, path: bytes) -> Saved | None:
-        """The entry with this path, if the index has it."""
-        if self.current is None or self.current.path != path:
-            return None
-        found = self.current
-        self.advance()
-        return found
+def _show_folder(status: os.stat_result) -> tuple[int, ...]:
+    """What a layer keeps of its top directory."""
+    seconds = min(max(status.st_mtime_ns // 10**9, 0), MAX_TIME_SECONDS)
+    return status.st_mode, status.st_uid, status.st_gid, seconds
 
 
 class Scanner:
@@ -283,31 +214,53 @@ class Scanner:
         saved: Iterable[Saved] | None,
         writer: IndexWriter | None,
         changed: "set[int] | None" = None,
+        below: os.stat_result | None = None,
     ) -> None:
         self.top = top
+        self._obstacles = Obstacles(top)
+        # What the directory itself looked like when there was nothing in it; None: nobody knows.
+        self._below = below
         self.delta = Delta()
         self._is_excluded = compile_excludes(excludes)
         self._first = saved is None
-        self._cursor = _Cursor(iter(saved or ()))
+        self._cursor = Cursor(iter(saved or ()))
         self._writer = writer
         self._covered = b"\0"  # key prefix of a directory that is saved as a whole
         self._replaced = b"\0"  # key prefix of what needs no whiteouts of its own
+        self._dropped = b"/"  # what is below the last directory that was left out
         # The only inodes that can have changed since `saved`; None: any can.
         self._changed = changed
 
     def run(self) -> Delta:
         """Walk, compare, collect."""
         recall = None if self._changed is None else self._recall
+        is_changed = self._take_top()
         for entry in walk_unknown(self.top, self._skip, recall):
             if isinstance(entry, Entry):
                 self._take(entry)
+            elif isinstance(entry, LeftOut):
+                self._leave_out(entry.path, entry.reason)
             elif self._writer is not None:
                 self._writer.keep(entry)
         for saved in self._cursor.take_before(b"\xff" * 5000):
             self._take_gone(saved)
         if self._writer is not None:
             self._writer.finish()
+        if is_changed and self.delta.is_empty:
+            self.delta.directories = 1
         return self.delta
+
+    def _take_top(self) -> bool:
+        """Whether the top itself has changed; every layer holds it, so it is in no list."""
+        status = os.lstat(self.top)
+        old, fingerprint = self._cursor.take(b""), take_fingerprint(status)
+        if self._writer is not None:
+            saved = Saved(b"", DIRECTORY, status.st_ino, fingerprint)
+            self._writer.add(saved, status.st_ctime_ns)
+        if not self._first:
+            return old is None or old.fingerprint != fingerprint
+        below = self._below
+        return below is not None and _show_folder(status) != _show_folder(below)
 
     def _recall(self, path: bytes, inode: int) -> Saved | None:
         """The record of an entry that is what it was; it leaves the old index."""
@@ -324,22 +277,47 @@ class Scanner:
         return self._cursor.take(path)
 
     def _skip(self, path: bytes) -> bool:
-        if not self._is_excluded(path):
-            return False
+        if path.startswith(self._dropped):
+            return True
+        if self._is_excluded(path):
+            self._exclude(path)
+            return True
+        if len(path) > MAX_PATH_BYTES:
+            self._leave_out(path, f"its path is longer than {MAX_PATH_BYTES} bytes")
+            return True
+        return False
+
+    def _exclude(self, path: bytes) -> None:
         if self._first or order_key(path).startswith(self._covered):
             self.delta.excluded.append(path)
-        return True
+
+    def _leave_out(self, path: bytes, reason: str) -> None:
+        """It stays as it was saved last, if it was; and that has to be known once it is deleted."""
+        self._dropped = path + b"/"
+        self.delta.left_out.append(LeftOut(path, reason))
+        self._exclude(path)
+        key = order_key(path)
+        for saved in self._cursor.take_before(key):
+            self._take_gone(saved)
+        for saved in self._cursor.take_below(key):
+            if self._writer is not None:
+                self._writer.keep_unsaved(saved)
 
     def _take(self, entry: Entry) -> None:
         key = order_key(entry.path)
         for saved in self._cursor.take_before(key):
             self._take_gone(saved)
-        old = self._cursor.take(entry.path)
         fingerprint = take_fingerprint(entry.status)
-        if self._writer is not None:
-            self._writer.add(entry, fingerprint)
         covered = key.startswith(self._covered)
-        if old is not None and old.fingerprint == fingerprint and not covered:
+        is_known = self._cursor.is_at(entry.path, fingerprint) and not covered
+        if not is_known and (reason := self._find_obstacle(entry)):
+            self._leave_out(entry.path, reason)
+            return
+        old = self._cursor.take(entry.path)
+        if self._writer is not None:
+            saved = Saved(entry.path, entry.kind, entry.status.st_ino, fingerprint)
+            self._writer.add(saved, entry.status.st_ctime_ns)
+        if is_known:
             return
         self._count(entry)
         if entry.kind == SOCKET and old is not None and old.kind != SOCKET:
@@ -354,6 +332,11 @@ class Scanner:
             self._covered = self._replaced = key + b"\0"
         else:
             self.delta.folders.append(entry.path)
+
+    def _find_obstacle(self, entry: Entry) -> str:
+        if entry.kind in (WHITEOUT, SOCKET):
+            return ""
+        return self._obstacles.find(os.path.join(self.top, entry.path), entry.status)
 
     @staticmethod
     def _becomes_opaque(entry: Entry, old: Saved) -> bool:
@@ -381,7 +364,7 @@ class Scanner:
         else:
             delta.files += 1
             if stat.S_ISREG(status.st_mode):
-                delta.add_size(status.st_size)
+                delta.add_file(status)
             delta.stored_bytes += 512 * status.st_blocks
         if not 0 <= status.st_mtime_ns // 10**9 <= MAX_TIME_SECONDS:
             delta.clamped.append(entry.path)

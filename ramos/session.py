@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ramos.index import Saved, read_index
 from ramos.places import Places
-from ramos.scan import Saved, read_index
 
 HEADER_BYTES = 256
 COPY_BYTES = 1 << 20

@@ -8,7 +8,6 @@ Invariant: when the block ends, however it ends, no snapshot and no stage is lef
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +19,18 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.freeze import Pause, freeze_others
 from ramos.fs import crash_point
+from ramos.index import IndexWriter, Saved
 from ramos.places import Places
-from ramos.scan import Delta, IndexWriter, Saved, Scanner
+from ramos.scan import Delta, Scanner
 from ramos.session import Recorder
-from ramos.stage import Placer, edit_snapshot, fill_stage, list_needed_folders, move_entry
+from ramos.stage import (
+    Placer,
+    edit_snapshot,
+    fill_stage,
+    list_needed_folders,
+    move_entry,
+    remove_stage,
+)
 from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
 from ramos.view import find_node
 
@@ -58,7 +65,7 @@ def open_source(
     try:
         yield _fill_tmpfs_stage(places, config, saved, recorder, live=live)
     finally:
-        shutil.rmtree(os.fsencode(places.stage_dir), ignore_errors=True)
+        remove_stage(os.fsencode(places.stage_dir))
 
 
 @contextlib.contextmanager
@@ -75,7 +82,8 @@ def _open_snapshot(
         top = os.fsencode(moment.tree)
         writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
         changed = list_changed(moment.folder, since) if since and moment.birth else None
-        delta = Scanner(top, config.exclude, saved, writer, changed).run()
+        below = read_lower_top(places)
+        delta = Scanner(top, config.exclude, saved, writer, changed, below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         folder = moment.tree
@@ -98,6 +106,15 @@ def find_bare_sockets(places: Places, top: bytes, delta: Delta) -> set[bytes]:
         if folder is not None and len(folder.parts) == 1:
             bare.add(path)
     return bare
+
+
+def read_lower_top(places: Places) -> os.stat_result | None:
+    """The directory whose looks `/` had when this boot began; nobody knows where it is gone."""
+    layers = sorted(places.stack.iterdir(), reverse=True) if places.stack.is_dir() else []
+    for folder in (*layers[:1], *places.base_dirs[-1:]):
+        with contextlib.suppress(OSError):
+            return folder.lstat()
+    return None
 
 
 def list_acl_holders(delta: Delta, saved: object) -> list[bytes]:
@@ -123,7 +140,8 @@ def _fill_tmpfs_stage(
     with freeze_others() if live else contextlib.nullcontext(Pause()) as pause:
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(recorder.index, before_ns, time.time_ns())
-        delta = Scanner(top, config.exclude, saved, writer).run()
+        below = read_lower_top(places)
+        delta = Scanner(top, config.exclude, saved, writer, below=below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         if live:

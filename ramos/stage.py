@@ -15,6 +15,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from ramos.errors import RamosError
+from ramos.index import order_key
+from ramos.obstacles import HELD_XATTRS
 from ramos.scan import (
     ACL_XATTRS,
     DIRECTORIES,
@@ -23,7 +25,6 @@ from ramos.scan import (
     Delta,
     Entry,
     find_kind,
-    order_key,
     walk,
 )
 
@@ -98,6 +99,20 @@ def fill_stage(top: bytes, stage: bytes, delta: Delta, place: Place) -> None:
     for target, status in reversed(times):
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         clamp_times(target)
+
+
+def remove_stage(stage: bytes) -> None:
+    """Everything of it, as deep as it goes; what is not there is fine."""
+    folders = [stage]
+    with contextlib.suppress(OSError, RamosError):
+        for entry in walk(stage):
+            full = os.path.join(stage, entry.path)
+            if entry.kind in DIRECTORIES:
+                folders.append(full)
+            else:
+                os.unlink(full)
+        for folder in reversed(folders):
+            os.rmdir(folder)
 
 
 def move_entry(source: bytes, target: bytes, _status: os.stat_result) -> None:
@@ -227,9 +242,10 @@ def copy_attributes(
 
 
 def list_xattrs(entry: bytes | int) -> list[str]:
-    """The xattrs of a path or an open file, sorted; none where the file system has none."""
+    """Those xattrs of a path or an open file that a layer or its sidecar can hold, sorted."""
     try:
-        return sorted(os.listxattr(entry, follow_symlinks=isinstance(entry, int)))
+        names = os.listxattr(entry, follow_symlinks=isinstance(entry, int))
+        return sorted(name for name in names if name.startswith((*HELD_XATTRS, *ACL_XATTRS)))
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.ENOTSUP):
             return []

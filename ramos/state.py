@@ -4,6 +4,7 @@ Owns: that picture. Refuses: freezing or snapshotting; it is a look in passing. 
 writes nothing to the stick.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ramos.generation import Generation
 from ramos.places import Places
 from ramos.scan import Delta, Scanner
 from ramos.session import Session, open_index, read_session
+from ramos.source import read_lower_top
 from ramos.stick import Boot, check_stick, read_boot
 from ramos.store import (
     Damage,
@@ -40,6 +42,7 @@ class Unsaved:
     size_bytes: int
     estimated_bytes: int
     estimated_seconds: float
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,9 @@ def find_unsaved(places: Places, config: SaveConfig, session: Session | None) ->
     if not places.upper_dir.is_dir():
         return None
     top = os.fsencode(places.upper_dir)
-    if session is None:
-        return estimate(Scanner(top, config.exclude, None, None).run(), session)
-    with open_index(places) as saved:
-        return estimate(Scanner(top, config.exclude, saved, None).run(), session)
+    with open_index(places) if session else contextlib.nullcontext() as saved:
+        below = read_lower_top(places)
+        return estimate(Scanner(top, config.exclude, saved, None, below=below).run(), session)
 
 
 def estimate(delta: Delta, session: Session | None) -> Unsaved:
@@ -186,4 +188,5 @@ def estimate(delta: Delta, session: Session | None) -> Unsaved:
     speed = (session.bytes_per_second if session else 0) or LIKELY_BYTES_PER_SECOND
     size = 0 if delta.is_empty else FIXED_BYTES + delta.size_bytes * ratio // 100
     seconds = 0.0 if delta.is_empty else FIXED_SECONDS + size / speed
-    return Unsaved(delta.files, delta.directories, delta.whiteouts, delta.size_bytes, size, seconds)
+    counts = (delta.files, delta.directories, delta.whiteouts, delta.size_bytes)
+    return Unsaved(*counts, size, seconds, delta.name_left_out())

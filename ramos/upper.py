@@ -8,7 +8,6 @@ change while it reads it.
 import contextlib
 import ctypes
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ramos.freeze import Pause, freeze_others
 from ramos.fs import crash_point
 from ramos.mounts import find_mount
 from ramos.places import Places
+from ramos.stage import remove_stage
 
 PREFIX = "commit-"
 # CLOCK_REALTIME_COARSE: the clock that ctimes are made with.
@@ -87,4 +87,4 @@ def clean_leftovers(places: Places) -> None:
     if places.snapshots_dir.is_dir():
         for folder in places.snapshots_dir.glob(f"{PREFIX}*"):
             btrfs.destroy_snapshot(folder)
-    shutil.rmtree(os.fsencode(places.stage_dir), ignore_errors=True)
+    remove_stage(os.fsencode(places.stage_dir))

@@ -24,7 +24,7 @@ OFFLINE = click.option(
 )
 NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
 ASK = click.option("--ask", is_flag=True, help="Show what would happen, and ask before it does.")
-LOCK_NAME = "packages.lock"
+LOCK_NAME = "packages"
 Say = Callable[[str], None]
 
 

@@ -143,6 +143,8 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         print_json({**values, "dry_run": request.dry_run})
         return
     show_line(describe_commit(report, dry_run=request.dry_run))
+    for name in report.left_out:
+        show_line(f"NOT SAVED: {name}")
     for note in report.notes:
         show_line(f"note: {note}")
 
@@ -178,6 +180,7 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
         for count, text in (
             (report.sockets_skipped, "sockets skipped"),
             (report.times_clamped, "times clamped"),
+            (report.entries_left_out, "entries that cannot be saved"),
         )
         if count
     )
@@ -235,6 +238,7 @@ def _describe_state(state: "State") -> "list[tuple[str, str]]":
                 f"{show_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
             )
         lines.append(("unsaved", text))
+        lines += [("cannot save", text) for text in unsaved.left_out]
     for name, fill in (("upper", state.upper), ("persist", state.persist)):
         if fill is not None:
             total = show_size(fill.total_bytes)

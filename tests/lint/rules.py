@@ -46,6 +46,8 @@ RANKS = {
     "ramos.records": 30,
     "ramos.stick": 30,
     "ramos.store": 31,
+    "ramos.index": 29,
+    "ramos.obstacles": 29,
     "ramos.scan": 30,
     "ramos.stage": 31,
     "ramos.acls": 31,

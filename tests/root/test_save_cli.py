@@ -139,6 +139,7 @@ def test_refusals(lab: Lab) -> None:
     assert "more than 1000 characters" in ramos(lab, "commit", "-m", "x" * 1001, code=2)
     assert "no such generation" in ramos(lab, "show", "7", code=2)
     assert "no such generation" in ramos(lab, "rollback", "99999999", code=2)
+    places.lock_file.parent.mkdir(exist_ok=True)
     with places.lock_file.open("w") as lock:
         subprocess.run(["flock", "-n", str(lock.fileno())], pass_fds=(lock.fileno(),), check=True)
         assert "held by" in ramos(lab, "commit", code=4)
