@@ -1,19 +1,21 @@
 """What a new generation stands on: the base images on persist, and the layers below the new one.
 
-Owns: choosing them. Refuses: writing. Invariant: the chain chosen plus the whole upper (or plus
-what changed in it since the chain's last layer was made) is what the running system shows.
+Owns: choosing them, and writing the file of the booted generation again where it was lost. Refuses:
+writing anything else. Invariant: the chain chosen plus the whole upper (or plus what changed in it
+since the chain's last layer was made) is what the running system shows.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.generation import PATH_PATTERN, Generation, Kind, StoredFile
+from ramos.generation import PATH_PATTERN, Generation, Kind, StoredFile, parse
 from ramos.places import Places
 from ramos.session import Session, read_session
 from ramos.stick import Boot
-from ramos.store import find_absent, read_default, read_generation
+from ramos.store import find_absent, publish_generation, read_default, read_generation
 from ramos.verity import digest_file, measure_verity
 
 
@@ -47,6 +49,22 @@ def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) ->
     default = read_default(places.persist)
     parent = session.tip if session else (default.number if default else 0)
     return Ground(parent, (), False, session)
+
+
+def restore_booted(places: Places, boot: Boot) -> None:
+    """Write the booted generation's file again if it was lost: its layers are under this system."""
+    if boot.mode == "clean" or not boot.generation:
+        return
+    with contextlib.suppress(RamosError):
+        read_generation(places.persist, boot.generation)
+        return
+    try:
+        name = Path(layout.generation_path(boot.generation)).name
+        copy = parse(places.generation_file.read_bytes(), name)
+    except (OSError, RamosError):
+        return  # choosing the ground says what is missing
+    if copy.number == boot.generation and not find_absent(places.persist, copy):
+        publish_generation(places.persist, copy)
 
 
 def _read_usable_session(places: Places, boot: Boot) -> Session | None:

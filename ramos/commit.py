@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ramos.adopt import adopt_old_layout
-from ramos.base import Ground, choose_ground, find_base_images
+from ramos.base import Ground, choose_ground, find_base_images, restore_booted
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
 from ramos.fs import crash_point, hold_lock
@@ -201,6 +201,7 @@ def _prepare(places: Places, request: CommitRequest, boot: Boot, on_progress: Pr
     clean_leftovers(places)
     if not request.dry_run:
         make_tree(places.persist)
+        restore_booted(places, boot)
         sweep(places.persist)
         boot = adopt_old_layout(places, boot)
     full = request.full or (request.shutdown and not has_snapshots(places))

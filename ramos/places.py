@@ -43,6 +43,11 @@ class Places:
         return self.run / "saved"
 
     @property
+    def generation_file(self) -> Path:
+        """Init's copy of the file of the generation that was booted."""
+        return self.run / layout.GENERATION_COPY.name
+
+    @property
     def rollback_file(self) -> Path:
         """There while a rollback waits for the reboot."""
         return self.run / "rollback"

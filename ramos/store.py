@@ -22,6 +22,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +90,7 @@ def read_generation(persist: Path, number: int) -> Generation:
     """One generation; a damaged or absent one is an error that says so."""
     path = persist / layout.generation_path(number)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = _read_small(path)
     except FileNotFoundError:
         hint = "'ramos log' lists the generations there are."
         raise UsageError("no such generation", number, f"{path} is absent", "", hint) from None
@@ -98,6 +98,13 @@ def read_generation(persist: Path, number: int) -> Generation:
         reason = error.strerror or str(error)
         raise DamagedError("cannot read generation", path.name, reason) from error
     return parse(data, path.name)
+
+
+def _read_small(path: Path) -> bytes:
+    """As much of a file as a generation may have, and a byte more; a pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def read_all(persist: Path) -> tuple[list[Generation], list[Damage]]:
@@ -168,7 +175,11 @@ def sweep(persist: Path) -> None:
     for name in (layout.LAYERS_DIR, layout.GENERATIONS_DIR, layout.PINS_DIR):
         folder = persist / name
         for entry in folder.glob(f"*{TEMPORARY_SUFFIX}") if folder.is_dir() else ():
-            entry.unlink(missing_ok=True)
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)  # nothing of ours is one: junk
+                continue
+            with contextlib.suppress(OSError):  # what stays is in nobody's way
+                entry.unlink()
     if (persist / layout.GENERATIONS_DIR).is_dir():
         _delete_unnamed(persist)
 
@@ -287,13 +298,19 @@ def _delete_unnamed(persist: Path) -> tuple[list[str], int]:
     folder = persist / layout.LAYERS_DIR
     if not folder.is_dir():
         return [], 0
-    named = list_named(persist)
+    try:
+        named = list_named(persist)
+    except OSError:
+        return [], 0  # a file that cannot be read may name any of them
     files, freed = [], 0
     for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda e: e.name):
-        if LAYER_NAME_PATTERN.fullmatch(entry.name) and entry.name not in named:
-            crash_point("prune-layer")
-            freed += entry.stat().st_blocks * 512
+        if not LAYER_NAME_PATTERN.fullmatch(entry.name) or entry.name in named:
+            continue
+        crash_point("prune-layer")
+        with contextlib.suppress(OSError):  # a directory, or what the stick cannot read
+            size = entry.stat(follow_symlinks=False).st_blocks * 512
             os.unlink(entry.path)
+            freed += size
             files.append(entry.name.decode("ascii"))
     if files:
         sync_directory(folder)
@@ -301,10 +318,14 @@ def _delete_unnamed(persist: Path) -> tuple[list[str], int]:
 
 
 def list_named(persist: Path) -> set[bytes]:
-    """The names of layers that stand in any generation file, even one that is damaged or newer."""
+    """The names of layers that stand in any generation file, even one that is damaged or newer.
+
+    Raises OSError where one cannot be read; what is no file names nothing.
+    """
     named: set[bytes] = set()
     for entry in (persist / layout.GENERATIONS_DIR).iterdir():
-        named.update(LAYER_NAME_PATTERN.findall(entry.read_bytes()[:MAX_FILE_BYTES]))
+        if entry.is_file():
+            named.update(LAYER_NAME_PATTERN.findall(_read_small(entry)[:MAX_FILE_BYTES]))
     return named
 
 

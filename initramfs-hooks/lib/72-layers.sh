@@ -19,8 +19,16 @@ provide_layers() {
         skip_generation "$GEN_NUMBER" "$WHY"
         step_down || warn "no saved generation is whole: this is a clean boot"
     done
+    [ "$LAYOUT" != generations ] || keep_generation
     [ "$LAYOUT" != old ] || provide_old
     DONE="generation $GEN_NUMBER, $LAYER_COUNT layers, $RESTORE_USED"
+}
+
+# keep_generation: a copy of its file, for a save that finds it lost
+keep_generation() {
+    local path
+    path=$RAMOS_PERSIST_DIR/$RAMOS_GENERATIONS_DIR/$(printf %06d "$GEN_NUMBER")
+    cp "$path" "$RAMOS_GENERATION_COPY" 2>/dev/null || note layers "no copy of generation $GEN_NUMBER"
 }
 
 # provide_generation: verify all that GEN_FILES names of the saved files, then put the layers up

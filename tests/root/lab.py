@@ -15,6 +15,7 @@ from ramos import commit as commits
 from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
 from ramos.generation import Generation
+from ramos.layout import generation_path
 from ramos.mounts import attach_loop
 from ramos.places import Places
 from ramos.store import list_generations, read_default, read_generation
@@ -103,8 +104,10 @@ class Lab:
             assert not problems, problems
         booted = generation.number if generation else 0
         places.boot_file.write_text(f"mode={mode}\ngeneration={booted}\nkernel=6.1\n")
-        for file in (places.saved_file, places.rollback_file):
+        for file in (places.saved_file, places.rollback_file, places.generation_file):
             file.unlink(missing_ok=True)
+        if generation:
+            shutil.copy(places.persist / generation_path(booted), places.generation_file)
 
     def boot_first(self) -> "Lab":
         """As a stick is that was never saved to: the default mode, and no generation."""

@@ -337,6 +337,13 @@ def test_break_opens_the_shell_before_a_step(machine: Machine, shell: str, step:
     assert report["lower"] == ("" if step != "handover" else FULL)
 
 
+def test_the_booted_generation_is_copied(machine: Machine, shell: str) -> None:
+    """For a save that finds it lost."""
+    machine.boot(shell)
+    booted = machine.read("persist/upperfs/generations/000003")
+    assert machine.read("run/ramos/generation") == booted
+
+
 def test_persist_and_esp_are_named(machine: Machine, shell: str) -> None:
     report = machine.boot(shell)
     assert report["persist"] == str(machine.root / "dev/sda2")
