@@ -18,7 +18,8 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ramos.acls import Acl, parse_acls, render_acl
+from ramos.acls import Acl, find_holder, parse_acls, render_acl
+from ramos.beneath import open_top
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.fs import crash_point
@@ -263,11 +264,17 @@ def merge_acls(
 def list_acls(
     persist: Path, groups: Sequence[Sequence[StoredFile]], tops: Sequence[Path]
 ) -> Iterator[Acl]:
-    """The ACLs in force: of each layer (bottom first) those that no layer above speaks about."""
+    """The ACLs in force: of each layer (bottom first) those that no layer above speaks about.
+
+    As at a boot, what its own layer has not as it was recorded has none.
+    """
     names = [os.fsencode(top) for top in tops]
     for number, group in enumerate(groups):
         for sidecar in group[1:]:
             data = (persist / sidecar.path).read_bytes()
-            for acl in parse_acls(data, sidecar.path):
-                if not any(is_mentioned(top, acl.path) for top in names[number + 1 :]):
-                    yield acl
+            with open_top(names[number]) as layer:
+                for acl in parse_acls(data, sidecar.path):
+                    known = find_holder(layer, acl)
+                    above = names[number + 1 :]
+                    if known is not None and not any(is_mentioned(top, acl.path) for top in above):
+                        yield known

@@ -50,6 +50,7 @@ RANKS = {
     "ramos.obstacles": 29,
     "ramos.scan": 30,
     "ramos.stage": 31,
+    "ramos.beneath": 20,
     "ramos.acls": 31,
     "ramos.compare": 32,
     "ramos.upper": 32,
