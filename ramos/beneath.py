@@ -1,17 +1,23 @@
 """Reaching entries of trees in which users can rename things: by descriptors, no link followed.
 
-Owns: opening what lies below an open directory, and doing to an open entry what takes a path.
-Refuses: links on the way, the last name included, and `..`. Invariant: what is opened lies below
-the directory it began in, whatever others do to the names meanwhile.
+Owns: opening what lies below an open directory, and a place to work in beside others' files.
+Refuses: links that others than root could change, the last name included, and `..` among them.
+Invariant: what is opened lies where it was looked for, whatever others do to the names meanwhile.
 """
 
+import collections
 import contextlib
 import errno
 import os
+import secrets
+import shutil
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 ENTRY_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_FLAGS = ENTRY_FLAGS | os.O_DIRECTORY
+MAX_LINKS = 40
 
 
 @contextlib.contextmanager
@@ -52,3 +58,89 @@ def open_folder_of(top: int, path: bytes) -> Iterator[tuple[int, bytes]]:
 def name_handle(descriptor: int) -> bytes:
     """A path that leads to the open entry itself, for calls that take no handle."""
     return b"/proc/self/fd/%d" % descriptor
+
+
+@contextlib.contextmanager
+def open_folder(path: "bytes | os.PathLike[str]") -> Iterator[int]:
+    """A directory by its absolute path.
+
+    A link on the way is followed only where nobody but root can change it, or move the directory
+    that it lies in; so is `..`.
+    """
+    names, left, is_safe = collections.deque(os.fsencode(path).split(b"/")), MAX_LINKS, True
+    descriptor = os.open(b"/", FOLDER_FLAGS)
+    try:
+        while names:
+            name = names.popleft()
+            if name in (b"", b"."):
+                continue
+            is_safe = is_safe and _is_roots_alone(os.fstat(descriptor))
+            target = _read_link(descriptor, name)
+            if target is not None or name == b"..":
+                left -= 1
+                if not is_safe or left < 0:
+                    raise OSError(errno.ELOOP, "a link is on the way, and is not followed", path)
+            if target is None:
+                deeper = os.open(name, FOLDER_FLAGS, dir_fd=descriptor)
+            else:
+                names.extendleft(reversed(target.split(b"/")))
+                start = b"/" if target.startswith(b"/") else b"."
+                deeper = os.open(start, FOLDER_FLAGS, dir_fd=descriptor)
+                is_safe = True
+            os.close(descriptor)
+            descriptor = deeper
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_roots_alone(status: os.stat_result) -> bool:
+    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read_link(folder: int, name: bytes) -> bytes | None:
+    """Where a link leads; None for anything else."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def make_workplace(folder: int) -> Iterator[int]:
+    """A new directory that nobody else gets into, in one that may be another user's; what is left
+    in it is gone with the block."""
+    name = f".ramos-{os.getpid()}-{secrets.token_hex(4)}"
+    os.mkdir(name, 0o700, dir_fd=folder)
+    try:
+        with open_entry(folder, os.fsencode(name)) as place:
+            _take_over(place, os.fstat(folder).st_dev)
+            try:
+                yield place
+            finally:
+                for left in os.listdir(name_handle(place)):
+                    remove_entry(place, left)
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=folder)
+
+
+def _take_over(place: int, device: int) -> None:
+    """It may have been put in the place of the one we made: from here on it is ours, and empty."""
+    handle = name_handle(place)
+    with contextlib.suppress(OSError):  # FAT and the like know no owners, and no links either
+        os.chown(handle, os.geteuid(), os.getegid())
+        for name in os.listxattr(handle):
+            if name.startswith("system.posix_acl_"):  # they would be inherited
+                os.removexattr(handle, name)
+        Path(os.fsdecode(handle)).chmod(0o700)
+    if os.fstat(place).st_dev != device or os.listdir(handle):
+        raise OSError(errno.EBUSY, "somebody else is at work there")
+
+
+def remove_entry(folder: int, name: bytes) -> None:
+    """Remove what has a name in a directory, with all that is in it."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        shutil.rmtree(b"%s/%s" % (name_handle(folder), name))

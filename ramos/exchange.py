@@ -6,6 +6,7 @@ an imported image was read as a whole, from its source and back from the stick.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -13,7 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ramos.acls import WORDS, parse_acls
+from ramos.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
+from ramos.beneath import (
+    make_workplace,
+    name_handle,
+    open_folder,
+    open_top,
+    remove_entry,
+)
 from ramos.config import SaveConfig
 from ramos.diff import Stacks
 from ramos.errors import DamagedError, RamosError, UsageError
@@ -27,16 +35,29 @@ from ramos.room import check_room
 from ramos.scan import DIRECTORIES, walk
 from ramos.stage import copy_attributes, copy_entry
 from ramos.stick import check_stick, read_boot
-from ramos.store import make_tree, next_number, publish_generation, read_default, sweep
+from ramos.store import (
+    make_tree,
+    next_number,
+    publish_generation,
+    read_default,
+    sweep,
+    write_synced,
+)
 from ramos.view import Node, find_node, list_merged
 
 Progress = Callable[[str, int, int], None]
 READ_BYTES = 1 << 20
 RESERVE_BYTES = 4 << 20
+NEW, OLD = b"new", b"old"
+IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def restore_file(places: Places, generation: Generation, path: bytes, target: Path) -> int:
-    """Put an entry (a directory with all in it) back as it was; how many entries that were."""
+    """Put an entry (a directory with all in it) back as it was; how many entries that were.
+
+    The directory it goes to may be another user's: the copy is made where nobody else gets in, and
+    no link is followed that others than root could change.
+    """
     name = path.strip(b"/")
     with Stacks(places) as stacks:
         tops = stacks.open_generation(generation)
@@ -46,31 +67,36 @@ def restore_file(places: Places, generation: Generation, path: bytes, target: Pa
             obj = f"/{os.fsdecode(name)}"
             reason = f"generation {generation.number} does not have it"
             raise UsageError("cannot restore", obj, reason, "Nothing was changed", hint)
-        beside = os.fsencode(target.with_name(f".{target.name}.ramos-{os.getpid()}"))
+        folder, goal = split_target(target)
         try:
             acls = _collect_acls(places, generation, stacks)
-            count = _copy_node(node, beside, acls)
-            _put_in_place(beside, os.fsencode(target))
+            with open_folder(folder) as parent, make_workplace(parent) as work:
+                count = _copy_node(node, os.path.join(name_handle(work), NEW), acls)
+                _put_in_place(work, parent, goal)
         except OSError as error:
             reason = error.strerror or str(error)
             raise RamosError("cannot restore to", target, reason, "It is what it was") from error
-        finally:
-            _remove(beside)
     return count
 
 
-def _collect_acls(
-    places: Places, generation: Generation, stacks: Stacks
-) -> dict[bytes, list[tuple[str, bytes]]]:
+def split_target(target: Path) -> tuple[bytes, bytes]:
+    """The directory that something is to be put into, and its name there."""
+    folder, name = os.path.split(os.path.abspath(os.fsencode(target)))
+    if not name:
+        raise UsageError("cannot write to", target, "it is no name of a file")
+    return folder, name
+
+
+def _collect_acls(places: Places, generation: Generation, stacks: Stacks) -> dict[bytes, list[Acl]]:
     groups = group_layers(generation.saved)
     tops = [Path(os.fsdecode(stacks.mount(group[0].path))) for group in groups]
-    found: dict[bytes, list[tuple[str, bytes]]] = {}
+    found: dict[bytes, list[Acl]] = {}
     for acl in list_acls(places.persist, groups, tops):
-        found.setdefault(acl.path, []).append((WORDS[acl.word], acl.value))
+        found.setdefault(acl.path, []).append(acl)
     return found
 
 
-def _copy_node(node: Node, target: bytes, acls: dict[bytes, list[tuple[str, bytes]]]) -> int:
+def _copy_node(node: Node, target: bytes, acls: dict[bytes, list[Acl]]) -> int:
     count = 1
     if node.kind in DIRECTORIES:
         os.mkdir(target)
@@ -79,32 +105,29 @@ def _copy_node(node: Node, target: bytes, acls: dict[bytes, list[tuple[str, byte
         copy_attributes(node.real, target, node.status, keep_opaque=False)
     else:
         copy_entry(node.real, target, node.status)
-    for name, value in acls.get(node.path, ()):
-        os.setxattr(target, name, value, follow_symlinks=False)
+    for acl in acls.get(node.path, ()):
+        if acl.holder == describe_holder(node.status):
+            os.setxattr(target, WORDS[acl.word], acl.value, follow_symlinks=False)
     times = (node.status.st_atime_ns, node.status.st_mtime_ns)
     os.utime(target, ns=times, follow_symlinks=False)
     return count
 
 
-def _put_in_place(new: bytes, target: bytes) -> None:
+def _put_in_place(work: int, parent: int, name: bytes) -> None:
     """Rename over what is there; a directory in the way goes aside first."""
     try:
-        os.rename(new, target)
-    except OSError:
-        if not os.path.lexists(target):
+        os.rename(NEW, name, src_dir_fd=work, dst_dir_fd=parent)
+        return
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
             raise
-        aside = new + b"-old"
-        os.rename(target, aside)
-        os.rename(new, target)
-        _remove(aside)
-
-
-def _remove(path: bytes) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    try:
+        os.rename(name, OLD, src_dir_fd=parent, dst_dir_fd=work)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        remove_entry(parent, name)  # overlayfs moves no directory of which a part is in a layer
+    os.rename(NEW, name, src_dir_fd=work, dst_dir_fd=parent)
 
 
 def export(
@@ -117,31 +140,56 @@ def export(
     """Write all layers of a generation as one plain image; its size."""
     if not generation.layers:
         raise UsageError("cannot export", f"generation {generation.number}", "it has no layers")
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError("cannot export to", target, "it exists", "It is what it was")
-    beside = target.with_name(f"{target.name}.tmp")
+    folder, name = split_target(target)
     try:
-        with Stacks(places) as stacks:
-            tops = [Path(os.fsdecode(top)) for top in stacks.open_layers(generation)]
-            space = os.statvfs(target.parent)
-            on_progress("merge", 0, 0)
-            room = space.f_bavail * space.f_frsize - RESERVE_BYTES
-            write_merged(list(reversed(tops)), places.base_dirs, beside, config, room)
-            on_progress("verify", 0, 0)
-            sync_file(beside)
-            with mount_image(beside) as merged:
-                check_merged([*tops, *places.base_dirs], [merged, *places.base_dirs])
-            groups = group_layers(generation.saved)
-            acls = merge_acls(places.persist, groups, list(reversed(tops)))
-        if acls:
-            target.with_name(f"{target.name}.acl").write_bytes(acls)
-        beside.rename(target)
-        sync_directory(target.parent)
+        with open_folder(folder) as parent, make_workplace(parent) as work:
+            place = name_place(work)
+            acls = _export_into(places, generation, place / "image", config, on_progress)
+            return deliver(place, parent, name, acls)
     except OSError as error:
         raise RamosError("cannot export to", target, error.strerror or error) from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return target.stat().st_size
+
+
+def name_place(work: int) -> Path:
+    """An open directory as a path that leads there for the programs that we start, too."""
+    return Path(f"/proc/{os.getpid()}/fd/{work}")
+
+
+def _export_into(
+    places: Places,
+    generation: Generation,
+    image: Path,
+    config: SaveConfig,
+    on_progress: Progress,
+) -> bytes:
+    """Write the image and compare it; the ACLs that belong to it."""
+    with Stacks(places) as stacks:
+        tops = [Path(os.fsdecode(top)) for top in stacks.open_layers(generation)]
+        space = os.statvfs(image.parent)
+        on_progress("merge", 0, 0)
+        room = space.f_bavail * space.f_frsize - RESERVE_BYTES
+        write_merged(list(reversed(tops)), places.base_dirs, image, config, room)
+        on_progress("verify", 0, 0)
+        sync_file(image)
+        with mount_image(image) as merged:
+            check_merged([*tops, *places.base_dirs], [merged, *places.base_dirs])
+        groups = group_layers(generation.saved)
+        return merge_acls(places.persist, groups, list(reversed(tops)))
+
+
+def deliver(place: Path, parent: int, name: bytes, acls: bytes) -> int:
+    """Give an image that is complete its name, its ACLs beside it; its size."""
+    if acls:
+        write_synced(place / "acls", acls)
+        os.rename(place / "acls", name + b".acl", dst_dir_fd=parent)
+    size = (place / "image").stat().st_size
+    with contextlib.suppress(OSError):  # FAT has no modes
+        (place / "image").chmod(0o600)  # it holds what others may not read
+    os.rename(place / "image", name, dst_dir_fd=parent)
+    sync_directory(Path(os.fsdecode(name_handle(parent))))
+    return size
 
 
 def import_image(
@@ -154,16 +202,14 @@ def import_image(
         make_tree(places.persist)
         sweep(places.persist)
         on_progress("read", 0, 0)
-        expected = read_image(image)
+        acls = _read_sidecar(image)
+        expected = read_image(image, acls)
         if image.stat().st_size > check_room(places, config):
             raise RamosError("cannot import", image, "it does not fit on the stick")
         on_progress("copy", 0, 0)
         new = [_store_image(places, image, expected)]
-        sidecar = image.with_name(f"{image.name}.acl")
-        if sidecar.exists():
-            data = sidecar.read_bytes()
-            list(parse_acls(data, sidecar.name))
-            new.append(publish_sidecar(places.persist, data))
+        if acls:
+            new.append(publish_sidecar(places.persist, acls))
         default = read_default(places.persist)
         below = default.saved if add and default else ()
         made = Generation(
@@ -181,8 +227,17 @@ def import_image(
         return made
 
 
-def read_image(image: Path) -> str:
-    """Read an image through the kernel, all of it; its sha256. A damaged one is refused."""
+def _read_sidecar(image: Path) -> bytes:
+    """The ACLs beside an image; nothing where there are none."""
+    try:
+        return image.with_name(f"{image.name}.acl").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def read_image(image: Path, acls: bytes = b"") -> str:
+    """Read an image through the kernel, all of it; its sha256. A damaged one is refused, and so is
+    one that lacks what its ACLs are for."""
     if not image.is_file():
         raise UsageError("cannot import", image, "there is no such file", "Nothing was written")
     try:
@@ -191,11 +246,21 @@ def read_image(image: Path) -> str:
             for entry in walk(root):
                 if stat.S_ISREG(entry.status.st_mode):
                     _read_through(os.path.join(root, entry.path))
+            _refuse_strange(acls, top, f"{image.name}.acl")
         return hash_file(image)
     except (OSError, RamosError) as error:
         reason = error.reason if isinstance(error, RamosError) else error.strerror
         hint = "It must be a whole squashfs image, as 'ramos export' writes them."
         raise DamagedError("cannot import", image, reason, "Nothing was written", hint) from error
+
+
+def _refuse_strange(acls: bytes, top: Path, name: str) -> None:
+    """ACLs for anything but what is in the image."""
+    with open_top(top) as layer:
+        for acl in parse_acls(acls, name):
+            if find_holder(layer, acl) is None:
+                reason = f"the image does not have {os.fsdecode(acl.path)!r} as it says"
+                raise DamagedError("cannot use", name, reason)
 
 
 def _read_through(path: bytes) -> None:

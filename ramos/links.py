@@ -1,19 +1,21 @@
 """The user's own files: each entry of /persist/user appears as a link in the home.
 
 Owns: the links that it made itself, told by where they lead. Refuses: touching a real file, or a
-link that leads anywhere else. Invariants: what is in the way stays and is reported; names are
-bytes: blanks, newlines, leading dashes and invalid UTF-8 are names like any other.
+link that leads anywhere else, and following one on the way to a home that its user can change.
+Invariants: what is in the way stays and is reported; names are bytes: blanks, newlines, leading
+dashes and invalid UTF-8 are names like any other.
 """
 
 import contextlib
 import os
 import pwd
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout, syscalls
+from ramos.beneath import name_handle, open_entry, open_folder
 from ramos.config import LinksConfig
 
 PASSWD_LOW, PASSWD_HIGH = 1000, 60000
@@ -101,7 +103,7 @@ def sync_links(owner: Owner, directory: Path) -> Report:
     """Bring the home in step with the folder on persist."""
     try:
         entries = os.listdir(os.fsencode(directory))
-        with _open_directory(owner.home) as home:
+        with open_folder(owner.home) as home:
             names = {*entries, *os.listdir(b"/proc/self/fd/%d" % home)}
             plan = plan_links(entries, read_home(home, names), os.fsencode(directory))
             return _apply(plan, home, owner, os.fsencode(directory))
@@ -113,20 +115,9 @@ def find_conflicts(owner: Owner, directory: Path) -> tuple[bytes, ...]:
     """The entries that something else in the home is in the way of."""
     with contextlib.suppress(OSError):
         entries = os.listdir(os.fsencode(directory))
-        with _open_directory(owner.home) as home:
+        with open_folder(owner.home) as home:
             return plan_links(entries, read_home(home, entries), os.fsencode(directory)).conflicts
     return ()
-
-
-@contextlib.contextmanager
-def _open_directory(path: Path) -> Iterator[int]:
-    """A home is its user's: nothing here follows a link in its place."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
@@ -139,14 +130,23 @@ def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
             problems.append(f"{os.fsdecode(name)!r}: {error.strerror}")
     for name in plan.make:
         try:
-            os.symlink(b"%s/%s" % (directory, name), name, dir_fd=home)
-            os.chown(name, owner.uid, owner.gid, dir_fd=home, follow_symlinks=False)
+            target = b"%s/%s" % (directory, name)
+            os.symlink(target, name, dir_fd=home)
+            give_link(home, name, target, owner)
             made += 1
         except FileExistsError:
             continue  # it appeared meanwhile: the next event looks again
         except OSError as error:
             problems.append(f"{os.fsdecode(name)!r}: {error.strerror}")
     return Report(made, removed, plan.conflicts, tuple(problems))
+
+
+def give_link(home: int, name: bytes, target: bytes, owner: Owner) -> None:
+    """The link just made becomes its user's; what he has put in its place meanwhile does not."""
+    with open_entry(home, name) as entry:
+        is_link = stat.S_ISLNK(os.fstat(entry).st_mode)
+        if is_link and os.readlink(b"", dir_fd=entry) == target:
+            os.chown(name_handle(entry), owner.uid, owner.gid)
 
 
 class Watch:
@@ -163,7 +163,7 @@ class Watch:
                 syscalls.unwatch(self.descriptor, number)
         self.watches = {}
         for folder in folders:
-            mask = syscalls.IN_NAMES | syscalls.IN_ONLYDIR
+            mask = syscalls.IN_NAMES | syscalls.IN_ONLYDIR | syscalls.IN_DONT_FOLLOW
             with contextlib.suppress(OSError):
                 self.watches[syscalls.watch(self.descriptor, folder, mask)] = folder
 
@@ -187,7 +187,8 @@ def user_directory(persist: Path = layout.PERSIST_DIR) -> Path:
 
 def make_user_directory(directory: Path, owner: Owner) -> None:
     """The folder on persist, belonging to its user; touched only where it does not yet."""
-    if not directory.exists():
+    with contextlib.suppress(FileExistsError):
         directory.mkdir()
-    if directory.stat().st_uid == 0 != owner.uid:
-        os.chown(directory, owner.uid, owner.gid)
+    with open_folder(directory) as folder:
+        if os.fstat(folder).st_uid == 0 != owner.uid:
+            os.chown(name_handle(folder), owner.uid, owner.gid)
