@@ -218,7 +218,7 @@ def choose_work(action: Start) -> Work:
     if action.job == "swap-off":
         return lambda _: swap.stop_swapfile()
     if action.job == "seal":
-        return lambda on_progress: {"sealed": seal.seal_base(PERSIST_DIR, on_progress)}
+        return lambda on_progress: {"sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)}
     if action.job == "scrub":
         return scrub.scrub_on_schedule
     if action.job == "power-off":

@@ -265,6 +265,6 @@ def _job_done(state: State, event: JobDone) -> Decided:
         if event.error:
             return state, [*failed, Tell(f"the check of the stick found damage: {event.error}")]
     if event.job == "seal":
-        told = [Tell(f"a base image cannot be sealed: {event.error}")] if event.error else []
+        told = [Tell(f"the check of the base images failed: {event.error}")] if event.error else []
         return replace(state, seal="done"), [*failed, *told]
     return state, []

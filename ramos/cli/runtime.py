@@ -18,6 +18,7 @@ from ramos import (
     confirm,
     deadline,
     finalsave,
+    seal,
     settings,
     shutdown,
     stick,
@@ -64,7 +65,9 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     attempts, problem = _read_attempts(info)
     if as_json:
         shown = asdict(attempts) if attempts else None
-        print_json({"boot": asdict(info), "attempts": shown, "rows": [asdict(r) for r in rows]})
+        base = asdict(seal.read_base_state(Places().persist, Places().run))
+        listed = [asdict(row) for row in rows]
+        print_json({"boot": asdict(info), "attempts": shown, "base": base, "rows": listed})
         return
     _show_boot(info, attempts, problem)
     for row in rows:
@@ -88,6 +91,8 @@ def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str
         show_line(f"skipped {skipped}")
     for warning in info.warnings:
         show_line(f"warning: {warning}")
+    for line in seal.describe_base(seal.read_base_state(Places().persist, Places().run)):
+        show_line(line)
     if attempts is None:
         show_line(problem)
         return
