@@ -20,7 +20,7 @@ SERIAL_CONSOLE = "ttyS0,115200"
 SERIAL_PRODUCT = "ramos-vm-serial"
 
 WORDS = """
-    normal configfile part_gpt part_msdos fat search search_fs_uuid search_label regexp test true
+    normal configfile part_gpt part_msdos fat search search_fs_file regexp test true
     echo loadenv hashsum gcry_sha256 linux boot serial terminal smbios sleep minicmd ls cat reboot
     halt all_video
 """
@@ -29,7 +29,6 @@ COMMON_MODULES = tuple(WORDS.split())
 MODULES = {"x86_64-efi": COMMON_MODULES, "i386-pc": (*COMMON_MODULES, "biosdisk")}
 
 WORD_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+~-]*")
-UUID_PATTERN = re.compile(r"[0-9A-Fa-f][0-9A-Fa-f-]{7,39}")
 FIELD_PATTERN = re.compile(r"@([A-Z_]+)@")
 
 
@@ -59,11 +58,13 @@ def render_menu(template: str, menu: Menu) -> str:
     )
 
 
-def render_early(template: str, esp_uuid: str) -> str:
-    """GRUB's embedded configuration: find the ESP that it was loaded from, by its UUID."""
-    if UUID_PATTERN.fullmatch(esp_uuid) is None:
-        raise _bad_word(esp_uuid, "it is not the UUID of a FAT file system")
-    return fill_template(template, {"ESP_UUID": esp_uuid, "PREFIX": PREFIX})
+def render_early(template: str) -> str:
+    """GRUB's embedded configuration: find the ESP on the disk that it was loaded from.
+
+    No identity stands in it, so that each stick can have one of its own: the hints of the search
+    are the partition that GRUB comes from (UEFI) and the partitions of its disk (BIOS).
+    """
+    return fill_template(template, {"PREFIX": PREFIX})
 
 
 def fill_template(template: str, values: Mapping[str, str]) -> str:

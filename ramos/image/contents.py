@@ -87,7 +87,7 @@ def fill_esp(
     """The files of the ESP (name -> source), and GRUB for BIOS, which has no file there."""
     early = work / "early.cfg"
     early.write_text(
-        menu.render_early(grub.read_template(menu.EARLY_TEMPLATE), identity.esp_uuid),
+        menu.render_early(grub.read_template(menu.EARLY_TEMPLATE)),
         encoding="ascii",
     )
     efi = work / "grub.efi"

@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ SMALLEST_PROBE_STEP = 1 << 20
 HALF_WRITTEN = "The disk holds no usable system now"
 
 Progress = Callable[[int, int], None]
+# Where, and what to write there in place of what the image holds.
+Change = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def check_identity(target: Target, state: str = "Nothing was written") -> None:
         raise _replaced(target.path, state)
 
 
-def write_image(target: Target, image: Path, on_progress: Progress) -> str:
-    """Write the image, its head last; gives back the sha256 of what was written."""
+def write_image(
+    target: Target, image: Path, on_progress: Progress, changes: Sequence[Change] = ()
+) -> str:
+    """Write the image with changes, its head last; gives back the sha256 of what was written."""
     size = image.stat().st_size
     if size > target.size_bytes:
         reason = f"the image has {size} bytes, the disk {target.size_bytes}"
@@ -94,9 +98,9 @@ def write_image(target: Target, image: Path, on_progress: Progress) -> str:
     try:
         with _buffer(CHUNK_BYTES) as buffer, image.open("rb", buffering=0) as source:
             _wipe_ends(target, buffer)
-            head = source.read(HEAD_BYTES)
+            head = change_bytes(source.read(HEAD_BYTES), 0, changes)
             digest = hashlib.sha256(head)
-            _write_body(target, source, size, digest, on_progress)
+            _write_body(target, source, size, digest, on_progress, changes)
             check_identity(target, HALF_WRITTEN)
             _write_at(target, buffer, 0, head)
             os.fsync(target.descriptor)
@@ -152,7 +156,12 @@ def check_capacity(target: Target, on_progress: Progress) -> None:
 
 
 def _write_body(
-    target: Target, source: object, size: int, digest: "hashlib._Hash", on_progress: Progress
+    target: Target,
+    source: object,
+    size: int,
+    digest: "hashlib._Hash",
+    on_progress: Progress,
+    changes: Sequence[Change],
 ) -> None:
     """Everything behind the head, in large writes."""
     with _buffer(CHUNK_BYTES) as buffer:
@@ -161,11 +170,22 @@ def _write_body(
             data = source.read(min(CHUNK_BYTES, size - offset))  # type: ignore[attr-defined]
             if not data:
                 raise OSError(errno.EIO, "the image became shorter while it was read")
+            data = change_bytes(data, offset, changes)
             digest.update(data)
             _write_at(target, buffer, offset, data)
             offset += len(data)
             on_progress(offset, size)
             check_identity(target, HALF_WRITTEN)
+
+
+def change_bytes(data: bytes, start: int, changes: Sequence[Change]) -> bytes:
+    """A piece of an image that begins at `start`, with the parts of the changes that lie in it."""
+    changed = bytearray(data)
+    for offset, new in changes:
+        first, end = max(offset, start), min(offset + len(new), start + len(data))
+        if first < end:
+            changed[first - start : end - start] = new[first - offset : end - offset]
+    return bytes(changed)
 
 
 def _wipe_ends(target: Target, buffer: mmap.mmap) -> None:

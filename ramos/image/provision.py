@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramos import grow
 from ramos.disks import format_size
-from ramos.image import device
+from ramos.image import device, disk, identity
 from ramos.image.progress import Progress
 
 REPORT_SECONDS = 0.2
@@ -36,8 +36,10 @@ def provision(target: device.Target, image: Path, progress: Progress) -> Written
     device.check_identity(target)
     with progress.step("check capacity") as on_line:
         device.check_capacity(target, Meter(on_line, count_bytes=False))
+    # No two sticks are alike, so that none is ever taken for another.
+    changes = identity.plan_changes(image, disk.make_identity(""))
     with progress.step("write") as on_line:
-        digest = device.write_image(target, image, Meter(on_line))
+        digest = device.write_image(target, image, Meter(on_line), changes)
     with progress.step("read back") as on_line:
         device.read_back(target, size, digest, Meter(on_line))
     with progress.step("grow persist"):

@@ -137,6 +137,7 @@ RANKS = {
     "ramos.image.alpine": 43,
     "ramos.image.payload": 42,
     "ramos.image.disk": 42,
+    "ramos.image.identity": 43,
     "ramos.image.contents": 43,
     "ramos.vm_qmp": 30,
     "ramos.vm_serial": 30,

@@ -43,7 +43,7 @@ class GrubDisk:
         self.image = folder / "esp.img"
         self.program = folder / "grub.bin"
         templates = layout.find_data("grub")
-        early = menu.render_early((templates / menu.EARLY_TEMPLATE).read_text(), ESP_UUID)
+        early = menu.render_early((templates / menu.EARLY_TEMPLATE).read_text())
         (folder / "early.cfg").write_text(early)
         text = menu.render_menu(
             (templates / menu.MENU_TEMPLATE).read_text(), menu.Menu("UUID=1-2", timeout_seconds=0)

@@ -30,9 +30,9 @@ def test_menu_is_valid_grub(template: str, tmp_path: Path) -> None:
         subprocess.run(["grub-script-check", file], check=True)
 
 
-def test_early_configuration_names_the_esp(repository: Path) -> None:
-    text = menu.render_early((repository / "grub" / menu.EARLY_TEMPLATE).read_text(), "ABCD-1234")
-    assert text == "search.fs_uuid ABCD-1234 root $root\nset prefix=($root)/grub\n"
+def test_early_configuration_names_no_stick(repository: Path) -> None:
+    text = menu.render_early((repository / "grub" / menu.EARLY_TEMPLATE).read_text())
+    assert text == "search.file /grub/grub.cfg root $root $root,\nset prefix=($root)/grub\n"
 
 
 @pytest.mark.parametrize("word", ['a"b', "a b", "a;b", "$x", "a'b", "a\nb", "", "-x", "a|b", "a{b"])
