@@ -269,7 +269,7 @@ def write_settings(site: Site) -> None:
     """Tell apt about the stick's repository and about what is special."""
     recipes = load_recipes(site.recipes_dir).require_sound()
     hook = find_shipped_dir() / "debian" / HOOK.name
-    texts = render_settings(recipes, hook, site.root)
+    texts = render_settings(recipes, hook, site.root, find_repository(site))
     texts[SOURCE_FILE] = render_source(find_repository(site))
     for name, text in texts.items():
         path = site.root / name

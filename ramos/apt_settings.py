@@ -19,20 +19,24 @@ HOOK_FILE = "etc/apt/apt.conf.d/80ramos"
 SPECIAL_FILE = "etc/apt/ramos-special"
 SOURCE_FILE = "etc/apt/sources.list.d/ramos.sources"
 HOOK = layout.SHARE_DIR / "apk-triggers" / "debian" / "apt-hook"
+REPOSITORY = layout.PERSIST_DIR / layout.PACKAGES_DIR / "debian"
 # Below 100 an installed package is never replaced; above 0 the hook can still say why not.
 STOCK_PRIORITY = 50
 OWN_PRIORITY = 990
 
 
 def render_settings(
-    recipes: Sequence[Recipe], hook: Path = HOOK, root: Path = Path("/")
+    recipes: Sequence[Recipe],
+    hook: Path = HOOK,
+    root: Path = Path("/"),
+    repository: Path = REPOSITORY,
 ) -> dict[str, str]:
-    """Every file below the root and its text; none of them depends on the stick."""
+    """Every file below the root and its text; on a stick none of them depends on which it is."""
     debian = [recipe for recipe in recipes if recipe.base == "debian"]
     return {
         PINS_FILE: render_pins(debian),
         SPECIAL_FILE: render_special(debian),
-        HOOK_FILE: render_hook(debian, hook, root / SPECIAL_FILE),
+        HOOK_FILE: render_hook(debian, f"{hook} {root / SPECIAL_FILE} {repository}"),
     }
 
 
@@ -59,13 +63,13 @@ def render_special(recipes: Sequence[Recipe]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def render_hook(recipes: Sequence[Recipe], hook: Path, special: Path) -> str:
-    """apt's own configuration: the hook, and what autoremove leaves alone."""
+def render_hook(recipes: Sequence[Recipe], call: str) -> str:
+    """apt's own configuration: the call of the hook, and what autoremove leaves alone."""
     patterns = [pattern for recipe in recipes for pattern in recipe.match]
     lines = (
-        f'DPkg::Pre-Install-Pkgs {{ "{hook} {special}"; }};',
-        f'APT::Update::Post-Invoke-Success {{ "{hook} {special} news"; }};',
-        f'DPkg::Tools::Options::{hook}::Version "3";',
+        f'DPkg::Pre-Install-Pkgs {{ "{call}"; }};',
+        f'APT::Update::Post-Invoke-Success {{ "{call} news"; }};',
+        f'DPkg::Tools::Options::{call.split()[0]}::Version "3";',
         *(f'APT::NeverAutoRemove:: "{render_expression(pattern)}";' for pattern in patterns),
     )
     return "".join(f"{line}\n" for line in lines)

@@ -138,6 +138,15 @@ def run_verbs(shell: str, root: Path, lines: str) -> "subprocess.CompletedProces
     )
 
 
+def move_places(program: Path, **places: Path) -> str:
+    """A program's text with some of its places elsewhere: set after its own, before it begins."""
+    text, begin, rest = program.read_text().rpartition('main "$@"\n')
+    assert text
+    assert not rest
+    lines = "".join(f"{name}={shlex.quote(str(path))}\n" for name, path in places.items())
+    return text + lines + begin
+
+
 def list_steps() -> str:
     """The steps of a boot, as init has them."""
     lines = (HOOKS / "init").read_text().splitlines()

@@ -1,13 +1,14 @@
 """The apk wrapper: ordinary operations pass through untouched, special ones go to the engine."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.sh.harness import SHELLS
+from tests.sh.harness import SHELLS, move_places
 
 WRAPPER = Path(__file__).resolve().parents[2] / "apk-triggers/alpine/apk"
 PATTERNS = "linux-lts\nlinux-firmware-*\ngrub\n!linux-firmware-odd\n"
@@ -28,19 +29,19 @@ class Bench:
     folder: Path
     shell: str
 
-    def run(self, *words: str, **status: int) -> tuple[int, list[str]]:
+    def run(
+        self, *words: str, environment: dict[str, str] | None = None, **status: int
+    ) -> tuple[int, list[str]]:
         """Call the wrapper; its exit status, and what it called."""
         calls = self.folder / "calls"
         calls.write_text("")
         env = {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
-            "RAMOS_REAL_APK": str(self.folder / "realapk"),
-            "RAMOS_SPECIAL": str(self.folder / "special"),
-            "RAMOS_WORLD": str(self.folder / "world"),
             "CALLS": str(calls),
             **{f"STATUS_{name}": str(value) for name, value in status.items()},
+            **(environment or {}),
         }
-        argv = [*SHELLS[self.shell], str(WRAPPER), *words]
+        argv = [*SHELLS[self.shell], str(self.folder / "apk"), *words]
         done = subprocess.run(argv, env=env, capture_output=True, check=False)
         assert done.stderr == b""
         return done.returncode, calls.read_text().splitlines()
@@ -53,6 +54,9 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
         (tmp_path / name).chmod(0o755)
     (tmp_path / "special").write_text(PATTERNS)
     (tmp_path / "world").write_text("linux-firmware-x@ramos\nhtop<4\n!nano\n")
+    places = {"REAL": "realapk", "PATTERNS": "special", "WORLD": "world", "PULLERS": "pullers"}
+    moved = {name: tmp_path / place for name, place in places.items()}
+    (tmp_path / "apk").write_text(move_places(WRAPPER, **moved))
     return Bench(tmp_path, request.param)
 
 
@@ -147,3 +151,24 @@ def test_a_failing_engine_stops_everything(bench: Bench) -> None:
 def test_without_patterns_everything_is_ordinary(bench: Bench) -> None:
     (bench.folder / "special").unlink()
     assert bench.run("add", "linux-lts") == (0, ["realapk [add] [linux-lts]"])
+
+
+def test_a_hostile_environment_changes_nothing(bench: Bench) -> None:
+    trap = bench.folder / "trap"
+    trap.write_text('#!/bin/sh\necho "trap $*" >>"$CALLS"\n')
+    trap.chmod(0o755)
+    text = WRAPPER.read_text()
+    names = {*re.findall(r"\b([A-Z][A-Z_]+)=", text), *re.findall(r"\$\{?(\w+)", text)}
+    given = {f"RAMOS_{word}" for word in ("REAL_APK", "SPECIAL", "PULLERS", "WORLD", "TRIGGERS")}
+    hostile = {name: str(trap) for name in names | given if not name.isdigit()}
+    hostile |= {"ENV": str(trap), "BASH_ENV": str(trap), "IFS": "/"}
+    assert len(hostile) > 30
+    for words, calls in (
+        (["add", "linux-lts", "htop"], ["ramos [pkg] [add] [linux-lts]", "realapk [add] [htop]"]),
+        (["del", "grub"], ["ramos [pkg] [remove] [grub]"]),
+        (["upgrade"], ["ramos [pkg] [upgrade]", "realapk [upgrade]"]),
+        (["add", "htop"], ["realapk [add] [htop]"]),
+        (["fix"], ["realapk [fix]"]),
+        (["info"], ["realapk [info]"]),
+    ):
+        assert bench.run(*words, environment=hostile) == (0, calls)

@@ -1,13 +1,17 @@
 """The apt wrapper: which words go to the engine, which to the real apt, and what ends it."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.sh.harness import move_places
+
 TRIGGERS = Path(__file__).resolve().parents[2] / "apk-triggers"
+WRAPPER = TRIGGERS / "debian/apt"
 PATTERNS = "linux-*\nfirmware-*\ngrub-pc\n!firmware-odd\n"
 INSTALLED = "linux-1 firmware-x"
 # A program that says how it was called. The real apt is stopped by the hook as often as a file
@@ -28,7 +32,7 @@ case ${0##*/} in
 ramos) exit "${STATUS_ramos:-0}" ;;
 esac
 if [ -n "${STOPPED-}" ] && [ -n "${RAMOS_APT_REFUSED-}" ]; then
-    printf "$STOPPED" >"$RAMOS_APT_REFUSED"
+    printf "$STOPPED" >"$FOLDER/refused.$RAMOS_APT_REFUSED"
     exit 100
 fi
 exit "${STATUS_apt:-0}"
@@ -42,19 +46,19 @@ class Bench:
     shell: tuple[str, ...]
     said: str = ""
 
-    def run(self, line: str, name: str = "apt", **env: str) -> tuple[int, list[str]]:
+    def run(
+        self, line: str, name: str = "apt", environment: dict[str, str] | None = None, **env: str
+    ) -> tuple[int, list[str]]:
         """Call the wrapper; its exit status, and what it called."""
         calls = self.folder / "calls"
         calls.write_text("")
         variables = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "RAMOS_REAL_APT_DIR": str(self.folder / "bin"),
-            "RAMOS_SPECIAL": str(self.folder / "special"),
-            "RAMOS_TRIGGERS": str(TRIGGERS),
-            "RAMOS_REFUSED": str(self.folder / "refused"),
+            "FOLDER": str(self.folder),
             "CALLS": str(calls),
             "INSTALLED": INSTALLED,
             **env,
+            **(environment or {}),
         }
         argv = [*self.shell, str(self.folder / "sbin" / name), *line.split()]
         done = subprocess.run(argv, env=variables, capture_output=True, text=True, check=False)
@@ -70,8 +74,11 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     for name in PROGRAMS:
         (tmp_path / "bin" / name).write_text(FAKE)
         (tmp_path / "bin" / name).chmod(0o755)
+    places = {"PROGRAMS": "bin", "PATTERNS": "special", "REFUSED": "refused"}
+    moved = {name: tmp_path / place for name, place in places.items()}
+    text = move_places(WRAPPER, LIBRARY=TRIGGERS / "special.sh", **moved)
     for name in ("apt", "apt-get"):
-        (tmp_path / "sbin" / name).symlink_to(TRIGGERS / "debian/apt")
+        (tmp_path / "sbin" / name).write_text(text)
     (tmp_path / "special").write_text(PATTERNS)
     return Bench(tmp_path, request.param)
 
@@ -163,11 +170,35 @@ def test_who_is_asked_nothing(bench: Bench) -> None:
     assert bench.run("upgrade", CONFIGURED="true") == (0, calls)
 
 
-@pytest.mark.parametrize(
-    "env", [{"RAMOS_ENGINE": "1"}, {"APT_CONFIG": "/x"}, {"RAMOS_SPECIAL": "/nonexistent"}]
-)
+@pytest.mark.parametrize("env", [{"RAMOS_ENGINE": "1"}, {"APT_CONFIG": "/x"}, {}])
 def test_who_gets_the_real_program_at_once(bench: Bench, env: dict[str, str]) -> None:
-    assert bench.run("install grub-pc", **env) == (0, [show_call("apt", "install grub-pc")])
+    if not env:
+        (bench.folder / "special").unlink()
+    expected = [show_call("apt", "install grub-pc")]
+    assert bench.run("install grub-pc", environment=env) == (0, expected)
+
+
+def test_a_hostile_environment_changes_nothing(bench: Bench) -> None:
+    trap = bench.folder / "trap"
+    trap.mkdir()
+    for name in (*PROGRAMS, "special.sh"):
+        (trap / name).write_text('#!/bin/sh\necho "trap $*" >>"$CALLS"\n')
+        (trap / name).chmod(0o755)
+    text = WRAPPER.read_text()
+    names = {*re.findall(r"\b([A-Z][A-Z_]+)=", text), *re.findall(r"\$\{?(\w+)", text)}
+    given = {f"RAMOS_{word}" for word in ("REAL_APT_DIR", "SPECIAL", "TRIGGERS", "REFUSED")}
+    allowed = {"RAMOS_ENGINE", "APT_CONFIG"}  # they only make the real program run at once
+    hostile = {name: str(trap) for name in (names | given) - allowed if not name.isdigit()}
+    hostile |= {"ENV": str(trap / "apt"), "BASH_ENV": str(trap / "apt"), "IFS": "/"}
+    assert len(hostile) > 30
+    for case in SPECIAL.strip("\n").split("\n"):
+        line, *calls = case.split(" | ")
+        expected = [show_call(*call.split(" ", 1)) for call in calls]
+        assert bench.run(line, environment=hostile) == (0, expected)
+    stopped = "add grub-pc\\n"
+    first, again = show_call("apt", "install htop"), show_call("apt", "-y install htop")
+    expected = [first, show_call("ramos", "pkg add grub-pc"), again]
+    assert bench.run("install htop", environment=hostile, STOPPED=stopped) == (0, expected)
 
 
 def test_what_the_hook_stopped_is_brought_once(bench: Bench) -> None:
