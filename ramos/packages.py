@@ -172,9 +172,19 @@ def _find_special_depends(
 
 @contextlib.contextmanager
 def workplace(site: Site) -> Iterator[None]:
-    """A private, empty directory for the length of the block."""
+    """An empty directory of root's alone, made anew, for the length of the block.
+
+    Its name is known and lies where anybody can make one: what has it goes, and is never used.
+    """
+    if site.work.is_symlink() or site.work.is_file():
+        site.work.unlink()
     shutil.rmtree(site.work, ignore_errors=True)
-    site.work.mkdir(parents=True, mode=0o755)
+    site.work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        site.work.mkdir(mode=0o700)
+    except FileExistsError:
+        reason = "something else has this name, and does not go"
+        raise RamosError("cannot work in", site.work, reason, "Nothing was changed") from None
     try:
         yield
     finally:

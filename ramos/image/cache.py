@@ -32,6 +32,7 @@ WAIT_SECONDS = 3600
 def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
     """Hold the cache; yields an empty directory for this build, which goes away with it."""
     cache.mkdir(parents=True, exist_ok=True)
+    cache.chmod(0o700)  # the trees and images in it have password hashes
     lock, purpose = cache / "lock", "building an image"
     with contextlib.ExitStack() as stack:
         try:

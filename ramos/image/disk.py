@@ -228,6 +228,7 @@ def assemble(
 ) -> None:
     """Put an image together at `output`, which is a temporary name of the caller's."""
     with output.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)  # there are password hashes in it
         file.truncate(disk.size_bytes)
     on_step("partition table")
     make_table(output, disk, identity)
