@@ -53,6 +53,10 @@ ca:12345:ctrlaltdel:/sbin/shutdown -r now
 2:2345:respawn:/sbin/getty 38400 tty2 linux
 S0:2345:respawn:/sbin/getty --keep-baud 115200,9600 ttyS0 vt220
 """
+# Names of neighbours by LLMNR and mDNS: resolved would listen on every network for them.
+RESOLVED = "[Resolve]\nLLMNR=no\nMulticastDNS=no\n"
+# What only comes along (with nfs-common) listens when something needs it, and not from the start.
+ON_DEMAND_UNITS = {"rpcbind": ("rpcbind.socket", "rpcbind.service")}
 SULOGIN = "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=1\n"
 # Units of Debian that would cost time, memory or writes and do nothing for a system in RAM.
 MASKED_UNITS = (
@@ -136,8 +140,17 @@ def _configure_systemd(plan: Plan, tree: Path) -> None:
     units = tree / "etc/systemd/system"
     for unit in MASKED_UNITS:
         replace_link(units / unit, "/dev/null")
-        for wants in units.glob(f"*.wants/{unit}"):
-            wants.unlink()
+    on_demand = [
+        unit
+        for package, names in ON_DEMAND_UNITS.items()
+        for unit in names
+        if package not in plan.packages
+    ]
+    for link in list(units.glob("*.wants/*")):
+        # A pattern without a star passes over links whose targets are not on this machine.
+        if link.name in {*MASKED_UNITS, *on_demand}:
+            link.unlink()
+    write_file(tree / "etc/systemd/resolved.conf.d/ramos.conf", RESOLVED)
     write_file(tree / "etc/systemd/journald.conf.d/ramos.conf", "[Journal]\nStorage=volatile\n")
     write_file(tree / "etc/systemd/network/80-ramos.network", NETWORK)
     replace_link(

@@ -125,6 +125,21 @@ def test_profiles_and_inits() -> None:
     assert "/usr/share/man" not in debian_setup.render_dpkg_config(replace(PLAN, profile="rescue"))
 
 
+@pytest.mark.parametrize("packages", [(), ("nfs-common",), ("rpcbind",)])
+def test_no_port_listens_that_nobody_asked_for(tmp_path: Path, packages: tuple[str, ...]) -> None:
+    units = tmp_path / "etc/systemd/system"
+    wanted = [units / "sockets.target.wants/rpcbind.socket"]
+    wanted += [units / "multi-user.target.wants/rpcbind.service"]
+    for link in wanted:
+        link.parent.mkdir(parents=True)
+        link.symlink_to(f"/lib/systemd/system/{link.name}")
+    debian_setup.configure(replace(PLAN, packages=packages), tmp_path)
+    assert [link.is_symlink() for link in wanted] == [packages == ("rpcbind",)] * 2
+    assert not (units / "rpcbind.socket").exists(), "what needs it can still start it"
+    text = (tmp_path / "etc/systemd/resolved.conf.d/ramos.conf").read_text()
+    assert text.splitlines() == ["[Resolve]", "LLMNR=no", "MulticastDNS=no"]
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -27,6 +27,8 @@ SOURCES = ("ramos", "initramfs-hooks", "grub", "services", "apk-triggers", "man"
 IGNORED = {"__pycache__"}
 USER = "user"
 MEMORY_MIB = 768
+# What listens, or brings something along that does, where nobody sees to it.
+PACKAGES = {"openrc": (), "systemd": ("--packages", "nfs-common")}
 BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal", "--swap", "16M")
 
 # What a generation says of each file, and what the kernel enforces for it.
@@ -44,7 +46,7 @@ Boot = Callable[..., contextlib.AbstractContextManager[Machine]]
 
 def hash_sources() -> str:
     """A key that changes with anything that an image is made of."""
-    digest = hashlib.sha256(repr(BUILD).encode())
+    digest = hashlib.sha256(repr((BUILD, PACKAGES)).encode())
     for folder in SOURCES:
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.is_file() and not IGNORED & set(path.parts):
@@ -67,6 +69,7 @@ def provide_image(init: str) -> Path:
         for stale in IMAGES.glob(f"{init}-*.img"):
             stale.unlink()
         argv = [sys.executable, "-m", "ramos", *BUILD, "--init", init, "--console", "ttyS0"]
+        argv += PACKAGES[init]
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         done = subprocess.run(
             [*argv, "--output", image], env=env, capture_output=True, text=True, check=False
@@ -118,6 +121,17 @@ def boot(has_kvm: bool) -> Boot:
             yield machine
 
     return start
+
+
+def list_open_ports(machine: Machine) -> list[str]:
+    """What other machines can reach, but for the client of DHCP: protocol and local address."""
+    found = []
+    for row in machine.check_shell("ss -Hlntu").splitlines():
+        protocol, _, _, _, local, *_ = row.split()
+        address, _, port = local.rpartition(":")
+        if not address.strip("[]").startswith(("127.", "::1")) and port not in ("68", "546"):
+            found.append(f"{protocol} {local}")
+    return found
 
 
 def ask_seals(machine: Machine, generation: int) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from ramos import vm_machine
 from ramos.vm import VmPlan
 from ramos.vm_machine import Machine
-from tests.vm.conftest import USER, Boot
+from tests.vm.conftest import USER, Boot, list_open_ports
 
 LAYERS = "/persist/upperfs/layers"
 # One worker, so that the stick with two saves is made once.
@@ -79,13 +79,15 @@ def test_uefi_usb_and_all_entries(boot: Boot, disk: Path) -> None:
 
 def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) -> None:
     disk = vm_machine.make_overlay(systemd_image, "raw", tmp_path / "stick.qcow2")
-    with boot(disk, firmware="bios", bus="virtio") as machine:
+    with boot(disk, firmware="bios", bus="virtio", network=True) as machine:
         machine.pick_entry("default")
         machine.login(USER)
         assert machine.check_shell("cat /proc/1/comm") == "systemd"
         assert machine.check_shell("findmnt -no FSTYPE /") == "overlay"
         machine.shell("systemctl is-system-running --wait")
         assert machine.check_shell("systemctl list-units --state=failed --plain --no-legend") == ""
+        machine.check_shell("networkctl --no-legend list | grep -q routable")
+        assert list_open_ports(machine) == []
         machine.check_shell("echo kept >/etc/kept")
         machine.power_off()
     with boot(disk, firmware="direct", bus="virtio") as machine:

@@ -16,7 +16,7 @@ import pytest
 from ramos.confirm import STRICT_SETTINGS
 from ramos.vm_machine import Machine
 from tests.vm import kernelmirror
-from tests.vm.conftest import USER, Boot
+from tests.vm.conftest import USER, Boot, list_open_ports
 from tests.vm.interrupted import check_recovered, interrupt, run_python
 from tests.vm.kernelmirror import VERSION, Offer
 
@@ -87,6 +87,7 @@ def start(boot: Boot, disk: Path, offer: Offer) -> Iterator[Machine]:
     extra = ("-global", "ICH9-LPC.noreboot=off", "-action", "watchdog=reset")
     with boot(disk, firmware="bios", bus="usb", network=True, extra=extra) as machine:
         machine.login(USER)
+        assert list_open_ports(machine) == []
         kernelmirror.use(machine, offer.mirror, offer.port)
         yield machine
 
