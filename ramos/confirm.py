@@ -46,9 +46,13 @@ def read_attempts(boot: Boot) -> Attempts:
         return Attempts(esp.read_env(directory), tuple(list_complete(directory)))
 
 
+def count_generation(boot: Boot) -> int:
+    """The generation that a boot proves to be good: nobody chose a backup or clean one to stay."""
+    return boot.generation if boot.mode == "default" else 0
+
+
 def confirm_boot(boot: Boot, persist: Path) -> Attempts:
     """What runs is good."""
-    generation = boot.generation if boot.mode == "default" else 0
     newest = store.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
         kernels = list_complete(directory)
@@ -56,7 +60,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
             esp.read_env(directory),
             read_running_kernel(boot.kernel),
             kernels,
-            generation,
+            count_generation(boot),
             newest.number if newest else 0,
         )
         return Attempts(env, tuple(kernels), esp.write_env(directory, env))

@@ -156,6 +156,7 @@ def _append_kind(kind: str, directory: Path, log: Path, limit_bytes: int) -> Non
             fs.write_durably(target, kept)
     with target.open("ab") as file:
         file.write(new)
+    fs.sync_file(target)
     taken.unlink()
 
 

@@ -70,9 +70,9 @@ def scrub_and_note(persist: Path, on_progress: OnProgress) -> ScrubReport:
     return report
 
 
-def scrub_on_schedule(on_progress: OnProgress) -> None:
+def scrub_on_schedule(on_progress: OnProgress, persist: Path = PERSIST_DIR) -> None:
     """A scrub that nobody looks at: damage is an error."""
-    report = scrub_and_note(PERSIST_DIR, on_progress)
+    report = scrub_and_note(persist, on_progress)
     if report.damaged:
         raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos.confirm import STRICT_SETTINGS, release_guard
+from ramos.confirm import STRICT_SETTINGS, count_generation, release_guard
 from ramos.places import Places
+from ramos.stick import Boot
 
 
 @pytest.fixture
@@ -51,3 +52,8 @@ def test_a_guard_that_has_gone_is_not_waited_for(places: Places, settings: Path)
 def test_a_kernel_that_is_not_on_trial_keeps_its_settings(places: Places, settings: Path) -> None:
     assert not release_guard(places, settings)
     assert read_settings(settings) == {"1\n"}
+
+
+@pytest.mark.parametrize(("mode", "counts"), [("default", 7), ("backup", 0), ("clean", 0)])
+def test_only_a_default_boot_makes_its_generation_good(mode: str, counts: int) -> None:
+    assert count_generation(Boot(mode=mode, generation=7)) == counts

@@ -74,3 +74,15 @@ def test_damaged_records_are_passed_over(tmp_path: Path) -> None:
     good = json.dumps({"time": 1})
     (tmp_path / "boots.jsonl").write_text(f"{good}\n\xff{{\n[1]\n{good}\n", encoding="latin-1")
     assert len(read_records("boots", tmp_path)) == 2
+
+
+def test_records_stay_until_the_stick_has_them(tmp_path: Path, persist: Path) -> None:
+    ram = tmp_path / "ram"
+    note("commits", ram, generation=2)
+    in_the_way = persist / "log/commits.jsonl"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(OSError):
+        flush_records(persist, 0, 8, ram)
+    in_the_way.rmdir()
+    flush_records(persist, 0, 8, ram)
+    assert [r["generation"] for r in read_records("commits", persist / "log")] == [2]

@@ -6,12 +6,14 @@ import pytest
 
 from ramos import bootenv, esp, layout
 from ramos.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, parse_steps
-from ramos.config import MemoryConfig
+from ramos.config import Config, MemoryConfig
+from ramos.daemon import first_state
 from ramos.devices import Identity, is_same, read_head
 from ramos.errors import RamosError
 from ramos.powerbutton import EVENT, is_pressed, open_buttons
 from ramos.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.settings import load_settings
+from ramos.stick import Boot
 from ramos.usage import measure_upper, pick_telling
 
 
@@ -130,3 +132,8 @@ def test_only_a_press_of_the_power_key_counts(tmp_path: Path) -> None:
     assert not is_pressed(release + EVENT.pack(1, 2, 1, 30, 1) + EVENT.pack(1, 2, 0, 116, 1))
     assert not is_pressed(press[:-1])
     assert open_buttons(tmp_path) == []
+
+
+@pytest.mark.parametrize(("restore", "allowed"), [("mount", False), ("ram", True), ("none", True)])
+def test_no_swap_on_the_stick_while_layers_are_mounted_from_it(restore: str, allowed: bool) -> None:
+    assert first_state(Boot(restore=restore), Config()).swap_allowed is allowed

@@ -1,11 +1,14 @@
 """A scrub: what it reads, what it reports, and what is no damage."""
 
 import hashlib
+import select
 from pathlib import Path
 
 from ramos import layout
+from ramos.errors import RamosError
 from ramos.generation import Generation, StoredFile, render
-from ramos.scrub import scrub
+from ramos.scrub import scrub, scrub_on_schedule
+from ramos.worker import Worker, end_worker, read_messages, start_worker
 
 
 def make_store(persist: Path, content: bytes) -> Path:
@@ -45,3 +48,25 @@ def test_what_was_pruned_meanwhile_is_no_damage(tmp_path: Path) -> None:
                 (tmp_path / layout.generation_path(number)).unlink()
 
     assert scrub(tmp_path, prune).damaged == ()
+
+
+def test_damage_that_is_found_on_schedule_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """In a child, as the daemon does it: it stays at idle priority."""
+    path = make_store(tmp_path, b"x" * 5000)
+    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, tmp_path))
+    assert wait_for(worker) == ""
+    path.write_bytes(b"y" + b"x" * 4999)
+    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, tmp_path))
+    assert path.name in wait_for(worker)
+
+
+def wait_for(worker: Worker) -> str:
+    """The error that a worker ended with."""
+    try:
+        while not any("result" in message for message in read_messages(worker)):
+            select.select([worker.reader], [], [])
+    except RamosError as error:
+        return str(error)
+    finally:
+        end_worker(worker)
+    return ""
