@@ -5,21 +5,25 @@ their progress. Refuses: talking to anyone (`shutdown` does). Invariant: a commi
 done, whatever goes wrong after it.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, compact, confirm, layer, records
+from ramos import commit, compact, confirm, exchange, layer, records
+from ramos.beneath import make_workplace, open_folder
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.fs import sync_directory, sync_file
+from ramos.index import NEVER, Saved
 from ramos.mounts import find_mount
 from ramos.places import Places
-from ramos.scan import walk
+from ramos.session import open_index, read_session, record_session
+from ramos.source import Source, open_source
 from ramos.stick import Boot, read_boot
+from ramos.upper import has_snapshots
 from ramos.worker import OnProgress
 
 LOCK_WAIT_SECONDS = 30.0
@@ -94,23 +98,53 @@ def describe(report: commit.CommitReport) -> str:
 def save_to(
     places: Places, config: SaveConfig, target: Path, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Write the unsaved changes as one squashfs file into a folder of another filesystem."""
-    path = target / time.strftime("ramos-%Y%m%d-%H%M%S.squashfs")
-    space = os.statvfs(target)
-    on_progress(STEPS["compress"][0], "writing")
+    """Write what is not saved into a folder of another filesystem: an image, its ACLs beside it.
+
+    What is taken, and how it is checked, is as in a save to the stick.
+    """
+    name = time.strftime("ramos-%Y%m%d-%H%M%S.squashfs")
+    path = target / name
+    on_progress(STEPS["scan"][0], STEPS["scan"][1])
     try:
+        space = os.statvfs(target)
         room = space.f_bavail * space.f_frsize - RESERVE_BYTES
-        delta = layer.count_entries(walk(os.fsencode(places.upper_dir)))
-        layer.make_squashfs(places.upper_dir, path, config, room, delta)
-        on_progress(STEPS["verify"][0], "flushing")
-        sync_file(path)
-        sync_directory(target)
-    except (OSError, RamosError) as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, RamosError):
-            raise
+        with (
+            open_folder(target.absolute()) as parent,
+            make_workplace(parent) as work,
+            _open_unsaved(places, config) as source,
+        ):
+            if source.delta.is_empty:
+                reason = "nothing has changed since the last save"
+                raise RamosError("there is nothing to save to", target, reason)
+            place = exchange.name_place(work)
+            layer.build_layer(
+                source.folder,
+                place / "image",
+                config,
+                room,
+                source.delta,
+                lambda step, done, total: _tell(on_progress, step, done, total),
+            )
+            exchange.deliver(place, parent, os.fsencode(name), source.acls)
+    except OSError as error:
         raise RamosError("cannot save to", path, error.strerror or error) from error
-    return {"path": str(path)}
+    return {"path": str(path), "left_out": source.delta.name_left_out()}
+
+
+@contextlib.contextmanager
+def _open_unsaved(places: Places, config: SaveConfig) -> Iterator[Source]:
+    """What changed since this boot saved last, without a look at the stick."""
+    session = read_session(places)
+    is_known = session is not None and session.booted == read_boot(places).generation
+    with contextlib.ExitStack() as stack:
+        recorder = stack.enter_context(record_session(places))
+        saved: Iterator[Saved] | None = (
+            stack.enter_context(open_index(places)) if is_known else None
+        )
+        if saved is not None and not has_snapshots(places):
+            # In a tmpfs, a write through a mapping leaves no trace in a file's times.
+            saved = (entry._replace(fingerprint=NEVER) for entry in saved)
+        yield stack.enter_context(open_source(places, config, saved, recorder, 0, live=False))
 
 
 def make_meter(places: Places) -> tuple[Callable[[], int], Callable[[float], float]]:

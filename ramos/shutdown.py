@@ -181,6 +181,8 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
         run.screen.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
         return None
     text = f"saved to {report['path']}; bring it back with: ramos import --add {report['path']}"
+    if report.get("left_out"):
+        text += f"; NOT SAVED: {'; '.join(report['left_out'])}"
     return Outcome("elsewhere", text)
 
 
@@ -277,6 +279,7 @@ def seal_persist(persist: Path = layout.PERSIST_DIR) -> str:
         syscalls.swap_off(persist / layout.SWAPFILE)
     os.sync()
     flags = syscalls.MS_REMOUNT | syscalls.MS_RDONLY | syscalls.MS_NOATIME
+    flags |= syscalls.MS_NOSUID | syscalls.MS_NODEV
     reason = ""
     for _ in range(REMOUNT_TRIES):
         try:

@@ -174,8 +174,8 @@ def _measure(path: "os.PathLike[str]") -> Fill | None:
 
 def find_unsaved(places: Places, config: SaveConfig, session: Session | None) -> Unsaved | None:
     """Compare the upper with what was saved in this boot."""
-    if not places.upper_dir.is_dir():
-        return None
+    if not os.access(places.upper_dir, os.R_OK | os.X_OK):
+        return None  # there is none, or it is not for the one who asks
     top = os.fsencode(places.upper_dir)
     with open_index(places) if session else contextlib.nullcontext() as saved:
         below = read_lower_top(places)

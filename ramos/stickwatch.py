@@ -22,6 +22,7 @@ from ramos.stick import Boot, is_device_there, read_written_bytes
 IDENTITY_FILE = "stick.json"
 LOOPS_FILE = "loops.json"
 LOOPS = Path("/sys/block")
+MOUNT_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 MOUNT_OPTIONS = "commit=30,errors=remount-ro"
 FSCK_SECONDS = 600
 FSCK_FAILED = 4
@@ -150,7 +151,7 @@ def remount(node: Path, persist: Path) -> None:
     while find_mount(persist) is not None:
         syscalls.unmount(persist, lazily=True)
     try:
-        syscalls.mount(node, persist, "ext4", syscalls.MS_NOATIME, MOUNT_OPTIONS)
+        syscalls.mount(node, persist, "ext4", MOUNT_FLAGS, MOUNT_OPTIONS)
     except OSError as error:
         reason = error.strerror or str(error)
         raise RamosError("cannot mount", node, reason, "Saves stay refused") from error

@@ -3,7 +3,7 @@
 # directory does not hinder a mount, but hides what is in it: so what must be there is looked for.
 # shellcheck shell=dash disable=SC2034,SC2153
 
-PERSIST_OPTIONS=noatime,commit=30,errors=remount-ro
+PERSIST_OPTIONS=nosuid,nodev,noatime,commit=30,errors=remount-ro
 PERSIST_READONLY=0
 REPAIRED=""
 MISSING=""
@@ -26,7 +26,7 @@ mount_repaired() {
     try_mount "$PERSIST_OPTIONS" && return 0
     [ "$REPAIRED" = -fy ] || repair_persist -fy "still does not mount"
     try_mount "$PERSIST_OPTIONS" && return 0
-    if try_mount ro,noatime,noload; then
+    if try_mount ro,nosuid,nodev,noatime,noload; then
         PERSIST_READONLY=1
         warn "$PERSIST_NODE could only be mounted read-only: nothing can be saved on it"
         return 0

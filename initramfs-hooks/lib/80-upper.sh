@@ -55,6 +55,7 @@ make_zram_upper() {
     echo "$UPPER_BYTES" >"$SYS/block/zram0/disksize" || return 1
     format_btrfs "$DEV/zram0" || return 1
     mount -t btrfs -o "$UPPER_OPTIONS" "$DEV/zram0" "$RAMOS_UPPER_DIR" || return 1
+    chmod 700 "$RAMOS_UPPER_DIR" || return 1
     mkdir -p "$RAMOS_UPPER_DIR/snapshots"
 } 2>>"$RAMOS_RUN_DIR/mount.log" >&2
 
@@ -65,5 +66,5 @@ format_btrfs() {
 # make_tmpfs_upper: noatime, for mksquashfs knows two names of one symlink by all that lstat says, and
 # its own reading of the first one would change that
 make_tmpfs_upper() {
-    mount -t tmpfs -o "noatime,mode=755,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"
+    mount -t tmpfs -o "noatime,mode=700,size=${UPPER_KIB}k" ramos-upper "$RAMOS_UPPER_DIR"
 } 2>>"$RAMOS_RUN_DIR/mount.log"

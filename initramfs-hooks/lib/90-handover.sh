@@ -12,6 +12,8 @@ mount_overlay() {
     rm -rf "$RAMOS_UPPER_DIR/upper" "$RAMOS_UPPER_DIR/work"
     mkdir -p "$RAMOS_UPPER_DIR/upper" "$RAMOS_UPPER_DIR/work" "$NEWROOT"
     copy_root_attributes "$top" "$RAMOS_UPPER_DIR/upper"
+    # What lies in a layer may have been taken from its user since, and an unpacked one can be written.
+    [ ! -d "$RAMOS_STACK_DIR" ] || chmod 700 "$RAMOS_STACK_DIR"
     if ! mount -t overlay -o "lowerdir=$lower,upperdir=$RAMOS_UPPER_DIR/upper,workdir=$RAMOS_UPPER_DIR/work,$OVERLAY_OPTIONS" \
         ramos "$NEWROOT" 2>>"$RAMOS_RUN_DIR/mount.log"; then
         WHY="the overlay cannot be mounted over $lower"

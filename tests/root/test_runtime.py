@@ -62,6 +62,7 @@ def test_a_returned_stick_brings_the_images_back(tmp_path: Path) -> None:
         mount = find_mount(persist)
         assert mount is not None
         assert mount.source == node
+        assert {"nosuid", "nodev", "noatime"} <= {*mount.options}
         for loop, file in dead.items():
             assert stickwatch.revive_loop(Path("/dev", loop), persist / file) == ""
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -104,6 +105,9 @@ def test_sealing_leaves_an_empty_journal_under_mounted_images(tmp_path: Path) ->
         file.write("x")
         assert "read-only" in shutdown.seal_persist(persist), "a file open for writing holds it"
     assert shutdown.seal_persist(persist) == ""
+    mount = find_mount(persist)
+    assert mount is not None
+    assert {"ro", "nosuid", "nodev", "noatime"} <= {*mount.options}
     with pytest.raises(OSError, match="Read-only"):
         (persist / "x").touch()
     assert "needs_recovery" not in call("dumpe2fs", "-h", image)
