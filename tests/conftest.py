@@ -1,4 +1,8 @@
-"""What all tiers share: the tier's marker is set by the folder, and needs of a tier are checked."""
+"""What all tiers share: the tier's marker is set by the folder, and needs of a tier are checked.
+
+A run has one directory for all that it makes. It is gone when all tests passed; a run that leaves
+anything else has failed (see `leftovers`).
+"""
 
 import os
 import signal
@@ -7,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import alpine_root
+from tests import alpine_root, leftovers
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
@@ -20,10 +24,38 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("default" if os.environ.get("RAMOS_CHANCE") else "same")
 
 
-def pytest_configure() -> None:
-    """A shell without job control starts what runs in its background deaf to Ctrl-C."""
+SCRATCH = pytest.StashKey[leftovers.Scratch]()
+PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A directory for the run; it is the workers' as well.
+
+    A shell without job control starts what runs in its background deaf to Ctrl-C.
+    """
+    if not hasattr(config, "workerinput"):
+        config.stash[SCRATCH] = scratch = leftovers.make_scratch()
+        config.option.basetemp = config.option.basetemp or str(scratch.pytest)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing of a run stays; what tests that failed made does, to be looked at."""
+    scratch = session.config.stash.get(SCRATCH, None)
+    if scratch is None:
+        return
+    found = leftovers.find_leftovers(scratch)
+    if exitstatus in PASSED and not found:
+        leftovers.remove_scratch(scratch)
+        return
+    print(f"\nwhat the tests made is in {scratch.path}")
+    for line in found:
+        print(f"left behind: {line}")
+    if exitstatus in PASSED:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def find_tier(item: pytest.Item) -> str:

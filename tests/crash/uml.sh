@@ -12,11 +12,18 @@ load() {
     done
 }
 
+# show FOLDER: of the host, where a tmpfs covers it
+show() {
+    [ -e "$1" ] || { mkdir -p "$1" && mount -r -t hostfs -o "$1" host "$1"; }
+}
+
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 for folder in /tmp /run /mnt /var/tmp; do
     mount -t tmpfs tmpfs "$folder"
 done
+show "$UML_HERE"
+show "${UML_PYTHON%/bin/*}"
 mkdir -p "$UML_SHARE"
 mount -t hostfs -o "$UML_SHARE" share "$UML_SHARE"
 load drivers/block/virtio_blk fs/overlayfs/overlay
