@@ -47,4 +47,11 @@ if [ "${1-}" = --fast ]; then
     shift
     exec .venv/bin/python -m pytest -q -n 2 tests/lint tests/unit tests/sh "$@"
 fi
-exec .venv/bin/python -m pytest -q -n 2 --dist loadgroup "$@"
+set -- .venv/bin/python -m pytest -q -n 2 --dist loadgroup "$@"
+if [ "$(id -u)" != 0 ] || ! unshare --mount --pid --fork true 2>/dev/null; then
+    exec "$@"
+fi
+# Killed in any way, this leaves no process and no mount behind.
+# shellcheck disable=SC2016  # for the inner shell, which collects the processes that end
+setpriv --pdeathsig KILL unshare --mount --pid --fork --mount-proc --kill-child \
+    sh -c '"$@"; exit $?' sh "$@"

@@ -25,7 +25,7 @@ from ramos.history import rollback
 from tests.crash import mounts, shim, sticks
 from tests.crash.rig import CONFIG, Case, Rig, describe, nothing, rigged, set_crash_point
 
-KILLS = 200
+KILLS = 50
 CASES_A_RIG = 25
 # Points that only one kind of upper passes.
 BTRFS_ONLY = ("snapshot-taken",)
