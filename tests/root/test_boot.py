@@ -207,8 +207,8 @@ def test_layers_come_back_whole(stick: Stick, shell: str, way: str) -> None:
 def test_tmpfs_upper(stick: Stick, way: str) -> None:
     report = stick.boot("ash", f"ramos.upper=tmpfs ramos.restore={way}")
     assert (report["upper"], report["generation"]) == ("tmpfs", "3")
-    if report["restore"] == way:
-        check_merged(stick.root / "newroot")
+    assert report["restore"] == way
+    check_merged(stick.root / "newroot")
 
 
 def test_toram_lets_go_of_the_stick(stick: Stick) -> None:

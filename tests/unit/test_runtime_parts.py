@@ -57,10 +57,23 @@ def test_sticks_are_told_apart() -> None:
         assert not is_same(ours, other)
 
 
-@pytest.mark.parametrize("head", [b"", b"\0" * 4096, b"LUKS", b"\x53\xef" * 2048])
+EXT_HEAD = bytes(0x438) + b"\x53\xef" + bytes(0x2E) + b"0123456789abcdef" + b"ramos-persist\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *(b"", bytes(4096), b"LUKS", b"LUKS\0\0" + bytes(506), b"LUKS\xba\xbf" + bytes(506)),
+        *(EXT_HEAD[:-1], EXT_HEAD[1:] + bytes(4096), bytes(82) + b"FAT32   " + bytes(422)),
+    ],
+)
 def test_heads_that_are_nothing(head: bytes) -> None:
-    kind, _, _ = read_head(head)
-    assert kind in ("", "ext4")
+    assert read_head(head) == ("", "", "")
+
+
+def test_the_head_of_a_persist() -> None:
+    found = ("ext4", "30313233-3435-3637-3839-616263646566", "ramos-persist")
+    assert read_head(EXT_HEAD) == found
 
 
 def test_boot_chart() -> None:
