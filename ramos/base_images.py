@@ -21,12 +21,14 @@ from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_dir
 from ramos.generation import Generation, Kind, StoredFile
 from ramos.kernels import kernel_version
 from ramos.run import run
+from ramos.squashfs import run_squashfs
 from ramos.store import next_number, publish_generation, read_default
 from ramos.verity import digest_file, enable_verity
 
 COMPRESSION_LEVEL = 3
 MEMORY_MIB = 96
 RESERVE_BYTES = 64 << 20
+IMAGE_RESERVE_BYTES = 1 << 20
 FIRMWARE_NAME = re.compile(r"firmware-[0-9a-f]{12}\.squashfs")
 REASON = "packages"
 
@@ -53,13 +55,14 @@ def arrange_modules(sources: Iterable[Path], tree: Path, library: str) -> None:
 
 def write_image(tree: Path, temporary: Path) -> None:
     """Make a squashfs of a tree under a temporary name on persist, and read it back."""
-    argv = ["mksquashfs", str(tree), str(temporary), "-noappend", "-comp", "zstd"]
+    argv: list[str | Path] = ["mksquashfs", tree, temporary, "-noappend", "-comp", "zstd"]
     argv += ["-Xcompression-level", str(COMPRESSION_LEVEL), "-no-progress", "-no-recovery"]
-    argv += ["-all-root", "-mem", f"{MEMORY_MIB}M", "-processors", str(min(2, os.cpu_count() or 1))]
+    argv += ["-quiet", "-all-root", "-mem", f"{MEMORY_MIB}M"]
+    argv += ["-processors", str(min(2, os.cpu_count() or 1))]
+    space = os.statvfs(temporary.parent)
+    room = max(0, space.f_bavail * space.f_frsize - IMAGE_RESERVE_BYTES)
     try:
-        done = run(argv, env={"SOURCE_DATE_EPOCH": "0"})
-        if done.stderr.strip():
-            raise RamosError("cannot make image", temporary.name, done.complaint)
+        run_squashfs(argv, temporary, room, env={"SOURCE_DATE_EPOCH": "0"})
         expected = hash_file(temporary)
         sync_file(temporary)
         if hash_file(temporary, direct=True) != expected:

@@ -25,7 +25,6 @@ from ramos.errors import RamosError
 from ramos.fs import crash_point
 from ramos.generation import StoredFile
 from ramos.layer import (
-    DEFAULT_STAYS,
     MAX_SAME_SIZE_PAIRS,
     Built,
     Progress,
@@ -36,11 +35,11 @@ from ramos.layer import (
     publish_layer,
     publish_sidecar,
     read_back,
-    run_squashfs,
 )
 from ramos.mounts import mount_image
 from ramos.overlay import compare_stacks
 from ramos.scan import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
+from ramos.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.stage import OWN_XATTRS, list_xattrs
 from ramos.view import Node, find_node, is_mentioned, walk_view
 

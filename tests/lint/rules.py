@@ -49,6 +49,7 @@ RANKS = {
     "ramos.index": 29,
     "ramos.obstacles": 29,
     "ramos.scan": 30,
+    "ramos.squashfs": 30,
     "ramos.stage": 31,
     "ramos.beneath": 20,
     "ramos.acls": 31,

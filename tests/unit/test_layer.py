@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
+from ramos.base_images import write_image
 from ramos.errors import RamosError
-from ramos.layer import Built, publish_layer, run_squashfs
+from ramos.layer import Built, publish_layer
+from ramos.squashfs import run_squashfs
 from ramos.verity import digest_file
 
 
@@ -52,3 +54,23 @@ def test_a_damaged_layer_of_the_same_name_is_replaced(tmp_path: Path) -> None:
         assert (tmp_path / stored.path).read_bytes() == b"content"
         final.unlink()
         new.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("says", ["", "Failed to read file x, creating empty file"])
+def test_base_images_are_made_under_the_same_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """A limit for its output, and any complaint fails, on standard output too."""
+    tool, tree, image = tmp_path / "mksquashfs", tmp_path / "tree", tmp_path / "image"
+    tool.write_text(f'#!/bin/sh\nulimit -f >"{tmp_path}/limit"\n: >"$2"\nprintf "%s" "{says}"\n')
+    tool.chmod(0o755)
+    tree.mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if says:
+        with pytest.raises(RamosError, match="creating empty file"):
+            write_image(tree, image)
+        assert not image.exists()
+    else:
+        write_image(tree, image)
+        assert image.exists()
+    assert (tmp_path / "limit").read_text().strip().isdigit()

@@ -38,8 +38,9 @@ def find_programs(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Call) and node.args:
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             words = node.args[0] if name in CALLS else None
-        elif isinstance(node, ast.Assign):
-            named = getattr(node.targets[0], "id", "") == "argv"
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            named = getattr(target, "id", "") == "argv"
             words = node.value if named else None
         if isinstance(words, ast.List | ast.Tuple) and words.elts:
             first = words.elts[0]
