@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ramos import devices
 from ramos.errors import RamosError
-from ramos.generation import read_end
+from ramos.generation import MAX_FILE_BYTES, read_end
 from ramos.layout import generation_path
 from ramos.mounts import MountPoint, find_mount
 from ramos.places import Places
@@ -138,7 +138,11 @@ def find_difference(boot: Boot, persist: Path, node: Path) -> str:
         return ""
     found = ""
     with contextlib.suppress(OSError):
-        found = read_end((persist / generation_path(boot.proof_number)).read_bytes())
+        path = persist / generation_path(boot.proof_number)
+        # A pipe in its place is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = read_end(file.read(MAX_FILE_BYTES + 1))
     if found == boot.proof_end:
         return ""
     if found:

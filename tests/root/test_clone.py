@@ -1,6 +1,7 @@
 """A clone has every name of the stick, and is told from it: no save and no ESP write goes there."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,7 +93,10 @@ def test_swapped_clone_without_the_generation_refuses_a_save(lab: Lab) -> None:
 
 
 def test_lost_file_makes_no_clone_of_a_disk_that_stayed(lab: Lab) -> None:
-    (lab.places.persist / "upperfs/generations/000001").unlink()
+    path = lab.places.persist / "upperfs/generations/000001"
+    path.unlink()
+    stick.check_stick(lab.places, read_boot(lab.places))
+    os.mkfifo(path)
     stick.check_stick(lab.places, read_boot(lab.places))
 
 
