@@ -58,13 +58,16 @@ class KernelFiles:
 
 def list_complete(esp: Path) -> list[str]:
     """The names of the kernels that GRUB would load."""
-    return sorted(path.parent.name for path in (esp / layout.KERNELS_DIR).glob(f"*/{COMPLETE}"))
+    found = (esp / layout.KERNELS_DIR).glob(f"*/{COMPLETE}")
+    return sorted(path.parent.name for path in found if not path.parent.is_symlink())
 
 
 def list_all(esp: Path) -> list[str]:
     """The names of all directories, also of what an interrupted write left."""
     folder = esp / layout.KERNELS_DIR
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    # FAT has no links; one on another file system is nobody's kernel, and is not followed.
+    real = (path for path in folder.iterdir() if not path.is_symlink()) if folder.is_dir() else ()
+    return sorted(path.name for path in real)
 
 
 def kernel_version(name: str) -> str:

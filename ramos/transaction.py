@@ -14,7 +14,7 @@ from pathlib import Path
 from ramos import bootenv, layout
 from ramos.base_images import find_modules
 from ramos.bootenv import BootEnv
-from ramos.errors import RamosError
+from ramos.errors import DamagedError, RamosError
 from ramos.esp import read_env, write_env
 from ramos.fs import crash_point, sync_directory, write_durably
 from ramos.kernels import delete_kernel, is_whole, list_complete
@@ -75,12 +75,35 @@ def parse(text: str) -> Journal | None:
     return Journal(phase, **found)
 
 
+def find_stranger(journal: Journal) -> str | None:
+    """A name that no change of this stick has: what is undone is deleted, and only below its place.
+
+    Kernels and images lie right in their folder, files anywhere below packages/.
+    """
+    for name in (*journal.kernels, *journal.images, *journal.trial, *journal.files):
+        parts = name.split("/")
+        if {"", ".", ".."} & set(parts) or (name not in journal.files and len(parts) > 1):
+            return name
+    return None
+
+
 def read_journal(persist: Path) -> Journal | None:
     """The change that is under way, or was when the power went."""
+    path = journal_path(persist)
     try:
-        return parse(journal_path(persist).read_text(encoding="utf-8", errors="replace"))
+        journal = parse(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return None
+    stranger = find_stranger(journal) if journal else None
+    if stranger is not None:
+        raise DamagedError(
+            "cannot finish or undo a change of packages",
+            path,
+            f"it names {stranger!r}, which is no name of a kernel or an image",
+            "Nothing was taken away",
+            "RAMOS has not written it; look at it, and delete it.",
+        )
+    return journal
 
 
 def begin(persist: Path, journal: Journal) -> None:
