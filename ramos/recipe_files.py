@@ -12,7 +12,6 @@ from ramos.errors import RamosError, UsageError
 from ramos.recipe import BASES, Recipe, order_recipes, parse_recipe
 
 SHIPPED_NAME = "apk-triggers"
-SOURCE_TREE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Recipes:
 
 def find_shipped_dir() -> Path:
     """The folder of the shipped recipes: of the source tree, or of the installed system."""
-    inside = SOURCE_TREE / SHIPPED_NAME
-    return inside if inside.is_dir() else layout.SHARE_DIR / SHIPPED_NAME
+    return layout.find_data(SHIPPED_NAME)
 
 
 def load_recipes(own: Path = layout.RECIPES_DIR) -> Recipes:

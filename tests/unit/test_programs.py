@@ -1,10 +1,12 @@
 """Every program that runs on a stick is in the packages of an Alpine image."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from ramos import initramfs
+from ramos.image import payload
 from ramos.image.plan import read_package_list
 from tests.conftest import REPOSITORY
 
@@ -59,3 +61,8 @@ def test_an_alpine_image_has_every_program() -> None:
         assert PACKAGES.get(program, f"no package known for {program}") in there
     for tool in initramfs.TOOLS:
         assert tool.package.rpartition(", ")[2].split()[0] in there, tool
+
+
+def test_what_an_image_starts_is_there() -> None:
+    for place, module in payload.LAUNCHERS.items():
+        assert callable(importlib.import_module(module).main), place
