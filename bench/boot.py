@@ -30,8 +30,9 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from ramos import cpio, fs, layout, run, vm_accel, vm_boot, vm_machine  # noqa: E402
-from ramos.vm import VmPlan  # noqa: E402
+from ramos import layout, vm_accel, vm_boot, vm_machine
+from ramos.linux import cpio, fs, run
+from ramos.vm import VmPlan
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}

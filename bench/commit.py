@@ -20,7 +20,7 @@ from bench import growth, ways
 from bench.files import change_tree, write_tree
 from bench.measure import Cost, measured, read_file_system_bytes
 from bench.pause import measure_isolated
-from ramos.run import find_missing
+from ramos.linux.run import find_missing
 from tests.crash import mounts
 from tests.crash.machine import Machine, find_device
 from tests.crash.zram import read_memory_bytes

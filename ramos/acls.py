@@ -16,8 +16,8 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ramos.beneath import name_handle, open_entry, open_top
 from ramos.errors import DamagedError
+from ramos.linux.beneath import name_handle, open_entry, open_top
 from ramos.scan import ACL_XATTRS
 
 WORDS = {"access": ACL_XATTRS[0], "default": ACL_XATTRS[1]}

@@ -18,10 +18,10 @@ from pathlib import Path
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Entry, make_index, read_index
-from ramos.fs import TEMPORARY_SUFFIX, publish, write_durably
+from ramos.linux.fs import TEMPORARY_SUFFIX, publish, write_durably
+from ramos.linux.run import run, run_watched
 from ramos.recipe import Recipe
 from ramos.recipe_files import load_recipes
-from ramos.run import run, run_watched
 from ramos.site import Candidate, Installed, Removal, Site, find_key
 from ramos.staging import Staged, stage_apk
 

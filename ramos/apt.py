@@ -20,10 +20,10 @@ from ramos.errors import RamosError
 from ramos.formats import deb, deb_repository
 from ramos.formats.deb_package import parse_fields, split_relations
 from ramos.formats.openpgp import make_public_key, sign_detached
-from ramos.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
+from ramos.linux.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
+from ramos.linux.run import Result, run, run_watched
 from ramos.recipe import Recipe
 from ramos.recipe_files import find_shipped_dir, load_recipes
-from ramos.run import Result, run, run_watched
 from ramos.site import Candidate, Installed, Removal, Site, find_key
 from ramos.staging import MARK, Staged, stage_deb
 

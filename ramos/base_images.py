@@ -17,13 +17,20 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError
-from ramos.fs import TEMPORARY_SUFFIX, crash_point, hash_file, publish, sync_directory, sync_file
 from ramos.generation import Generation, Kind, StoredFile
 from ramos.kernels import kernel_version
-from ramos.run import run
-from ramos.squashfs import run_squashfs
+from ramos.linux.fs import (
+    TEMPORARY_SUFFIX,
+    crash_point,
+    hash_file,
+    publish,
+    sync_directory,
+    sync_file,
+)
+from ramos.linux.run import run
+from ramos.linux.squashfs import run_squashfs
+from ramos.linux.verity import digest_file, enable_verity
 from ramos.store import next_number, publish_generation, read_default
-from ramos.verity import digest_file, enable_verity
 
 COMPRESSION_LEVEL = 3
 MEMORY_MIB = 96

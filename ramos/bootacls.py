@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos import acls, fs
-from ramos.beneath import name_handle, open_entry, open_folder_of, open_top
+from ramos import acls
 from ramos.compare import read_xattrs
 from ramos.errors import RamosError
 from ramos.generation import Generation
+from ramos.linux import fs
+from ramos.linux.beneath import name_handle, open_entry, open_folder_of, open_top
 from ramos.places import Places
 from ramos.stage import OWN_XATTRS
 from ramos.view import is_mentioned

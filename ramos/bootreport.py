@@ -9,9 +9,10 @@ import os
 import time
 from pathlib import Path
 
-from ramos import bootchart, layout, run
+from ramos import bootchart, layout
 from ramos.bootchart import Row
 from ramos.errors import RamosError
+from ramos.linux import run
 
 OPENRC_STARTED = Path("/run/openrc/started")
 SYSTEMD_MARK = Path("/run/systemd/system")

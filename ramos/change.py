@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from ramos import base_images, kernels, repository, transaction
-from ramos.fs import hold_lock
 from ramos.kernel_build import Built
 from ramos.kernels import KernelFiles
+from ramos.linux.fs import hold_lock
 from ramos.recipe import Recipe
 from ramos.site import Candidate, Site
 from ramos.staging import Staged

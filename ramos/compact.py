@@ -14,11 +14,11 @@ from pathlib import Path
 
 from ramos.config import SaveConfig
 from ramos.errors import UsageError
-from ramos.fs import hold_lock
 from ramos.generation import Generation, StoredFile
-from ramos.guard import guarded
+from ramos.linux.fs import hold_lock
+from ramos.linux.guard import guarded
+from ramos.linux.mounts import mount_image
 from ramos.merge import merge_layers, plan_run
-from ramos.mounts import mount_image
 from ramos.places import Places
 from ramos.room import check_room
 from ramos.scan import walk

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.forked import forked
+from ramos.linux.forked import forked
 from ramos.scan import ACL_XATTRS, find_kind
 from ramos.stage import OWN_XATTRS, list_data, list_xattrs
 

@@ -26,20 +26,19 @@ from ramos import (
     notify,
     powerbutton,
     records,
-    run,
     scrub,
     seal,
     settings,
     stickwatch,
     stranded,
     swap,
-    syscalls,
-    terminals,
 )
 from ramos.config import Config
 from ramos.devices import Identity
 from ramos.errors import RamosError, escape
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
+from ramos.linux import run, syscalls, terminals
+from ramos.linux.worker import Work, Worker, end_worker, read_messages, start_worker
 from ramos.places import Places
 from ramos.step import (
     Action,
@@ -60,7 +59,6 @@ from ramos.step import (
     step,
 )
 from ramos.stick import Boot, read_boot
-from ramos.worker import Work, Worker, end_worker, read_messages, start_worker
 
 UDEV_CONTROL = Path("/run/udev/control")
 STATE_FILE = RUN_DIR / "ramosd.json"

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ramos import layout, syscalls, terminals
+from ramos import layout
+from ramos.linux import syscalls, terminals
 
 PID_FILE = layout.RUN_DIR / "deadline.pid"
 SYSTEMD_MARK = Path("/run/systemd/system")

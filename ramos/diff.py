@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ramos.compare import compare_content, read_xattrs
 from ramos.generation import Generation
-from ramos.mounts import mount_image
+from ramos.linux.mounts import mount_image
 from ramos.places import Places
 from ramos.scan import DIRECTORIES
 from ramos.view import Node, list_merged

@@ -12,10 +12,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramos import bootenv, devices, fs, layout, syscalls
+from ramos import bootenv, devices, layout
 from ramos.errors import RamosError
-from ramos.mounts import find_mount
-from ramos.run import run
+from ramos.linux import fs, syscalls
+from ramos.linux.mounts import find_mount
+from ramos.linux.run import run
 from ramos.stick import Boot, find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"

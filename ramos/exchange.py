@@ -15,21 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ramos.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
-from ramos.beneath import (
+from ramos.config import SaveConfig
+from ramos.diff import Stacks
+from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.generation import Generation, StoredFile
+from ramos.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
+from ramos.linux.beneath import (
     make_workplace,
     name_handle,
     open_folder,
     open_top,
     remove_entry,
 )
-from ramos.config import SaveConfig
-from ramos.diff import Stacks
-from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.fs import hash_file, hold_lock, sync_directory, sync_file
-from ramos.generation import Generation, StoredFile
-from ramos.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
+from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
+from ramos.linux.mounts import mount_image
 from ramos.merge import check_merged, group_layers, list_acls, merge_acls, write_merged
-from ramos.mounts import mount_image
 from ramos.places import Places
 from ramos.room import check_room
 from ramos.scan import DIRECTORIES, walk

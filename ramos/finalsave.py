@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from ramos import commit, compact, confirm, exchange, layer, records
-from ramos.beneath import make_workplace, open_folder
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.index import NEVER, Saved
-from ramos.mounts import find_mount
+from ramos.linux.beneath import make_workplace, open_folder
+from ramos.linux.mounts import find_mount
+from ramos.linux.worker import OnProgress
 from ramos.places import Places
 from ramos.session import open_index, read_session, record_session
 from ramos.source import Source, open_source
 from ramos.stick import Boot, read_boot
 from ramos.upper import has_snapshots
-from ramos.worker import OnProgress
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512

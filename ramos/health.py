@@ -14,7 +14,7 @@ from typing import Any
 
 from ramos import devices, layout, links, records, settings, stickwatch, swap
 from ramos.config import Config
-from ramos.mounts import find_mount
+from ramos.linux.mounts import find_mount
 from ramos.places import Places
 
 STATE_FILE = "ramosd.json"

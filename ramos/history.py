@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.fs import crash_point, hold_lock
 from ramos.generation import Generation, StoredFile
+from ramos.linux.fs import crash_point, hold_lock
 from ramos.places import Places
 from ramos.session import read_session
 from ramos.stick import check_stick, read_boot

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import cpio, elf, fs, kmod, layout, run
+from ramos import layout
 from ramos.errors import RamosError, UsageError
+from ramos.linux import cpio, elf, fs, kmod, run
 
 LIBRARY = "lib/ramos"
 BUSYBOX = ("bin/busybox.static", "usr/bin/busybox.static", "bin/busybox", "usr/bin/busybox")

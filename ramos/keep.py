@@ -13,9 +13,10 @@ import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ramos import deadline, elf, layout, syscalls
+from ramos import deadline, layout
 from ramos.errors import RamosError
-from ramos.worker import run_worker
+from ramos.linux import elf, syscalls
+from ramos.linux.worker import run_worker
 
 # What ends a system, with systemd and with OpenRC, and what makes or mends a save.
 PROGRAMS = (

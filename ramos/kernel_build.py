@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import base_images, cpio, layout
+from ramos import base_images, layout
 from ramos.base import find_firmware
 from ramos.errors import RamosError
-from ramos.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.generation import StoredFile
 from ramos.initramfs import build_initramfs
 from ramos.kernels import KernelFiles, kernel_version, list_complete
+from ramos.linux import cpio
+from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.site import Site
 from ramos.staging import Staged, find_vmlinuz
 from ramos.store import read_default

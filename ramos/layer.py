@@ -16,19 +16,19 @@ from ramos import layout
 from ramos.compare import comparing
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.fs import (
+from ramos.generation import Kind, StoredFile
+from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
     hash_file,
     sync_directory,
     sync_file,
 )
-from ramos.generation import Kind, StoredFile
-from ramos.mounts import mount_image
+from ramos.linux.mounts import mount_image
+from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
+from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 from ramos.scan import Delta, Entry
-from ramos.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.store import find_damage, read_direct, write_synced
-from ramos.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 from ramos.view import Node
 
 SHOWN_DIFFERENCES = 3

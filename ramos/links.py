@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, syscalls
-from ramos.beneath import name_handle, open_entry, open_folder
+from ramos import layout
 from ramos.config import LinksConfig
+from ramos.linux import syscalls
+from ramos.linux.beneath import name_handle, open_entry, open_folder
 
 PASSWD_LOW, PASSWD_HIGH = 1000, 60000
 NOT_LINKED = frozenset((b"lost+found",))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError, UsageError
-from ramos.run import Result, failure, run
+from ramos.linux.run import Result, failure, run
 
 HEADER_BYTES = 32 << 20
 MAX_PASSPHRASE_BYTES = 512

@@ -19,10 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ramos.acls import Acl, find_holder, parse_acls, render_acl
-from ramos.beneath import open_top
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.fs import crash_point
 from ramos.generation import StoredFile
 from ramos.layer import (
     MAX_SAME_SIZE_PAIRS,
@@ -36,10 +34,12 @@ from ramos.layer import (
     publish_sidecar,
     read_back,
 )
-from ramos.mounts import mount_image
+from ramos.linux.beneath import open_top
+from ramos.linux.fs import crash_point
+from ramos.linux.mounts import mount_image
+from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.overlay import compare_stacks
 from ramos.scan import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
-from ramos.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.stage import OWN_XATTRS, list_xattrs
 from ramos.view import Node, find_node, is_mentioned, walk_view
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramos.compare import find_differences
-from ramos.forked import forked
+from ramos.linux.forked import forked
 
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_REC, MS_PRIVATE = 1, 0x4000, 0x40000

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ramos import fs, layout
+from ramos import layout
+from ramos.linux import fs
 
 KINDS = ("boots", "commits", "failures", "scrubs")
 RECORDS_DIR = layout.RUN_DIR / "records"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ramos.fs import TEMPORARY_SUFFIX, sync_directory, write_durably
+from ramos.linux.fs import TEMPORARY_SUFFIX, sync_directory, write_durably
 from ramos.site import Site
 
 REPLACED_SUFFIX = ".replaced"

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.acls import collect_acls
-from ramos.btrfs import list_changed
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.freeze import Pause, freeze_others
-from ramos.fs import crash_point
 from ramos.index import IndexWriter, Saved
+from ramos.linux.btrfs import list_changed
+from ramos.linux.freeze import Pause, freeze_others
+from ramos.linux.fs import crash_point
 from ramos.places import Places
 from ramos.scan import Delta, Scanner
 from ramos.session import Recorder

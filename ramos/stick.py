@@ -16,7 +16,7 @@ from ramos import devices
 from ramos.errors import RamosError
 from ramos.generation import MAX_FILE_BYTES, read_end
 from ramos.layout import generation_path
-from ramos.mounts import MountPoint, find_mount
+from ramos.linux.mounts import MountPoint, find_mount
 from ramos.places import Places
 
 NOTHING_LOST = "Nothing was written; what is not saved is still in RAM"

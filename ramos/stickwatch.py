@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ramos import devices, layout, run, store, syscalls
+from ramos import devices, layout, store
 from ramos.devices import Identity
 from ramos.errors import RamosError
-from ramos.mounts import find_mount
+from ramos.linux import run, syscalls
+from ramos.linux.mounts import find_mount
 from ramos.stick import Boot, is_device_there, read_written_bytes
 
 IDENTITY_FILE = "stick.json"

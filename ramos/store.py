@@ -29,13 +29,6 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.fs import (
-    TEMPORARY_SUFFIX,
-    crash_point,
-    hash_file,
-    read_chunks_direct,
-    sync_directory,
-)
 from ramos.generation import (
     LAST_NUMBER,
     MAX_FILE_BYTES,
@@ -45,6 +38,13 @@ from ramos.generation import (
     parse,
     plain_word,
     seal,
+)
+from ramos.linux.fs import (
+    TEMPORARY_SUFFIX,
+    crash_point,
+    hash_file,
+    read_chunks_direct,
+    sync_directory,
 )
 
 LAYER_NAME_PATTERN = re.compile(rb"[0-9a-f]{64}\.(?:squashfs|acl)")

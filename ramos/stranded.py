@@ -8,14 +8,15 @@ nobody answers and when the programs that should do it are gone.
 from pathlib import Path
 from typing import Any
 
-from ramos import deadline, finalsave, layout, run, shutdown, stickwatch, terminals
+from ramos import deadline, finalsave, layout, shutdown, stickwatch
 from ramos.config import SaveConfig
 from ramos.devices import Identity
 from ramos.errors import RamosError
+from ramos.linux import run, terminals
+from ramos.linux.worker import OnProgress
 from ramos.places import Places
 from ramos.shutdown import Outcome
 from ramos.stick import Boot
-from ramos.worker import OnProgress
 
 OPENRC_STOPPING = Path("/run/openrc/rc.stopping")
 SETTLED_FILE = layout.RUN_DIR / "settled"

@@ -9,9 +9,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from ramos import layout, run, syscalls
+from ramos import layout
 from ramos.config import MemoryConfig
 from ramos.errors import RamosError
+from ramos.linux import run, syscalls
 from ramos.pressure import Memory
 
 MEMINFO = Path("/proc/meminfo")

@@ -16,8 +16,8 @@ from ramos.base_images import find_modules
 from ramos.bootenv import BootEnv
 from ramos.errors import DamagedError, RamosError
 from ramos.esp import read_env, write_env
-from ramos.fs import crash_point, sync_directory, write_durably
 from ramos.kernels import delete_kernel, is_whole, list_complete
+from ramos.linux.fs import crash_point, sync_directory, write_durably
 from ramos.store import read_all
 
 FILE_NAME = "transaction"

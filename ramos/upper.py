@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import btrfs
 from ramos.errors import RamosError
-from ramos.freeze import Pause, freeze_others
-from ramos.fs import crash_point
-from ramos.mounts import find_mount
+from ramos.linux import btrfs
+from ramos.linux.freeze import Pause, freeze_others
+from ramos.linux.fs import crash_point
+from ramos.linux.mounts import find_mount
 from ramos.places import Places
 from ramos.stage import remove_stage
 

@@ -12,9 +12,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, run
+from ramos import layout
 from ramos.bootenv import HEADER, parse
 from ramos.errors import RamosError
+from ramos.linux import run
 
 SECTOR_BYTES = 512
 ESP_TYPE = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")

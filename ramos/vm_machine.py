@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ramos import run, vm, vm_boot
+from ramos import vm, vm_boot
 from ramos.errors import RamosError
+from ramos.linux import run
 from ramos.vm_qmp import Qmp
 from ramos.vm_serial import Serial
 from ramos.vm_watch import PATIENCE, QEMU_LOG, Patience, Watch, read_complaint

@@ -13,8 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import run, vm
+from ramos import vm
 from ramos.errors import RamosError
+from ramos.linux import run
 from ramos.vm_qmp import Qmp
 from ramos.vm_serial import ESCAPES
 

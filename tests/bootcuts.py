@@ -21,8 +21,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, layout, run, vm_boot, vm_machine
+from ramos import bootenv, layout, vm_boot, vm_machine
 from ramos.errors import RamosError
+from ramos.linux import run
 from ramos.vm import VmPlan
 from ramos.vm_machine import Machine
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ramos import disks, run, vm_accel
+from ramos import disks, vm_accel
 from ramos.cli import print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
@@ -33,6 +33,7 @@ from ramos.image.build import Built
 from ramos.image.plan import Plan, format_size
 from ramos.image.progress import Event, Progress
 from ramos.image.provision import Written
+from ramos.linux import run
 
 DEFAULT_OUTPUT = Path("ramos.img")
 DEVICE_IMAGE = "device.img"

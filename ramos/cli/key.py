@@ -13,7 +13,7 @@ from ramos import disks, grow, layout, luks
 from ramos.cli import print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RamosError
-from ramos.run import run
+from ramos.linux.run import run
 
 DEVICE = click.option(
     "--device", type=click.Path(path_type=Path), help="The LUKS partition or file; else this stick."

@@ -14,7 +14,7 @@ from ramos.change import Target
 from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.packages import JSON, pkg
 from ramos.errors import RamosError
-from ramos.fs import hold_lock
+from ramos.linux.fs import hold_lock
 from ramos.places import Places
 from ramos.running_site import find_site, require_route
 from ramos.site import Site

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ramos import disks, layout, run, stick
+from ramos import disks, layout, stick
 from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.disks import Disk
@@ -19,6 +19,7 @@ from ramos.errors import RamosError, UsageError, escape
 from ramos.image import device
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
+from ramos.linux import run
 
 DEVICE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(

@@ -25,11 +25,10 @@ from ramos import (
     stickwatch,
     store,
     stranded,
-    syscalls,
-    terminals,
 )
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
+from ramos.linux import syscalls, terminals
 from ramos.places import Places
 
 UPTIME = Path("/proc/uptime")

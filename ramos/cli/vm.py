@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from ramos import run, terminals, vm, vm_accel, vm_machine
+from ramos import vm, vm_accel, vm_machine
 from ramos.cli import show_line
 from ramos.errors import RamosError, UsageError
+from ramos.linux import run, terminals
 from ramos.vm_watch import PATIENCE, Patience, read_complaint
 
 EXAMPLES = """\b

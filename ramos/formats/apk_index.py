@@ -20,7 +20,7 @@ from ramos.formats.apk_pack import sign_member
 from ramos.formats.apk_package import NAME, VERSION
 from ramos.formats.apk_sign import untrusted, verify
 from ramos.formats.archive import refuse
-from ramos.fs import TEMPORARY_SUFFIX, publish
+from ramos.linux.fs import TEMPORARY_SUFFIX, publish
 
 INDEX_NAME = "APKINDEX.tar.gz"
 MAX_INDEX_BYTES = 256 << 20

@@ -45,7 +45,7 @@ from ramos.formats.selection import (
     select_members,
     walk_tree,
 )
-from ramos.fs import TEMPORARY_SUFFIX, publish
+from ramos.linux.fs import TEMPORARY_SUFFIX, publish
 
 SPOOL_BYTES = 1 << 20
 MAX_OWNER = 0o7777777

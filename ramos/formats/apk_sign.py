@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.fs import write_durably
-from ramos.run import run
+from ramos.linux.fs import write_durably
+from ramos.linux.run import run
 
 PREFIX = ".SIGN."
 DIGESTS = {"RSA": "sha1", "RSA256": "sha256", "RSA512": "sha512"}

@@ -35,8 +35,8 @@ from ramos.formats.archive import (
 )
 from ramos.formats.deb_package import SCRIPTS, Package, describe, parse_fields
 from ramos.formats.sandbox import Limits, clean_name, unpack_members
-from ramos.fs import hash_file
-from ramos.run import started
+from ramos.linux.fs import hash_file
+from ramos.linux.run import started
 
 MAX_CONTROL_BYTES = 16 << 20
 XZ_MEMORY_BYTES = 256 << 20

@@ -22,7 +22,7 @@ from ramos.formats.archive import CHUNK_BYTES, DIRECTORY, FILE, HARDLINK, SYMLIN
 from ramos.formats.deb import read_members, read_package
 from ramos.formats.deb_package import Package, change_fields, describe, render_fields
 from ramos.formats.selection import Change, Entry, select_members, walk_tree
-from ramos.fs import TEMPORARY_SUFFIX, publish
+from ramos.linux.fs import TEMPORARY_SUFFIX, publish
 
 TYPES = {
     FILE: tarfile.REGTYPE,

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.run import run
+from ramos.linux.run import run
 
 RSA, SHA256 = 1, 8
 PUBLIC_KEY, SIGNATURE, USER_ID = 6, 2, 13

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ramos import run
 from ramos.errors import RamosError, UsageError
 from ramos.formats import apk
 from ramos.formats.apk_index import Entry
@@ -26,6 +25,7 @@ from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.alpine_source import ARCH, Repositories
 from ramos.image.plan import Plan, Source, read_package_list
 from ramos.image.settings import write_file
+from ramos.linux import run
 
 DEFAULT_INIT = "openrc"
 # Raise this when the commands below change what is in a tree.

@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import fs, layout
+from ramos import layout
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_sign
 from ramos.formats.apk_index import INDEX_NAME, Entry, Index, read_index
 from ramos.image import mirror
 from ramos.image.plan import Plan
+from ramos.linux import fs
 
 ARCH = "x86_64"
 REPOSITORIES = ("main", "community")

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ramos import fs
 from ramos.errors import LockedError, RamosError
 from ramos.image.plan import Plan, Source, make_key
 from ramos.image.progress import Progress
+from ramos.linux import fs
 
 KEPT_IMAGES = 16
 KEPT_TREES = 6

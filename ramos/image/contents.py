@@ -9,10 +9,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, fs, generation, layout, menu, verity
+from ramos import bootenv, generation, layout, menu
 from ramos.image import disk, grub
 from ramos.image.plan import Plan
 from ramos.image.settings import USER_ID
+from ramos.linux import fs, verity
 
 FIRST_GENERATION = 1
 

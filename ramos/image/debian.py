@@ -15,10 +15,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from ramos import run
 from ramos.errors import RamosError
 from ramos.image import aptsources, debian_setup
 from ramos.image.plan import Plan, Source, read_package_list
+from ramos.linux import run
 
 # Raise this when the commands below change what is in a tree.
 DEFAULT_INIT = "systemd"

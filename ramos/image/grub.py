@@ -9,8 +9,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, menu, run
+from ramos import layout, menu
 from ramos.errors import RamosError
+from ramos.linux import run
 
 GRUB_DIR = Path("/usr/lib/grub")
 TOOLS = ("grub-mkimage",)

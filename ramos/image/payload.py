@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from ramos import layout, run
+from ramos import layout
 from ramos.config import Config
 from ramos.image.plan import Plan
 from ramos.image.settings import make_directories, replace_link, write_file
+from ramos.linux import run
 
 LIBRARY_DIR = "usr/lib/ramos"
 DATA_FOLDERS = ("initramfs-hooks", "grub", "apk-triggers", "services", "keys")

@@ -10,8 +10,8 @@ with a range of user ids (/etc/subuid) allows both, and can touch nothing that t
 import os
 import sys
 
-from ramos import run
 from ramos.errors import RamosError
+from ramos.linux import run
 
 ENTER = (
     *("unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork"),

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import run
 from ramos.errors import RamosError
+from ramos.linux import run
 
 TOOLS = ("mksquashfs", "chroot", "cp")
 # Filled by the running system: nothing that the build left there may travel.

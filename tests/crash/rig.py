@@ -19,7 +19,7 @@ from ramos import layout
 from ramos.commit import CommitReport, CommitRequest, commit
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.fs import CRASH_VARIABLE, TEMPORARY_SUFFIX
+from ramos.linux.fs import CRASH_VARIABLE, TEMPORARY_SUFFIX
 from tests.crash import mounts
 from tests.crash.check import check_store, read_truth
 from tests.crash.device import PERSIST_OPTIONS

@@ -1,7 +1,7 @@
 """What is cut short: steps on a store, with what the store held before and after each.
 
 Owns: building a store on a fresh image and running the steps on it. A step is any function that
-takes the mounted persist; `sequence` uses nothing but `ramos.fs`, as a unit under the engine.
+takes the mounted persist; `sequence` uses nothing but `ramos.linux.fs`, as a unit under the engine.
 """
 
 import contextlib
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ramos import fs, generation, layout
+from ramos import generation, layout
 from ramos.commit import CommitRequest, commit, quiet
 from ramos.compact import compact
 from ramos.config import SaveConfig
 from ramos.generation import Generation, StoredFile
 from ramos.history import rollback
+from ramos.linux import fs
 from tests.crash import mounts
 from tests.crash.check import Judge, Truth, judge, read_truth
 from tests.crash.device import persist_mounted, plugged
@@ -91,7 +92,7 @@ def started(home: Path) -> Iterator[Machine]:
 
 
 def make_sequence(seed: int = 1) -> Workload:
-    """Save, merge and roll back with nothing but the durable writes of `ramos.fs`."""
+    """Save, merge and roll back with nothing but the durable writes of `ramos.linux.fs`."""
     chance = random.Random(seed)
 
     def build(persist: Path) -> None:

@@ -24,8 +24,8 @@ from tests.faults.trees import REPOSITORY, Baseline, Tree, Verdict, judge
 TIERS = ("lint", "unit", "sh", "root")
 EPILOG = """examples:
   python3 -m tests.faults --plant 120                  over all that is shipped
-  python3 -m tests.faults --file ramos/fs.py           before a commit: every line of one file
-  python3 -m tests.faults --file ramos/fs.py --line 40-60 --tiers unit,sh
+  python3 -m tests.faults --file ramos/linux/fs.py           before a commit: every line of one file
+  python3 -m tests.faults --file ramos/linux/fs.py --line 40-60 --tiers unit,sh
   python3 -m tests.faults --plant 20 --list            only show what would be planted
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import filelock
 
-from ramos import elf
+from ramos.linux import elf
 from tests.labs.wheels import CACHE, need_programs
 
 SOURCE = Path(__file__).with_suffix(".c")

@@ -16,7 +16,7 @@ from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
 from ramos.generation import Generation
 from ramos.layout import generation_path
-from ramos.mounts import attach_loop
+from ramos.linux.mounts import attach_loop
 from ramos.places import Places
 from ramos.store import list_generations, read_default, read_generation
 

@@ -11,7 +11,7 @@ import pytest
 
 from ramos import compact, history
 from ramos.errors import LockedError, RamosError
-from ramos.fs import hold_lock
+from ramos.linux.fs import hold_lock
 from tests.conftest import REPOSITORY
 from tests.root.lab import Lab
 
@@ -93,7 +93,7 @@ def test_nobody_changes_the_store_beside_a_save(lab: Lab, work: Callable[[Lab], 
 
 
 def test_a_small_file_is_flushed_and_so_is_its_name(tmp_path: Path) -> None:
-    program = "import sys; from ramos.fs import write_durably; "
+    program = "import sys; from ramos.linux.fs import write_durably; "
     program += "write_durably(__import__('pathlib').Path(sys.argv[1]), b'x')"
     argv = ["strace", "-f", "-e", "trace=fsync", "-y", "-o", str(tmp_path / "trace")]
     argv += [sys.executable, "-c", program, str(tmp_path / "file")]

@@ -10,7 +10,7 @@ import pytest
 
 from ramos import devices, esp, stick
 from ramos.errors import RamosError
-from ramos.mounts import find_mount
+from ramos.linux.mounts import find_mount
 from ramos.stick import Boot, read_boot
 from ramos.store import list_numbers
 from tests.root.lab import Lab, call

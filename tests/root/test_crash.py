@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import fs
+from ramos.linux import fs
 from tests.crash import mounts
 from tests.crash.device import Stick, persist_mounted, plugged
 from tests.crash.log import Record, WriteLog

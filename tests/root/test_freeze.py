@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.freeze import find_cgroup_root
+from ramos.linux.freeze import find_cgroup_root
 from tests.isolate import isolate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ PRELUDE = r"""
 import pathlib, signal, subprocess, sys, time
 folder, with_cgroups = pathlib.Path(sys.argv[1]), sys.argv[2] == "cgroups"
 wait_seconds = sys.argv[3]
-from ramos import freeze
+from ramos.linux import freeze
 
 COUNTER = '''
 import pathlib, sys

@@ -9,7 +9,7 @@ import pytest
 
 from ramos import packages
 from ramos.errors import RamosError
-from ramos.fs import hash_file
+from ramos.linux.fs import hash_file
 from tests.debmirror import Mirror
 from tests.root.packagelab import BUILTIN, NEW, OLD, Lab, add_kernel, add_microcode, make_lab
 

@@ -12,7 +12,7 @@ import pytest
 
 from ramos import links, shutdown, stickwatch
 from ramos.devices import find_backing, find_disk, read_identity
-from ramos.mounts import find_mount
+from ramos.linux.mounts import find_mount
 from tests.conftest import REPOSITORY
 
 KILLS = 50

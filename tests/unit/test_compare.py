@@ -10,7 +10,7 @@ import pytest
 
 from ramos.compare import comparing, find_differences
 from ramos.errors import RamosError
-from ramos.forked import forked
+from ramos.linux.forked import forked
 
 
 @pytest.fixture

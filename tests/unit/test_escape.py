@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import confirm, daemon, terminals
+from ramos import confirm, daemon
 from ramos.cli.screen import Screen
 from ramos.errors import RamosError, escape
 from ramos.image.progress import Event
+from ramos.linux import terminals
 from ramos.places import Places
 from ramos.shutdown import Screen as Consoles
 from tests.names import HOSTILE, HOSTILE_TEXTS, find_harm

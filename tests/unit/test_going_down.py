@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ramos import deadline, keep
-from ramos.elf import find_libraries
+from ramos.linux.elf import find_libraries
 
 SHELL = shutil.which("sh") or ""
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import cpio, elf, initramfs, kmod
+from ramos import initramfs
 from ramos.errors import RamosError, UsageError
+from ramos.linux import cpio, elf, kmod
 
 KERNEL = "6.1.0-1-amd64"
 DEPENDENCIES = {

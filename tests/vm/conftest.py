@@ -35,7 +35,8 @@ BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal"
 ASK = """
 import sys
 from pathlib import Path
-from ramos import store, verity
+from ramos import store
+from ramos.linux import verity
 persist = Path("/persist")
 for file in store.read_generation(persist, int(sys.argv[1])).files:
     print(file.kind, file.verity, verity.measure_verity(persist / file.path) or "unsealed")

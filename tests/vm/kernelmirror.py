@@ -20,8 +20,9 @@ from pathlib import Path
 
 import filelock
 
-from ramos import initramfs, kmod
+from ramos import initramfs
 from ramos.kernels import version_key
+from ramos.linux import kmod
 from ramos.vm_machine import Machine
 from tests.debmirror import Mirror, build_deb
 

@@ -32,7 +32,8 @@ with find_site().open_esp(True) as place:
 # one only hangs, the third one panics; the initramfs does so where it would start the system.
 HANGS = """
 from pathlib import Path
-from ramos import cpio, kernels, transaction
+from ramos.linux import cpio
+from ramos import kernels, transaction
 from ramos.base_images import find_modules
 from ramos.running_site import find_site
 SCRIPT = b'''

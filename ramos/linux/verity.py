@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import fs
 from ramos.errors import RamosError
+from ramos.linux import fs
 
 BLOCK_BYTES = 4096
 HASH_BYTES = 32

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import run
 from ramos.errors import RamosError
+from ramos.linux import run
 
 FOLDERS = ("lib/modules", "usr/lib/modules")
 SUFFIXES = (".gz", ".xz", ".zst")

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ramos import run
 from ramos.errors import RamosError
-from ramos.freeze import read_status
+from ramos.linux import run
+from ramos.linux.freeze import read_status
 
 PR_SET_PDEATHSIG = 1
 # Squashfs cannot hold POSIX ACLs; they are in the sidecar, so this is no loss.
