@@ -16,8 +16,9 @@ from typing import Any
 
 from bench import ways
 from bench.files import change_tree, write_tree
-from ramos import generation, layout
-from ramos.generation import Generation, StoredFile
+from ramos import layout
+from ramos.store import generation
+from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts
 from tests.crash.device import PERSIST_OPTIONS
 from tests.crash.machine import Machine, install_store, read_newest

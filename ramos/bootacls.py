@@ -17,11 +17,11 @@ from pathlib import Path
 from ramos import acls
 from ramos.compare import read_xattrs
 from ramos.errors import RamosError
-from ramos.generation import Generation
 from ramos.linux import fs
 from ramos.linux.beneath import name_handle, open_entry, open_folder_of, open_top
 from ramos.places import Places
 from ramos.stage import OWN_XATTRS
+from ramos.store.generation import Generation
 from ramos.view import is_mentioned
 
 CANNOT = "cannot put back access control lists"

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import base_images, kernels, repository, transaction
+from ramos import kernels, repository, transaction
 from ramos.kernel_build import Built
 from ramos.kernels import KernelFiles
 from ramos.linux.fs import hold_lock
 from ramos.recipe import Recipe
 from ramos.site import Candidate, Site
 from ramos.staging import Staged
-from ramos.store import read_all, sweep
+from ramos.store import images as store_images
+from ramos.store.generations import read_all, sweep
 from ramos.transaction import Journal, Recovery
 
 LOCK_WAIT_SECONDS = 60
@@ -134,7 +135,7 @@ def _list_named(work: Work) -> set[str]:
 
 def recover(site: Site, engine: ModuleType) -> Recovery:
     """Finish or undo what was interrupted. Doing it twice is the same as once."""
-    base_images.sweep_temporaries(site.persist)
+    store_images.sweep_temporaries(site.persist)
     repository.sweep_temporaries(site)
     if not transaction.journal_path(site.persist).exists():
         return Recovery()

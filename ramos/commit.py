@@ -19,7 +19,6 @@ from ramos.adopt import adopt_old_layout
 from ramos.base import Ground, choose_ground, find_base_images, restore_booted
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
-from ramos.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.layer import build_layer, new_layer, publish_layer, publish_sidecar
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.linux.guard import guarded
@@ -31,7 +30,8 @@ from ramos.scan import Delta
 from ramos.session import Recorder, Session, open_index, record_session
 from ramos.source import Source, open_source
 from ramos.stick import Boot, check_stick, read_boot, read_written_bytes
-from ramos.store import (
+from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
+from ramos.store.generations import (
     PruneReport,
     list_numbers,
     make_tree,

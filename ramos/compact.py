@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ramos.config import SaveConfig
 from ramos.errors import UsageError
-from ramos.generation import Generation, StoredFile
 from ramos.linux.fs import hold_lock
 from ramos.linux.guard import guarded
 from ramos.linux.mounts import mount_image
@@ -24,7 +23,8 @@ from ramos.room import check_room
 from ramos.scan import walk
 from ramos.session import read_session, replace_tip
 from ramos.stick import check_stick, read_boot
-from ramos.store import next_number, prune, publish_generation, read_default, sweep
+from ramos.store.generation import Generation, StoredFile
+from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
 from ramos.view import walk_view
 
 Progress = Callable[[str, int, int], None]

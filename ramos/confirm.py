@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import bootenv, esp, layout, records, store
+from ramos import bootenv, esp, layout
 from ramos.errors import escape
 from ramos.kernels import list_complete, read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick import Boot
+from ramos.store import generations, records
 
 MOTD = "motd"
 KERNEL_SETTINGS = Path("/proc/sys/kernel")
@@ -53,7 +54,7 @@ def count_generation(boot: Boot) -> int:
 
 def confirm_boot(boot: Boot, persist: Path) -> Attempts:
     """What runs is good."""
-    newest = store.read_default(persist)
+    newest = generations.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
         kernels = list_complete(directory)
         env = bootenv.confirm(

@@ -20,19 +20,7 @@ from typing import Any
 
 import pyudev
 
-from ramos import (
-    keep,
-    links,
-    notify,
-    powerbutton,
-    records,
-    scrub,
-    seal,
-    settings,
-    stickwatch,
-    stranded,
-    swap,
-)
+from ramos import keep, links, notify, powerbutton, settings, stickwatch, stranded, swap
 from ramos.config import Config
 from ramos.devices import Identity
 from ramos.errors import RamosError, escape
@@ -59,6 +47,7 @@ from ramos.step import (
     step,
 )
 from ramos.stick import Boot, read_boot
+from ramos.store import records, scrub, seal
 
 UDEV_CONTROL = Path("/run/udev/control")
 STATE_FILE = RUN_DIR / "ramosd.json"

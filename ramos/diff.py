@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos.compare import compare_content, read_xattrs
-from ramos.generation import Generation
 from ramos.linux.mounts import mount_image
 from ramos.places import Places
 from ramos.scan import DIRECTORIES
+from ramos.store.generation import Generation
 from ramos.view import Node, list_merged
 
 Parts = tuple[bytes, ...]

@@ -18,7 +18,6 @@ from ramos.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
 from ramos.config import SaveConfig
 from ramos.diff import Stacks
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.generation import Generation, StoredFile
 from ramos.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
 from ramos.linux.beneath import (
     make_workplace,
@@ -35,7 +34,8 @@ from ramos.room import check_room
 from ramos.scan import DIRECTORIES, walk
 from ramos.stage import copy_attributes, copy_entry
 from ramos.stick import check_stick, read_boot
-from ramos.store import (
+from ramos.store.generation import Generation, StoredFile
+from ramos.store.generations import (
     make_tree,
     next_number,
     publish_generation,

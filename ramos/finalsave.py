@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, compact, confirm, exchange, layer, records
+from ramos import commit, compact, confirm, exchange, layer
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.index import NEVER, Saved
@@ -24,6 +24,7 @@ from ramos.places import Places
 from ramos.session import open_index, read_session, record_session
 from ramos.source import Source, open_source
 from ramos.stick import Boot, read_boot
+from ramos.store import records
 from ramos.upper import has_snapshots
 
 LOCK_WAIT_SECONDS = 30.0

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import devices, layout, links, records, settings, stickwatch, swap
+from ramos import devices, layout, links, settings, stickwatch, swap
 from ramos.config import Config
 from ramos.linux.mounts import find_mount
 from ramos.places import Places
+from ramos.store import records
 
 STATE_FILE = "ramosd.json"
 SECTOR_BYTES = 512

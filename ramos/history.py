@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.generation import Generation, StoredFile
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.places import Places
 from ramos.session import read_session
 from ramos.stick import check_stick, read_boot
-from ramos.store import (
+from ramos.store.generation import Generation, StoredFile
+from ramos.store.generations import (
     Damage,
     PruneReport,
     clear_pin,

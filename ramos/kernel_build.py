@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import base_images, layout
+from ramos import layout
 from ramos.base import find_firmware
 from ramos.errors import RamosError
-from ramos.generation import StoredFile
 from ramos.initramfs import build_initramfs
 from ramos.kernels import KernelFiles, kernel_version, list_complete
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.site import Site
 from ramos.staging import Staged, find_vmlinuz
-from ramos.store import read_default
+from ramos.store import images as store_images
+from ramos.store.generation import StoredFile
+from ramos.store.generations import read_default
 
 MICROCODE_DIR = "microcode"
 # What left a package: lines `kernel VERSION` and `firmware PATH`, one file for each package.
@@ -53,23 +54,23 @@ class Built:
         """The names that the images will have, with those of the kernels that are written."""
         names = [layout.modules_image(name) for name in kernels]
         if self.firmware is not None:
-            names.append(base_images.firmware_name(self.firmware))
+            names.append(store_images.firmware_name(self.firmware))
         return names
 
     def publish_images(self, site: Site, kernels: Mapping[str, KernelFiles]) -> int:
         """Give the images their names; the number of the generation that names them, or 0."""
         changed: list[StoredFile] = []
         for name, files in kernels.items():
-            changed.append(base_images.publish_modules(site.persist, name, files.modules))
+            changed.append(store_images.publish_modules(site.persist, name, files.modules))
         if self.firmware is not None:
-            changed.append(base_images.publish_firmware(site.persist, self.firmware))
+            changed.append(store_images.publish_firmware(site.persist, self.firmware))
         for package, lines in self.left.items():
             if _tells_firmware(lines):
                 _write_note(site.packages / LEFT_DIR / package, _render_lines(lines))
         if not changed:
             return 0
         words = ", ".join(file.path for file in changed)
-        generation = base_images.publish_base(site.persist, changed, f"packages: {words}"[:200])
+        generation = store_images.publish_base(site.persist, changed, f"packages: {words}"[:200])
         return generation.number if generation else 0
 
     def render_notes(self) -> dict[str, bytes]:
@@ -86,7 +87,7 @@ class Built:
 
 def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
     """Make images and kernels from what left the packages."""
-    library = base_images.find_library(site.root)
+    library = store_images.find_library(site.root)
     new_microcode = {
         p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
     }
@@ -101,13 +102,15 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
             for kernel in package.kernels:
                 tree = site.work / "trees" / kernel
                 folders = package.list_below("modules", "modules")
-                base_images.arrange_modules([f for f in folders if f.name == kernel], tree, library)
+                store_images.arrange_modules(
+                    [f for f in folders if f.name == kernel], tree, library
+                )
                 vmlinuz = _need_vmlinuz(package)
                 say(f"building the initramfs of {kernel}")
                 built = _build_kernel(site, kernel, vmlinuz, tree, microcode)
                 files.append(built)
                 say(f"packing the modules of {kernel}")
-                base_images.write_image(tree, built.modules)
+                store_images.write_image(tree, built.modules)
         if not files and any("initramfs" in package.recipe.after for package in staged):
             files.append(_rebuild_running(site, microcode, say))
         firmware = build_firmware(site, sources, (), say) if sources else None
@@ -169,7 +172,7 @@ def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
     files = _build_kernel(site, version, vmlinuz, None, microcode)
     files.modules.unlink(missing_ok=True)
     try:
-        os.link(base_images.find_modules(site.persist, site.running), files.modules)
+        os.link(store_images.find_modules(site.persist, site.running), files.modules)
     except OSError as error:
         raise _cannot_rebuild(site, f"its modules image: {error.strerror}") from error
     return files
@@ -201,10 +204,10 @@ def build_firmware(
     tree = site.work / "trees" / "firmware"
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]
-    library = base_images.find_library(site.root)
-    base_images.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
+    library = store_images.find_library(site.root)
+    store_images.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
     temporary = _temporary(site, "firmware-new.squashfs")
-    base_images.write_image(tree, temporary)
+    store_images.write_image(tree, temporary)
     return temporary
 
 

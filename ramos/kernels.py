@@ -23,8 +23,8 @@ from pathlib import Path
 from ramos import layout
 from ramos.bootenv import BootEnv
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.generation import StoredFile
 from ramos.linux.fs import crash_point, hash_file, sync_directory
+from ramos.store.generation import StoredFile
 
 COMPLETE = "complete"
 SUMS = "sha256"

@@ -16,7 +16,6 @@ from ramos import layout
 from ramos.compare import comparing
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.generation import Kind, StoredFile
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
@@ -28,7 +27,8 @@ from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 from ramos.scan import Delta, Entry
-from ramos.store import find_damage, read_direct, write_synced
+from ramos.store.generation import Kind, StoredFile
+from ramos.store.generations import find_damage, read_direct, write_synced
 from ramos.view import Node
 
 SHOWN_DIFFERENCES = 3

@@ -21,7 +21,6 @@ from pathlib import Path
 from ramos.acls import Acl, find_holder, parse_acls, render_acl
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.generation import StoredFile
 from ramos.layer import (
     MAX_SAME_SIZE_PAIRS,
     Built,
@@ -41,6 +40,7 @@ from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.overlay import compare_stacks
 from ramos.scan import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
 from ramos.stage import OWN_XATTRS, list_xattrs
+from ramos.store.generation import StoredFile
 from ramos.view import Node, find_node, is_mentioned, walk_view
 
 TAR_BLOCK_BYTES = 512

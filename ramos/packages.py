@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import apk, apt, base_images, change, kernels, repository, transaction
+from ramos import apk, apt, change, kernels, repository, transaction
 from ramos.change import Target, Work
 from ramos.errors import RamosError, UsageError
 from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
 from ramos.recipe import Recipe, drops_depend, find_recipe
 from ramos.recipe_files import load_recipes
 from ramos.site import Candidate, Site
-from ramos.store import read_all
+from ramos.store import images as store_images
+from ramos.store.generations import read_all
 from ramos.transaction import Recovery
 
 MANAGERS: dict[str, ModuleType] = {"alpine": apk, "debian": apt}
@@ -267,7 +268,7 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
             "Nothing was changed",
             hint,
         )
-    base_images.require_space(site.persist, 2 * packed, base_images.RESERVE_BYTES)
+    store_images.require_space(site.persist, 2 * packed, store_images.RESERVE_BYTES)
 
 
 def plan_removal(
@@ -335,7 +336,7 @@ def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
 def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:
     for name in names:
         kernels.delete_kernel(esp, name)
-        base_images.delete_modules(site.persist, name, kernels.list_all(esp))
+        store_images.delete_modules(site.persist, name, kernels.list_all(esp))
 
 
 def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
@@ -354,6 +355,6 @@ def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:
         if old:
             say(f"removing old kernels: {', '.join(old)}")
         _delete_kernels(site, esp, old)
-    for path in base_images.list_unused(site.persist, read_all(site.persist)[0]):
+    for path in store_images.list_unused(site.persist, read_all(site.persist)[0]):
         path.unlink()
     return tuple(old)

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import layout, records, stickwatch
+from ramos import layout, stickwatch
 from ramos.config import SaveConfig
 from ramos.deadline import count_sectors
 from ramos.errors import RamosError, escape
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.worker import OnProgress, Pulse, run_worker
 from ramos.stick import Boot
+from ramos.store import records
 
 Save = Callable[[OnProgress], dict[str, Any]]
 SaveTo = Callable[[Path, OnProgress], dict[str, Any]]

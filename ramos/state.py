@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.generation import Generation
 from ramos.places import Places
 from ramos.scan import Delta, Scanner
 from ramos.session import Session, open_index, read_session
 from ramos.source import read_lower_top
 from ramos.stick import Boot, check_stick, read_boot
-from ramos.store import (
+from ramos.store.generation import Generation
+from ramos.store.generations import (
     Damage,
     find_absent,
     list_pins,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ramos import devices
 from ramos.errors import RamosError
-from ramos.generation import MAX_FILE_BYTES, read_end
 from ramos.layout import generation_path
 from ramos.linux.mounts import MountPoint, find_mount
 from ramos.places import Places
+from ramos.store.generation import MAX_FILE_BYTES, read_end
 
 NOTHING_LOST = "Nothing was written; what is not saved is still in RAM"
 EXT4_UUID_OFFSET = 1024 + 0x68

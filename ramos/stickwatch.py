@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ramos import devices, layout, store
+from ramos import devices, layout
 from ramos.devices import Identity
 from ramos.errors import RamosError
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.stick import Boot, is_device_there, read_written_bytes
+from ramos.store import generations
 
 IDENTITY_FILE = "stick.json"
 LOOPS_FILE = "loops.json"
@@ -176,11 +177,11 @@ def revive_loop(loop: Path, file: Path) -> str:
 
 def verify_default(persist: Path, on_progress: OnProgress) -> None:
     """Read all that the default consists of beside the base images, and compare."""
-    default = store.read_default(persist)
+    default = generations.read_default(persist)
     files = default.saved if default else ()
     for number, file in enumerate(files):
         on_progress(0.3 + 0.7 * number / len(files), file.path)
-        damage = store.find_damage(persist, file)
+        damage = generations.find_damage(persist, file)
         if damage is not None:
             state = "Older generations may still be whole: 'ramos verify --all'"
             raise RamosError("the returned stick is damaged", file.path, damage, state)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import bootenv, layout
-from ramos.base_images import find_modules
 from ramos.bootenv import BootEnv
 from ramos.errors import DamagedError, RamosError
 from ramos.esp import read_env, write_env
 from ramos.kernels import delete_kernel, is_whole, list_complete
 from ramos.linux.fs import crash_point, sync_directory, write_durably
-from ramos.store import read_all
+from ramos.store.generations import read_all
+from ramos.store.images import find_modules
 
 FILE_NAME = "transaction"
 FIRST_LINE = "ramos-transaction=1"

@@ -1,4 +1,4 @@
-# Which generation boots: the files are read as strictly as ramos/generation.py reads them (which
+# Which generation boots: the files are read as strictly as ramos/store/generation.py reads them (which
 # documents the format), and one that fails any check does not exist.
 # shellcheck shell=dash disable=SC2034,SC2153
 

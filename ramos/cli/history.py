@@ -27,7 +27,7 @@ from ramos.cli.save import (
 
 if TYPE_CHECKING:
     from ramos.diff import Change
-    from ramos.generation import Generation
+    from ramos.store.generation import Generation
 
 SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~"}
 
@@ -86,7 +86,7 @@ def show_command(generation: str | None, as_json: bool) -> None:
       ramos show backup --json
     """
     from ramos.history import resolve
-    from ramos.seal import is_sealed
+    from ramos.store.seal import is_sealed
 
     places = find_places()
     found = resolve(places, generation)

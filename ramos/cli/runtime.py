@@ -18,18 +18,17 @@ from ramos import (
     confirm,
     deadline,
     finalsave,
-    seal,
     settings,
     shutdown,
     stick,
     stickwatch,
-    store,
     stranded,
 )
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
 from ramos.linux import syscalls, terminals
 from ramos.places import Places
+from ramos.store import generations, seal
 
 UPTIME = Path("/proc/uptime")
 # For what is left after the save: unmounting, and the end.
@@ -136,7 +135,7 @@ def boot_acls() -> None:
     if not info.generation:
         return
     count, problems = bootacls.restore_acls(
-        store.read_generation(places.persist, info.generation), places
+        generations.read_generation(places.persist, info.generation), places
     )
     for problem in problems:
         show_line(f"ramos: access control lists: {problem}", err=True)

@@ -43,7 +43,7 @@ def find_places() -> Places:
 
 def find_records(places: Places) -> Path:
     """Where what happened is remembered until the next save takes it to the stick."""
-    from ramos.records import RECORDS_DIR
+    from ramos.store.records import RECORDS_DIR
 
     return places.run / RECORDS_DIR.name
 
@@ -79,10 +79,11 @@ def show_size(count: float) -> str:
 
 def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
     """Let GRUB try the new generation, and take the records to the stick."""
-    from ramos import confirm, records
+    from ramos import confirm
     from ramos.settings import load_settings
     from ramos.stick import read_boot
     from ramos.stickwatch import read_boot_bytes
+    from ramos.store import records
 
     plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
     folder = find_records(places)
@@ -128,7 +129,7 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         report = commit(places, request, show_step)
     except RamosError as error:
         if not request.dry_run:
-            from ramos import records
+            from ramos.store import records
 
             records.note("failures", find_records(places), what="save", error=str(error))
         raise
@@ -151,8 +152,8 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
 
 def _compact_if_due(places: Places, config: "SaveConfig") -> None:
     """The commit is done and stays done, whatever becomes of this."""
-    from ramos import records
     from ramos.compact import compact_if_due
+    from ramos.store import records
 
     try:
         compact_if_due(places, config, show_step)
@@ -201,8 +202,9 @@ def status_command(as_json: bool) -> None:
       ramos status
       ramos status --json
     """
-    from ramos import health, records
+    from ramos import health
     from ramos.state import read_state
+    from ramos.store import records
 
     places, config = find_places(), load_config()
     state = read_state(places, config)

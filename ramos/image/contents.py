@@ -9,11 +9,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, generation, layout, menu
+from ramos import bootenv, layout, menu
 from ramos.image import disk, grub
 from ramos.image.plan import Plan
 from ramos.image.settings import USER_ID
 from ramos.linux import fs, verity
+from ramos.store import generation
 
 FIRST_GENERATION = 1
 

@@ -12,9 +12,10 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos import generation, layout
-from ramos.generation import Generation, StoredFile
+from ramos import layout
 from ramos.places import Places
+from ramos.store import generation
+from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts
 from tests.crash.zram import zram_device
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.commit import quiet
-from ramos.generation import Generation
 from ramos.history import verify
+from ramos.store.generation import Generation
 from tests.crash import mounts
 from tests.crash.check import bring_up, check_store, pick_by_boot
 from tests.crash.device import PERSIST_OPTIONS, Stick, persist_mounted, plugged

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ramos import generation, layout
+from ramos import layout
 from ramos.commit import CommitRequest, commit, quiet
 from ramos.compact import compact
 from ramos.config import SaveConfig
-from ramos.generation import Generation, StoredFile
 from ramos.history import rollback
 from ramos.linux import fs
+from ramos.store import generation
+from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts
 from tests.crash.check import Judge, Truth, judge, read_truth
 from tests.crash.device import persist_mounted, plugged

@@ -14,11 +14,11 @@ from pathlib import Path
 from ramos import commit as commits
 from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
-from ramos.generation import Generation
 from ramos.layout import generation_path
 from ramos.linux.mounts import attach_loop
 from ramos.places import Places
-from ramos.store import list_generations, read_default, read_generation
+from ramos.store.generation import Generation
+from ramos.store.generations import list_generations, read_default, read_generation
 
 OVERLAY_OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,volatile"
 

@@ -17,10 +17,10 @@ import pytest
 
 from ramos import bootenv, kernels, layout, packages
 from ramos.formats.apk_sign import make_key
-from ramos.generation import Generation, Kind, StoredFile
 from ramos.linux.verity import digest_file
 from ramos.site import Site
-from ramos.store import make_tree, publish_generation
+from ramos.store.generation import Generation, Kind, StoredFile
+from ramos.store.generations import make_tree, publish_generation
 from tests.debmirror import KEY_BITS, Mirror
 
 OLD, NEW = "6.1.0-1-test", "6.1.0-2-test"

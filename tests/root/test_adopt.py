@@ -6,7 +6,7 @@ import pytest
 
 from ramos.adopt import adopt_old_layout
 from ramos.stick import read_boot
-from ramos.store import list_generations
+from ramos.store.generations import list_generations
 from tests.root.lab import Lab, call
 
 

@@ -15,7 +15,7 @@ from ramos.esp import read_env
 from ramos.formats import apk as apk_format
 from ramos.formats import apk_index
 from ramos.kernels import list_complete
-from ramos.store import read_default
+from ramos.store.generations import read_default
 from tests import alpine_mirror, apk_tools
 from tests.alpine_mirror import Content, Spec
 from tests.root.apklab import FAILING, NEW, OLD, Lab, each_real_apk, make_kernel, make_lab

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import seal
 from ramos.errors import DamagedError
 from ramos.linux import verity
+from ramos.store import seal
 from tests.root.lab import Lab
 
 IMAGES = ("rootfs.squashfs", "modules-6.1.squashfs")

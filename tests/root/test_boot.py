@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.generation import StoredFile
+from ramos.store.generation import StoredFile
 from tests.sh.harness import KERNEL, SHELLS, Machine, place
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")

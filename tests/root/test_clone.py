@@ -12,7 +12,7 @@ from ramos import devices, esp, stick
 from ramos.errors import RamosError
 from ramos.linux.mounts import find_mount
 from ramos.stick import Boot, read_boot
-from ramos.store import list_numbers
+from ramos.store.generations import list_numbers
 from tests.root.lab import Lab, call
 
 

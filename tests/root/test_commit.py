@@ -16,7 +16,7 @@ from ramos.commit import CRASH_POINTS, CommitRequest, commit
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.session import read_session
-from ramos.store import list_generations, read_default
+from ramos.store.generations import list_generations, read_default
 from tests.root.lab import Lab
 from tests.root.tree import capture, explain
 

@@ -12,9 +12,9 @@ from ramos import compact
 from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
 from ramos.exchange import restore_file
-from ramos.generation import Generation
 from ramos.layer import publish_sidecar
-from ramos.store import publish_generation, read_default
+from ramos.store.generation import Generation
+from ramos.store.generations import publish_generation, read_default
 from tests.root.lab import Lab
 from tests.root.tree import ACL
 

@@ -11,7 +11,7 @@ import pytest
 from ramos.errors import RamosError
 from ramos.exchange import export, import_image, restore_file
 from ramos.links import Owner, give_link, make_user_directory, sync_links
-from ramos.store import read_generation
+from ramos.store.generations import read_generation
 from tests.root.lab import Lab
 from tests.root.test_hostile_acls import USER, give
 from tests.root.tree import ACL

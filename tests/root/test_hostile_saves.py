@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ramos.state import read_state
-from ramos.store import list_generations
+from ramos.store.generations import list_generations
 from tests.root.lab import Lab
 
 USER = 1000

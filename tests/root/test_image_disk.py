@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import bootenv, generation, layout, menu
+from ramos import bootenv, layout, menu
 from ramos.errors import RamosError
 from ramos.image import contents, disk, squash
 from ramos.image.plan import ESP_BYTES, MIB, Plan
+from ramos.store import generation
 
 EPOCH = 1_700_000_000
 KERNEL = "6.1.0-0-test"

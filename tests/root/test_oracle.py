@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from ramos import compact, history
 from ramos.config import SaveConfig
-from ramos.generation import Generation
-from ramos.store import read_default
+from ramos.store.generation import Generation
+from ramos.store.generations import read_default
 from tests.root.lab import Lab
 from tests.root.tree import ACL, ACL_NAMES, Shape, capture, explain
 

@@ -12,7 +12,7 @@ from ramos import bootenv, kernels, layout, packages, transaction
 from ramos.errors import RamosError, UsageError
 from ramos.esp import read_env
 from ramos.kernels import list_complete
-from ramos.store import read_default
+from ramos.store.generations import read_default
 from tests.root.packagelab import (
     FAILING,
     NEW,

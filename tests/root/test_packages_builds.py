@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ramos import kernels, layout, packages, transaction
-from ramos.base_images import find_modules
 from ramos.bootenv import confirm, render
 from ramos.esp import read_env
 from ramos.kernels import list_complete
-from ramos.store import read_all
+from ramos.store.generations import read_all
+from ramos.store.images import find_modules
 from tests.root.packagelab import (
     BUILTIN,
     OLD,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.store import list_generations, read_default
+from ramos.store.generations import list_generations, read_default
 from tests.root.lab import Lab
 from tests.sh.harness import SHELLS, place
 

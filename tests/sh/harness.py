@@ -13,7 +13,7 @@ from collections import UserDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.generation import Generation, Kind, StoredFile, render
+from ramos.store.generation import Generation, Kind, StoredFile, render
 from tests import alpine_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import generation
 from ramos.errors import DamagedError
+from ramos.store import generation
 from tests.sh.harness import SHELLS, Machine, run_verbs
 
 CASES = 10_000
@@ -190,7 +190,7 @@ def list_names() -> list[str]:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_differential_of_the_names_that_count(tmp_path: Path, shell: str) -> None:
-    from ramos.store import list_numbers
+    from ramos.store.generations import list_numbers
 
     machine = Machine(tmp_path / "m")
     for name in list_names():

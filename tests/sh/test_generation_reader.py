@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import generation
 from ramos.errors import DamagedError
+from ramos.store import generation
 from tests.sh.harness import SHELLS, Machine, run_verbs
 
 GOOD = generation.render(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramos.errors import DamagedError, RamosError
-from ramos.generation import Generation, StoredFile, parse, plain_word, render, seal
+from ramos.store.generation import Generation, StoredFile, parse, plain_word, render, seal
 
 DIGEST = "0123456789abcdef" * 4
 ROOTFS = StoredFile("rootfs", "rootfs.squashfs", 80, DIGEST, DIGEST)

@@ -9,9 +9,9 @@ import pytest
 from ramos import bootenv, kernels, layout
 from ramos.bootenv import BootEnv
 from ramos.errors import RamosError
-from ramos.generation import StoredFile
 from ramos.kernels import KernelFiles
 from ramos.linux.fs import hash_file
+from ramos.store.generation import StoredFile
 
 
 def make_files(tmp_path: Path, text: str, version: str = "6.1.0-9-test") -> KernelFiles:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.base_images import write_image
 from ramos.errors import RamosError
 from ramos.layer import Built, publish_layer
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
+from ramos.store.images import write_image
 
 
 def test_a_tool_that_stands_still_is_ended(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import records
-from ramos.records import Ledger, advance, flush_records, note, read_ledger, read_records
+from ramos.store import records
+from ramos.store.records import Ledger, advance, flush_records, note, read_ledger, read_records
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.generation import Generation, StoredFile, render
 from ramos.linux.worker import Worker, end_worker, read_messages, start_worker
-from ramos.scrub import scrub, scrub_on_schedule
+from ramos.store.generation import Generation, StoredFile, render
+from ramos.store.scrub import scrub, scrub_on_schedule
 
 
 def make_store(persist: Path, content: bytes) -> Path:

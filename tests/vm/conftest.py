@@ -35,7 +35,7 @@ BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal"
 ASK = """
 import sys
 from pathlib import Path
-from ramos import store
+from ramos.store import generations as store
 from ramos.linux import verity
 persist = Path("/persist")
 for file in store.read_generation(persist, int(sys.argv[1])).files:

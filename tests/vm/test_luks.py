@@ -20,7 +20,8 @@ PROBE = """
 cat >/tmp/probe.py <<'END'
 import sys
 sys.path.insert(0, "/usr/lib/ramos")
-from ramos import disks, run
+from ramos import disks
+from ramos.linux import run
 from ramos.errors import RamosError
 from ramos.image import device
 text = run.run(disks.LSBLK).text

@@ -34,7 +34,7 @@ HANGS = """
 from pathlib import Path
 from ramos.linux import cpio
 from ramos import kernels, transaction
-from ramos.base_images import find_modules
+from ramos.store.images import find_modules
 from ramos.running_site import find_site
 SCRIPT = b'''
 start_system() {

@@ -8,7 +8,7 @@
           <sha256>.acl           its ACLs, which squashfs cannot hold
           NAME.tmp               being written; swept at the start of the next commit
         generations/
-          000041  000042         one small text file a generation (ramos/generation.py)
+          000041  000042         one small text file a generation (ramos/store/generation.py)
         pins/
           000041                 an empty file: never pruned
 
@@ -29,7 +29,14 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.generation import (
+from ramos.linux.fs import (
+    TEMPORARY_SUFFIX,
+    crash_point,
+    hash_file,
+    read_chunks_direct,
+    sync_directory,
+)
+from ramos.store.generation import (
     LAST_NUMBER,
     MAX_FILE_BYTES,
     NAME_PATTERN,
@@ -38,13 +45,6 @@ from ramos.generation import (
     parse,
     plain_word,
     seal,
-)
-from ramos.linux.fs import (
-    TEMPORARY_SUFFIX,
-    crash_point,
-    hash_file,
-    read_chunks_direct,
-    sync_directory,
 )
 
 LAYER_NAME_PATTERN = re.compile(rb"[0-9a-f]{64}\.(?:squashfs|acl)")

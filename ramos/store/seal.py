@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramos.errors import DamagedError
-from ramos.generation import StoredFile
 from ramos.linux.fs import write_durably
 from ramos.linux.verity import enable_verity, measure_verity
-from ramos.scrub import be_idle
-from ramos.store import find_damage, read_default
+from ramos.store.generation import StoredFile
+from ramos.store.generations import find_damage, read_default
+from ramos.store.scrub import be_idle
 
 RESULT_FILE = "base.json"
 OnProgress = Callable[[float, str], None]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError
-from ramos.generation import Generation, Kind, StoredFile
 from ramos.kernels import kernel_version
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
@@ -30,7 +29,8 @@ from ramos.linux.fs import (
 from ramos.linux.run import run
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file, enable_verity
-from ramos.store import next_number, publish_generation, read_default
+from ramos.store.generation import Generation, Kind, StoredFile
+from ramos.store.generations import next_number, publish_generation, read_default
 
 COMPRESSION_LEVEL = 3
 MEMORY_MIB = 96

@@ -1,0 +1,1 @@
+"""All that lies on persist: generations, images, records; sealed and scrubbed."""
