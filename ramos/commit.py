@@ -29,7 +29,7 @@ from ramos.room import check_room
 from ramos.scan import Delta
 from ramos.session import Recorder, Session, open_index, record_session
 from ramos.source import Source, open_source
-from ramos.stick import Boot, check_stick, read_boot, read_written_bytes
+from ramos.stick.check import Boot, check_stick, read_boot, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.store.generations import (
     PruneReport,

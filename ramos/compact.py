@@ -22,7 +22,7 @@ from ramos.places import Places
 from ramos.room import check_room
 from ramos.scan import walk
 from ramos.session import read_session, replace_tip
-from ramos.stick import check_stick, read_boot
+from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
 from ramos.view import walk_view

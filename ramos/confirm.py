@@ -17,7 +17,7 @@ from ramos.errors import escape
 from ramos.kernels import list_complete, read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
-from ramos.stick import Boot
+from ramos.stick.check import Boot
 from ramos.store import generations, records
 
 MOTD = "motd"

@@ -20,9 +20,8 @@ from typing import Any
 
 import pyudev
 
-from ramos import keep, links, notify, powerbutton, settings, stickwatch, stranded, swap
+from ramos import keep, links, notify, powerbutton, settings, stranded, swap
 from ramos.config import Config
-from ramos.devices import Identity
 from ramos.errors import RamosError, escape
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
 from ramos.linux import run, syscalls, terminals
@@ -46,7 +45,9 @@ from ramos.step import (
     Tell,
     step,
 )
-from ramos.stick import Boot, read_boot
+from ramos.stick import watch as stick_watch
+from ramos.stick.check import Boot, read_boot
+from ramos.stick.identity import Identity
 from ramos.store import records, scrub, seal
 
 UDEV_CONTROL = Path("/run/udev/control")
@@ -85,7 +86,7 @@ def main() -> None:
     syscalls.lock_memory()  # the programs lie on the stick, which may go
     daemon.notifier.notify("READY=1")
     if daemon.state.reads_stick and daemon.state.stick == "present":
-        keep.start_keeper(stickwatch.is_there)
+        keep.start_keeper(stick_watch.is_there)
     run_loop(daemon)
     daemon.notifier.notify("STOPPING=1")
     for _, worker in list(daemon.jobs.values()):
@@ -103,7 +104,7 @@ def open_daemon() -> Daemon:
         log(f"settings: {problem}")
     daemon = Daemon(
         boot,
-        stickwatch.remember_stick(boot),
+        stick_watch.remember_stick(boot),
         first_state(boot, loaded.config),
         notify.make_notifier(),
     )
@@ -114,8 +115,8 @@ def open_daemon() -> Daemon:
     _listen(daemon, daemon.watch.descriptor, lambda: _links_stirred(daemon))
     config, total = loaded.config.memory, swap.read_memory().total_kib
     start_job(daemon, "setup", lambda _: swap.apply_settings(config, total))
-    if stickwatch.is_there():
-        stickwatch.remember_loops()
+    if stick_watch.is_there():
+        stick_watch.remember_loops()
     else:
         handle(daemon, StickGone())
         _look_for_stick(daemon)
@@ -211,7 +212,7 @@ def choose_work(action: Start) -> Work:
     if action.job == "power-off":
         return lambda _: {"text": run.run(["poweroff"]).text}
     node = Path(action.argument)
-    return lambda on_progress: {"text": stickwatch.return_stick(node, on_progress)}
+    return lambda on_progress: {"text": stick_watch.return_stick(node, on_progress)}
 
 
 def start_job(daemon: Daemon, name: str, work: Work) -> None:
@@ -238,7 +239,7 @@ def _job_reported(daemon: Daemon, worker: Worker) -> None:
     log(f"{name}: {done.error or done.text or 'done'}")
     handle(daemon, done)
     if name == "return" and not done.error:
-        stickwatch.remember_loops()
+        stick_watch.remember_loops()
         _find_owner(daemon)
 
 
@@ -344,17 +345,17 @@ def _open_udev(daemon: Daemon) -> None:
 
 def _device_changed(daemon: Daemon, action: str, node: str | None) -> None:
     if action == "remove":
-        if daemon.state.stick == "present" and not stickwatch.is_there():
+        if daemon.state.stick == "present" and not stick_watch.is_there():
             handle(daemon, StickGone())
     elif daemon.state.stick != "present" and node and daemon.identity:
-        verdict = stickwatch.judge(daemon.identity, Path(node))
+        verdict = stick_watch.judge(daemon.identity, Path(node))
         if verdict:
             handle(daemon, StickSeen(node, verdict == "same"))
 
 
 def _look_for_stick(daemon: Daemon) -> None:
     """It may have come back while nobody listened."""
-    node = stickwatch.find_returned(daemon.identity) if daemon.identity else None
+    node = stick_watch.find_returned(daemon.identity) if daemon.identity else None
     if node is not None:
         handle(daemon, StickSeen(str(node), True))
 

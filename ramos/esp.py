@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramos import bootenv, devices, layout
+from ramos import bootenv, layout
 from ramos.errors import RamosError
 from ramos.linux import fs, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.linux.run import run
-from ramos.stick import Boot, find_difference
+from ramos.stick import identity
+from ramos.stick.check import Boot, find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
 LOCK = layout.LOCK_FILE.with_name("esp")
@@ -37,10 +38,10 @@ UNCHANGED = "The ESP is as it was"
 def find_esp(boot: Boot) -> Path:
     """The ESP of the stick that this system booted from."""
     mounted = find_mount(layout.PERSIST_DIR)
-    disk = devices.find_disk(Path(mounted.source if mounted else boot.persist))
-    nodes = devices.list_partitions(disk) if disk else []
+    disk = identity.find_disk(Path(mounted.source if mounted else boot.persist))
+    nodes = identity.list_partitions(disk) if disk else []
     for node in nodes:
-        seen = devices.read_identity(node)
+        seen = identity.read_identity(node)
         if seen.kind == "vfat" and boot.esp_uuid.upper() in ("", seen.uuid):
             return node
     raise RamosError(
@@ -54,15 +55,15 @@ def find_esp(boot: Boot) -> Path:
 
 def refuse_copy(boot: Boot, node: Path, persist: Path = layout.PERSIST_DIR) -> None:
     """Stop unless an ESP is on the disk that was booted, or beside a persist that proves to be."""
-    disk = devices.find_disk(node)
-    if boot.disk_sequence and devices.read_sequence(disk) == boot.disk_sequence:
+    disk = identity.find_disk(node)
+    if boot.disk_sequence and identity.read_sequence(disk) == boot.disk_sequence:
         return
     mounted = find_mount(persist)
     if mounted is None:
         reason = "the stick that this system was started from was unplugged" * bool(
             boot.disk_sequence
         )
-    elif devices.find_disk(Path(mounted.source)) != disk:
+    elif identity.find_disk(Path(mounted.source)) != disk:
         reason = "persist is on another disk"
     else:
         reason = find_difference(boot, persist, Path(mounted.source))

@@ -33,7 +33,7 @@ from ramos.places import Places
 from ramos.room import check_room
 from ramos.scan import DIRECTORIES, walk
 from ramos.stage import copy_attributes, copy_entry
-from ramos.stick import check_stick, read_boot
+from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (
     make_tree,

@@ -23,7 +23,7 @@ from ramos.linux.worker import OnProgress
 from ramos.places import Places
 from ramos.session import open_index, read_session, record_session
 from ramos.source import Source, open_source
-from ramos.stick import Boot, read_boot
+from ramos.stick.check import Boot, read_boot
 from ramos.store import records
 from ramos.upper import has_snapshots
 

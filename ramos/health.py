@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import devices, layout, links, settings, stickwatch, swap
+from ramos import layout, links, settings, swap
 from ramos.config import Config
 from ramos.linux.mounts import find_mount
 from ramos.places import Places
+from ramos.stick import identity, watch
 from ramos.store import records
 
 STATE_FILE = "ramosd.json"
@@ -49,11 +50,11 @@ class Health:
 def read_health(places: Places) -> Health:
     """What the ledger and the kernel say."""
     log = places.persist / layout.LOG_DIR
-    written = stickwatch.read_boot_bytes(places.persist)
+    written = watch.read_boot_bytes(places.persist)
     ledger = records.total_up(log, written, places.run / records.RECORDS_DIR.name)
     mount = find_mount(places.persist)
     source = Path(mount.source) if mount else Path()
-    capacity = _read_capacity(devices.find_disk(source)) if mount else None
+    capacity = _read_capacity(identity.find_disk(source)) if mount else None
     full = ledger.bytes_written / capacity if capacity else None
     failures = [
         *records.read_records("failures", log),
@@ -84,7 +85,7 @@ def _average(ledger: records.Ledger) -> int | None:
 
 def _read_capacity(disk: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        text = (devices.SYS_BLOCK / disk / "size").read_text(encoding="ascii")
+        text = (identity.SYS_BLOCK / disk / "size").read_text(encoding="ascii")
         return int(text) * SECTOR_BYTES if disk else None
     return None
 
@@ -120,7 +121,7 @@ def read_status(places: Places) -> RuntimeStatus:
     alive = _is_alive(known.get("pid"))
     swaps = swap.read_swaps()
     memory = swap.read_memory()
-    there = stickwatch.is_there(places.persist)
+    there = watch.is_there(places.persist)
     stick = str(known.get("stick", "present")) if there and alive else ""
     stick = stick or ("present" if there else "gone")
     count, conflicts = _read_links(config, places)

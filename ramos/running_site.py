@@ -17,7 +17,7 @@ from ramos.kernels import read_running_kernel
 from ramos.places import Places
 from ramos.recipe_files import detect_base
 from ramos.site import Site
-from ramos.stick import check_stick, read_boot
+from ramos.stick.check import check_stick, read_boot
 
 # In the upper, which is compressed RAM; var/tmp is never saved.
 WORK_DIR = Path("/var/tmp/ramos-packages")

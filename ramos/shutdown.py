@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import layout, stickwatch
+from ramos import layout
 from ramos.config import SaveConfig
 from ramos.deadline import count_sectors
 from ramos.errors import RamosError, escape
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.worker import OnProgress, Pulse, run_worker
-from ramos.stick import Boot
+from ramos.stick import watch
+from ramos.stick.check import Boot
 from ramos.store import records
 
 Save = Callable[[OnProgress], dict[str, Any]]
@@ -224,7 +225,7 @@ def finish(outcome: Outcome, log_mib: int, stall_seconds: float) -> list[str]:
 
     What went wrong.
     """
-    written = stickwatch.read_boot_bytes()
+    written = watch.read_boot_bytes()
 
     def work(_: OnProgress) -> dict[str, Any]:
         problems = []

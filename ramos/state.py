@@ -14,7 +14,7 @@ from ramos.places import Places
 from ramos.scan import Delta, Scanner
 from ramos.session import Session, open_index, read_session
 from ramos.source import read_lower_top
-from ramos.stick import Boot, check_stick, read_boot
+from ramos.stick.check import Boot, check_stick, read_boot
 from ramos.store.generation import Generation
 from ramos.store.generations import (
     Damage,

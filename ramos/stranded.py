@@ -8,15 +8,16 @@ nobody answers and when the programs that should do it are gone.
 from pathlib import Path
 from typing import Any
 
-from ramos import deadline, finalsave, layout, shutdown, stickwatch
+from ramos import deadline, finalsave, layout, shutdown
 from ramos.config import SaveConfig
-from ramos.devices import Identity
 from ramos.errors import RamosError
 from ramos.linux import run, terminals
 from ramos.linux.worker import OnProgress
 from ramos.places import Places
 from ramos.shutdown import Outcome
-from ramos.stick import Boot
+from ramos.stick import watch
+from ramos.stick.check import Boot
+from ramos.stick.identity import Identity
 
 OPENRC_STOPPING = Path("/run/openrc/rc.stopping")
 SETTLED_FILE = layout.RUN_DIR / "settled"
@@ -73,7 +74,7 @@ def go_down(boot: Boot, known: Identity | None, config: SaveConfig, end_seconds:
 
 def bring_back(boot: Boot, known: Identity | None, on_progress: OnProgress) -> dict[str, Any]:
     """Use the stick again if it is in; the error if it is not."""
-    node = stickwatch.find_returned(known) if known else None
+    node = watch.find_returned(known) if known else None
     state = "What is not saved is still in RAM"
     if node is None:
         hint = "Put the same stick back in, then retry."
@@ -81,9 +82,9 @@ def bring_back(boot: Boot, known: Identity | None, on_progress: OnProgress) -> d
     if boot.luks:
         hint = "Save elsewhere. ('ramos reconnect' opens it, before the system goes down.)"
         raise RamosError("cannot open", node, "its passphrase is not known", state, hint)
-    return {"text": stickwatch.return_stick(node, on_progress)}
+    return {"text": watch.return_stick(node, on_progress)}
 
 
 def was_settled() -> bool:
     """Whether all that can be done without the stick was done, and it is still out."""
-    return SETTLED_FILE.exists() and not stickwatch.is_there()
+    return SETTLED_FILE.exists() and not watch.is_there()

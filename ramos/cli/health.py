@@ -13,7 +13,7 @@ import click
 from ramos import health, usage
 from ramos.cli import print_json, show_line, show_passing
 from ramos.places import Places
-from ramos.stick import read_boot
+from ramos.stick.check import read_boot
 from ramos.store import scrub
 
 MIB = 1 << 20

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ramos import disks, vm_accel
+from ramos import vm_accel
 from ramos.cli import print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
@@ -26,7 +26,6 @@ from ramos.cli.provision import (
     write_command,
 )
 from ramos.cli.screen import Screen
-from ramos.disks import Disk
 from ramos.errors import UsageError
 from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
@@ -34,6 +33,8 @@ from ramos.image.plan import Plan, format_size
 from ramos.image.progress import Event, Progress
 from ramos.image.provision import Written
 from ramos.linux import run
+from ramos.stick import disks
+from ramos.stick.disks import Disk
 
 DEFAULT_OUTPUT = Path("ramos.img")
 DEVICE_IMAGE = "device.img"

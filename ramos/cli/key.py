@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from ramos import disks, grow, layout, luks
+from ramos import layout
 from ramos.cli import print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RamosError
 from ramos.linux.run import run
+from ramos.stick import disks, grow, luks
 
 DEVICE = click.option(
     "--device", type=click.Path(path_type=Path), help="The LUKS partition or file; else this stick."

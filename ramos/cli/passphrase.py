@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ramos import luks
 from ramos.errors import UsageError
+from ramos.stick import luks
 
 
 def choose_passphrase(options: dict[str, Any]) -> bytes:

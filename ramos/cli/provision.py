@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from ramos import disks, layout, stick
+from ramos import layout
 from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
-from ramos.disks import Disk
 from ramos.errors import RamosError, UsageError, escape
 from ramos.image import device
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
 from ramos.linux import run
+from ramos.stick import check, disks
+from ramos.stick.disks import Disk
 
 DEVICE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -65,7 +66,7 @@ def read_running_uuid() -> str:
         text = layout.BOOT_FILE.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stick.parse_boot(text).persist_uuid
+    return check.parse_boot(text).persist_uuid
 
 
 def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:

@@ -20,14 +20,13 @@ from ramos import (
     finalsave,
     settings,
     shutdown,
-    stick,
-    stickwatch,
     stranded,
 )
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
 from ramos.linux import syscalls, terminals
 from ramos.places import Places
+from ramos.stick import check, watch
 from ramos.store import generations, seal
 
 UPTIME = Path("/proc/uptime")
@@ -55,7 +54,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    info = stick.read_boot(Places())
+    info = check.read_boot(Places())
     rows = bootreport.list_rows()
     if svg is not None:
         title = f"RAMOS {info.mode}, generation {info.generation}, kernel {info.kernel}"
@@ -73,14 +72,14 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
         show_line(f"  {row.start_seconds:8.2f} s {length:7.2f} s  {row.part:9}{row.name}")
 
 
-def _read_attempts(info: stick.Boot) -> tuple[confirm.Attempts | None, str]:
+def _read_attempts(info: check.Boot) -> tuple[confirm.Attempts | None, str]:
     try:
         return confirm.read_attempts(info), ""
     except RamosError as error:
         return None, str(error)
 
 
-def _show_boot(info: stick.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
+def _show_boot(info: check.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
     confirmed = attempts is not None and attempts.env.gen_good == info.generation
     trial = ", on trial" if info.trial and not confirmed else ""
     show_line(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
@@ -115,7 +114,7 @@ def boot_confirm(as_json: bool) -> None:
     """
     places = Places()
     confirm.release_guard(places)
-    info = stick.read_boot(places)
+    info = check.read_boot(places)
     confirm.tell_last_shutdown(places)
     confirm.note_boot(info, read_uptime())
     attempts = confirm.confirm_boot(info, places.persist)
@@ -131,7 +130,7 @@ def boot_confirm(as_json: bool) -> None:
 def boot_acls() -> None:
     """Put back the access control lists of the running generation (run by a service at boot)."""
     places = Places()
-    info = stick.read_boot(places)
+    info = check.read_boot(places)
     if not info.generation:
         return
     count, problems = bootacls.restore_acls(
@@ -157,7 +156,7 @@ def shutdown_save() -> None:
     loaded = settings.load_settings()
     for problem in loaded.problems:
         screen.say(f"settings: {problem}")
-    info, config = stick.read_boot(places), loaded.config
+    info, config = check.read_boot(places), loaded.config
     outcome = shutdown.save_at_shutdown(
         info,
         config.save,
@@ -215,12 +214,12 @@ def reconnect() -> None:
       ramos reconnect         asks for the passphrase of an encrypted stick
     """
     places = Places()
-    info = stick.read_boot(places)
-    if stickwatch.is_there(places.persist):
+    info = check.read_boot(places)
+    if watch.is_there(places.persist):
         show_line("The stick is there; nothing is to be done.")
         return
-    known = stickwatch.remember_stick(info)
-    node = stickwatch.find_returned(known) if known else None
+    known = watch.remember_stick(info)
+    node = watch.find_returned(known) if known else None
     if node is None:
         raise RamosError(
             "cannot reconnect",
@@ -228,5 +227,5 @@ def reconnect() -> None:
             "the one this system was started from is not plugged in",
         )
     if info.luks:
-        node = stickwatch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
-    show_line(stickwatch.return_stick(node, lambda _part, text: show_line(f"  {text}", err=True)))
+        node = watch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
+    show_line(watch.return_stick(node, lambda _part, text: show_line(f"  {text}", err=True)))

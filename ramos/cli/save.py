@@ -81,8 +81,8 @@ def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
     """Let GRUB try the new generation, and take the records to the stick."""
     from ramos import confirm
     from ramos.settings import load_settings
-    from ramos.stick import read_boot
-    from ramos.stickwatch import read_boot_bytes
+    from ramos.stick.check import read_boot
+    from ramos.stick.watch import read_boot_bytes
     from ramos.store import records
 
     plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}

@@ -12,11 +12,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ramos import disks
 from ramos.cli import show_line
 from ramos.cli.provision import list_offered
 from ramos.errors import UsageError
 from ramos.image import plan
+from ramos.stick import disks
 
 WORDS = (
     ("user", "Name of the user"),

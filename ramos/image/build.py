@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ramos import initramfs, luks
+from ramos import initramfs
 from ramos.errors import RamosError
 from ramos.image import alpine, cache, contents, debian, disk, grub, payload, settings, squash
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
 from ramos.image.progress import Listener, Progress
 from ramos.linux import fs, run
+from ramos.stick import luks
 from ramos.store.generation import StoredFile
 
 # In the order in which `auto` prefers them.

@@ -1,7 +1,7 @@
 """Writing an image to a real disk: pinned, checked for false capacity, read back.
 
 Owns: one exclusive descriptor from the question to the last byte, and everything that goes
-through it. Refuses: deciding whether a disk may be written (`ramos.disks` does), and caching (all
+through it. Refuses: deciding whether a disk may be written (`ramos.stick.disks` does), and caching (all
 transfers are O_DIRECT, so that progress is the disk's own and a read-back reads the disk).
 Invariant: the head of the image is written last; a write that stops half-way leaves a disk with
 no partition table, never one that looks finished.
@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.disks import Disk
 from ramos.errors import DamagedError, RamosError
+from ramos.stick.disks import Disk
 
 BLKGETSIZE64 = 0x80081272
 BLKGETDISKSEQ = 0x80081280

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, luks
+from ramos import layout
 from ramos.image.grub import BiosGrub
 from ramos.image.plan import ALIGNMENT_BYTES, ESP_BYTES, MIB
 from ramos.linux import fs, run
+from ramos.stick import luks
 
 SECTOR_BYTES = 512
 BIOS_START_BYTES = MIB

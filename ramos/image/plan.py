@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ramos.errors import UsageError
-from ramos.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
+from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20

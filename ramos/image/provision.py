@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import grow
-from ramos.disks import format_size
 from ramos.image import device, disk, identity
 from ramos.image.progress import Progress
+from ramos.stick import grow
+from ramos.stick.disks import format_size
 
 REPORT_SECONDS = 0.2
 STEPS = ("check capacity", "write", "read back", "grow persist")

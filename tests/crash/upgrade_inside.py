@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from ramos import devices, esp
+from ramos import esp
 from ramos.site import Site
-from ramos.stick import Boot
+from ramos.stick import identity
+from ramos.stick.check import Boot
 from tests.crash import mounts
 from tests.crash.device import PERSIST_OPTIONS
 from tests.debmirror import Mirror
@@ -51,7 +52,7 @@ def make_lab(home: Path, disk: str, mirror: Mirror) -> Lab:
     (root / "var/lib/dpkg/status").write_text(STATUS)
     (root / "etc/apt/sources.list.d/test.sources").write_text(mirror.source)
     os.environ["APT_CONFIG"] = str(write_apt_config(home, root))
-    boot = Boot(persist=f"{disk}2", esp_uuid=devices.read_identity(esp_node).uuid)
+    boot = Boot(persist=f"{disk}2", esp_uuid=identity.read_identity(esp_node).uuid)
     site = Site(
         base="debian",
         persist=persist,

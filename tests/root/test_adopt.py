@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramos.adopt import adopt_old_layout
-from ramos.stick import read_boot
+from ramos.stick.check import read_boot
 from ramos.store.generations import list_generations
 from tests.root.lab import Lab, call
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import devices, esp, stick
+from ramos import esp
 from ramos.errors import RamosError
 from ramos.linux.mounts import find_mount
-from ramos.stick import Boot, read_boot
+from ramos.stick import check, identity
+from ramos.stick.check import Boot, read_boot
 from ramos.store.generations import list_numbers
 from tests.root.lab import Lab, call
 
@@ -27,7 +28,7 @@ def note_proof(lab: Lab, sequence: int) -> None:
     number = max(list_numbers(lab.places.persist))
     data = (lab.places.persist / f"upperfs/generations/{number:06d}").read_bytes()
     end = hashlib.sha256(data.rpartition(b"end=")[0]).hexdigest()
-    lines = f"persist_uuid={stick.read_ext4_uuid(find_node(lab))}\ndisk_sequence={sequence}\n"
+    lines = f"persist_uuid={check.read_ext4_uuid(find_node(lab))}\ndisk_sequence={sequence}\n"
     lines += f"proof_number={number}\nproof_end={end}\n"
     with lab.places.boot_file.open("a") as file:
         file.write(lines)
@@ -40,7 +41,7 @@ def lab(tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
     change(made)
     made.commit()
     made.boot()
-    note_proof(made, stick.read_sequence(find_node(made)))
+    note_proof(made, check.read_sequence(find_node(made)))
     return made
 
 
@@ -95,9 +96,9 @@ def test_swapped_clone_without_the_generation_refuses_a_save(lab: Lab) -> None:
 def test_lost_file_makes_no_clone_of_a_disk_that_stayed(lab: Lab) -> None:
     path = lab.places.persist / "upperfs/generations/000001"
     path.unlink()
-    stick.check_stick(lab.places, read_boot(lab.places))
+    check.check_stick(lab.places, read_boot(lab.places))
     os.mkfifo(path)
-    stick.check_stick(lab.places, read_boot(lab.places))
+    check.check_stick(lab.places, read_boot(lab.places))
 
 
 def test_clone_of_an_encrypted_stick_is_known_by_the_uuid_around_it(lab: Lab) -> None:
@@ -113,7 +114,7 @@ def test_clone_of_an_encrypted_stick_is_known_by_the_uuid_around_it(lab: Lab) ->
     )
     node = Path(shown.stdout.strip())
     try:
-        assert "it is another stick" in stick.find_difference(boot, lab.places.persist, node)
+        assert "it is another stick" in check.find_difference(boot, lab.places.persist, node)
     finally:
         call("losetup", "--detach", node)
 
@@ -132,6 +133,6 @@ def test_swapped_clone_refuses_a_write_to_its_esp(lab: Lab) -> None:
 
 
 def test_esp_of_another_disk_than_persist_is_refused_as_a_clone(lab: Lab) -> None:
-    boot = Boot(disk_sequence=devices.read_sequence("no-such-disk") + 1)
+    boot = Boot(disk_sequence=identity.read_sequence("no-such-disk") + 1)
     with pytest.raises(RamosError, match="persist is on another disk"):
         esp.refuse_copy(boot, Path("/dev/null"), lab.places.persist)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos.disks import LSBLK_COLUMNS, Disk, parse_disks
 from ramos.errors import DamagedError, RamosError
 from ramos.image import device
+from ramos.stick.disks import LSBLK_COLUMNS, Disk, parse_disks
 
 SIZE = 24 << 20
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import grow, luks
 from ramos.errors import RamosError
+from ramos.stick import grow, luks
 
 MIB = 1 << 20
 SMALL = 96 * MIB

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ramos import luks
 from ramos.cli.key import key
 from ramos.errors import RamosError, UsageError
+from ramos.stick import luks
 
 OLD = b"correct horse"
 NEW = "bättery stäple".encode()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ramos import links, shutdown, stickwatch
-from ramos.devices import find_backing, find_disk, read_identity
+from ramos import links, shutdown
 from ramos.linux.mounts import find_mount
+from ramos.stick import watch as stick_watch
+from ramos.stick.identity import find_backing, find_disk, read_identity
 from tests.conftest import REPOSITORY
 
 KILLS = 50
@@ -54,20 +55,20 @@ def test_a_returned_stick_brings_the_images_back(tmp_path: Path) -> None:
     call("cp", "--sparse=always", first, tmp_path / "second.img")
     node = call("losetup", "-f", "--show", tmp_path / "second.img")
     try:
-        stickwatch.remember_loops(persist, tmp_path)
-        dead = stickwatch.list_dead_loops(tmp_path)
+        stick_watch.remember_loops(persist, tmp_path)
+        dead = stick_watch.list_dead_loops(tmp_path)
         assert list(dead.values()) == ["rootfs.squashfs"]
-        stickwatch.check_filesystem(Path(node))
-        stickwatch.remount(Path(node), persist)
+        stick_watch.check_filesystem(Path(node))
+        stick_watch.remount(Path(node), persist)
         mount = find_mount(persist)
         assert mount is not None
         assert mount.source == node
         assert {"nosuid", "nodev", "noatime"} <= {*mount.options}
         for loop, file in dead.items():
-            assert stickwatch.revive_loop(Path("/dev", loop), persist / file) == ""
+            assert stick_watch.revive_loop(Path("/dev", loop), persist / file) == ""
         Path("/proc/sys/vm/drop_caches").write_text("3")
         assert (images / "program").read_bytes() == (tree / "program").read_bytes()
-        assert stickwatch.list_loops(persist) == dead
+        assert stick_watch.list_loops(persist) == dead
         call("umount", images)
         call("umount", persist)
     finally:
@@ -86,11 +87,11 @@ def test_identities_of_real_devices(tmp_path: Path) -> None:
     assert known.label == "ramos-persist"
     assert find_backing(node) == node
     assert find_disk(node) == node.name
-    assert stickwatch.judge(known, node) == "same"
-    assert stickwatch.judge(known, copy) == "other", "our label, another identity"
-    assert stickwatch.judge(known, Path("/dev/null")) == ""
-    assert stickwatch.is_there(tmp_path / "persist")
-    assert not stickwatch.is_there(tmp_path)
+    assert stick_watch.judge(known, node) == "same"
+    assert stick_watch.judge(known, copy) == "other", "our label, another identity"
+    assert stick_watch.judge(known, Path("/dev/null")) == ""
+    assert stick_watch.is_there(tmp_path / "persist")
+    assert not stick_watch.is_there(tmp_path)
 
 
 def test_sealing_leaves_an_empty_journal_under_mounted_images(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ramos.confirm import STRICT_SETTINGS, count_generation, release_guard
 from ramos.places import Places
-from ramos.stick import Boot
+from ramos.stick.check import Boot
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ramos.disks import Disk, describe, find_disk, find_mounted, list_refusals, parse_disks
 from ramos.errors import RamosError, UsageError
+from ramos.stick.disks import Disk, describe, find_disk, find_mounted, list_refusals, parse_disks
 
 
 def node(name: str, kind: str = "disk", **more: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from ramos import bootenv, esp, layout
 from ramos.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, parse_steps
 from ramos.config import Config, MemoryConfig
 from ramos.daemon import first_state
-from ramos.devices import Identity, is_same, read_head
 from ramos.errors import RamosError
 from ramos.powerbutton import EVENT, is_pressed, open_buttons
 from ramos.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.settings import load_settings
-from ramos.stick import Boot
+from ramos.stick.check import Boot
+from ramos.stick.identity import Identity, is_same, read_head
 from ramos.usage import measure_upper, pick_telling
 
 

@@ -17,7 +17,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux.worker import OnProgress, run_worker
 from ramos.shutdown import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
-from ramos.stick import Boot
+from ramos.stick.check import Boot
 
 DEFAULT = Boot(mode="default", generation=1)
 QUICK = SaveConfig(shutdown_wait_seconds=1, shutdown_stall_seconds=1)

@@ -12,7 +12,7 @@ INTERRUPT = f"""
 from ramos import esp, transaction
 from ramos.places import Places
 from ramos.running_site import find_site
-from ramos.stick import read_boot
+from ramos.stick.check import read_boot
 site = find_site()
 journal = transaction.Journal(packages=("{PACKAGE}",), kernels=("9.9",))
 with site.open_esp(True) as place:
@@ -27,7 +27,7 @@ LOOK = """
 from ramos import esp, kernels
 from ramos.places import Places
 from ramos.running_site import find_site
-from ramos.stick import read_boot
+from ramos.stick.check import read_boot
 node = esp.find_esp(read_boot(Places()))
 print(node.open("rb").read(esp.STATE_AT + 1)[esp.STATE_AT] & esp.IN_USE)
 with find_site().open_esp(False) as place:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux.run import run
-from ramos.luks import HEADER_BYTES
+from ramos.stick.luks import HEADER_BYTES
 
 PERSIST_NUMBER = 2
 SECTOR_BYTES = 512

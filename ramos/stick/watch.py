@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ramos import devices, layout
-from ramos.devices import Identity
+from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
-from ramos.stick import Boot, is_device_there, read_written_bytes
+from ramos.stick import identity as stick_identity
+from ramos.stick.check import Boot, is_device_there, read_written_bytes
+from ramos.stick.identity import Identity
 from ramos.store import generations
 
 IDENTITY_FILE = "stick.json"
@@ -36,10 +37,10 @@ def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | N
     path = directory / IDENTITY_FILE
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Identity(**json.loads(path.read_text(encoding="utf-8")))
-    backing = devices.find_backing(Path(boot.persist)) if boot.persist else None
+    backing = stick_identity.find_backing(Path(boot.persist)) if boot.persist else None
     if backing is None:
         return None
-    identity = devices.read_identity(backing)
+    identity = stick_identity.read_identity(backing)
     if identity.uuid:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(identity)), encoding="utf-8")
@@ -54,8 +55,8 @@ def is_there(persist: Path = layout.PERSIST_DIR) -> bool:
 
 def judge(known: Identity, node: Path) -> str:
     """Whether a partition that appeared is "same", "other" (our label, or its copy) or ""."""
-    seen = devices.read_identity(node)
-    if devices.is_same(known, seen):
+    seen = stick_identity.read_identity(node)
+    if stick_identity.is_same(known, seen):
         return "same"
     alike = seen.uuid == known.uuid or seen.label == layout.PERSIST_LABEL
     return "other" if seen.uuid and alike else ""
@@ -63,7 +64,7 @@ def judge(known: Identity, node: Path) -> str:
 
 def find_returned(known: Identity) -> Path | None:
     """The partition of our stick, if it is plugged in."""
-    for entry in sorted(devices.SYS_BLOCK.iterdir()):
+    for entry in sorted(stick_identity.SYS_BLOCK.iterdir()):
         node = Path("/dev", entry.name)
         if (
             not entry.name.startswith(("loop", "zram", "ram", "dm-"))
@@ -191,8 +192,8 @@ def verify_default(persist: Path, on_progress: OnProgress) -> None:
 def read_boot_bytes(persist: Path = layout.PERSIST_DIR) -> int:
     """What was written to the stick since it was plugged in, as the kernel counts it."""
     mount = find_mount(persist)
-    disk = devices.find_disk(Path(mount.source)) if mount else ""
+    disk = stick_identity.find_disk(Path(mount.source)) if mount else ""
     number = ""
     with contextlib.suppress(OSError):
-        number = (devices.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()
+        number = (stick_identity.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()
     return (read_written_bytes(number) or 0) if disk and number else 0

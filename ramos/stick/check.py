@@ -12,11 +12,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import devices
 from ramos.errors import RamosError
 from ramos.layout import generation_path
 from ramos.linux.mounts import MountPoint, find_mount
 from ramos.places import Places
+from ramos.stick import identity
 from ramos.store.generation import MAX_FILE_BYTES, read_end
 
 NOTHING_LOST = "Nothing was written; what is not saved is still in RAM"
@@ -129,9 +129,9 @@ def find_difference(boot: Boot, persist: Path, node: Path) -> str:
     A copy has gone its own way when the generation that init read is another one there, or is
     absent. It may be lost, too; so that counts only for a disk that was plugged in since.
     """
-    backing = devices.find_backing(node) if boot.luks_uuid else None
+    backing = identity.find_backing(node) if boot.luks_uuid else None
     if backing is not None:
-        seen = devices.read_identity(backing)
+        seen = identity.read_identity(backing)
         if seen.kind == "luks" and seen.uuid != boot.luks_uuid.lower():
             return f"it is another stick: {seen.uuid} instead of {boot.luks_uuid}"
     if not boot.proof_end:
@@ -154,7 +154,7 @@ def find_difference(boot: Boot, persist: Path, node: Path) -> str:
 
 def read_sequence(node: Path) -> int:
     """The kernel's count of disks for the one that a node is on."""
-    return devices.read_sequence(devices.find_disk(node))
+    return identity.read_sequence(identity.find_disk(node))
 
 
 def _refuse(places: Places, reason: str, hint: str = "") -> RamosError:
