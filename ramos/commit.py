@@ -19,14 +19,14 @@ from ramos.adopt import adopt_old_layout
 from ramos.base import Ground, choose_ground, find_base_images, restore_booted
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
-from ramos.layer import build_layer, new_layer, publish_layer, publish_sidecar
+from ramos.layers.layer import build_layer, new_layer, publish_layer, publish_sidecar
+from ramos.layers.merge import merge_layers, plan_run
+from ramos.layers.walk import Delta
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.linux.guard import guarded
 from ramos.linux.squashfs import DEFAULT_STAYS
-from ramos.merge import merge_layers, plan_run
 from ramos.places import Places
 from ramos.room import check_room
-from ramos.scan import Delta
 from ramos.session import Recorder, Session, open_index, record_session
 from ramos.source import Source, open_source
 from ramos.stick.check import Boot, check_stick, read_boot, read_written_bytes

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from ramos.config import SaveConfig
 from ramos.errors import UsageError
+from ramos.layers.merge import merge_layers, plan_run
+from ramos.layers.stack import walk_view
+from ramos.layers.walk import walk
 from ramos.linux.fs import hold_lock
 from ramos.linux.guard import guarded
 from ramos.linux.mounts import mount_image
-from ramos.merge import merge_layers, plan_run
 from ramos.places import Places
 from ramos.room import check_room
-from ramos.scan import walk
 from ramos.session import read_session, replace_tip
 from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
-from ramos.view import walk_view
 
 Progress = Callable[[str, int, int], None]
 # Steps at which a test can kill a compaction, beside those of publishing (see commit).

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.compare import compare_content, read_xattrs
+from ramos.layers.compare import compare_content, read_xattrs
+from ramos.layers.stack import Node, list_merged
+from ramos.layers.walk import DIRECTORIES
 from ramos.linux.mounts import mount_image
 from ramos.places import Places
-from ramos.scan import DIRECTORIES
 from ramos.store.generation import Generation
-from ramos.view import Node, list_merged
 
 Parts = tuple[bytes, ...]
 Skip = Callable[[bytes], bool]

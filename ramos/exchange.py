@@ -14,11 +14,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ramos.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
 from ramos.config import SaveConfig
 from ramos.diff import Stacks
 from ramos.errors import DamagedError, RamosError, UsageError
-from ramos.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
+from ramos.layers.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
+from ramos.layers.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
+from ramos.layers.merge import check_merged, group_layers, list_acls, merge_acls, write_merged
+from ramos.layers.stack import Node, find_node, list_merged
+from ramos.layers.stage import copy_attributes, copy_entry
+from ramos.layers.walk import DIRECTORIES, walk
 from ramos.linux.beneath import (
     make_workplace,
     name_handle,
@@ -28,11 +32,8 @@ from ramos.linux.beneath import (
 )
 from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
 from ramos.linux.mounts import mount_image
-from ramos.merge import check_merged, group_layers, list_acls, merge_acls, write_merged
 from ramos.places import Places
 from ramos.room import check_room
-from ramos.scan import DIRECTORIES, walk
-from ramos.stage import copy_attributes, copy_entry
 from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (
@@ -43,7 +44,6 @@ from ramos.store.generations import (
     sweep,
     write_synced,
 )
-from ramos.view import Node, find_node, list_merged
 
 Progress = Callable[[str, int, int], None]
 READ_BYTES = 1 << 20

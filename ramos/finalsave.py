@@ -13,10 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, compact, confirm, exchange, layer
+from ramos import commit, compact, confirm, exchange
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.index import NEVER, Saved
+from ramos.layers import layer
+from ramos.layers.index import NEVER, Saved
 from ramos.linux.beneath import make_workplace, open_folder
 from ramos.linux.mounts import find_mount
 from ramos.linux.worker import OnProgress

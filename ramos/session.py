@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ramos.index import Saved, read_index
+from ramos.layers.index import Saved, read_index
 from ramos.places import Places
 
 HEADER_BYTES = 256

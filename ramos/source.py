@@ -13,17 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.acls import collect_acls
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.index import IndexWriter, Saved
-from ramos.linux.btrfs import list_changed
-from ramos.linux.freeze import Pause, freeze_others
-from ramos.linux.fs import crash_point
-from ramos.places import Places
-from ramos.scan import Delta, Scanner
-from ramos.session import Recorder
-from ramos.stage import (
+from ramos.layers.acls import collect_acls
+from ramos.layers.index import IndexWriter, Saved
+from ramos.layers.stack import find_node
+from ramos.layers.stage import (
     Placer,
     edit_snapshot,
     fill_stage,
@@ -31,8 +26,13 @@ from ramos.stage import (
     move_entry,
     remove_stage,
 )
+from ramos.layers.walk import Delta, Scanner
+from ramos.linux.btrfs import list_changed
+from ramos.linux.freeze import Pause, freeze_others
+from ramos.linux.fs import crash_point
+from ramos.places import Places
+from ramos.session import Recorder
 from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
-from ramos.view import find_node
 
 
 @dataclass(frozen=True)

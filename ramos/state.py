@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
+from ramos.layers.walk import Delta, Scanner
 from ramos.places import Places
-from ramos.scan import Delta, Scanner
 from ramos.session import Session, open_index, read_session
 from ramos.source import read_lower_top
 from ramos.stick.check import Boot, check_stick, read_boot

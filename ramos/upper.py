@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
+from ramos.layers.stage import remove_stage
 from ramos.linux import btrfs
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
 from ramos.linux.mounts import find_mount
 from ramos.places import Places
-from ramos.stage import remove_stage
 
 PREFIX = "commit-"
 # CLOCK_REALTIME_COARSE: the clock that ctimes are made with.

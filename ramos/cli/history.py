@@ -144,7 +144,7 @@ def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
     """The changes between what was asked for."""
     from ramos.diff import Stacks, compare_views
     from ramos.history import resolve
-    from ramos.scan import compile_excludes
+    from ramos.layers.walk import compile_excludes
     from ramos.state import read_booted, read_running
 
     places = find_places()

@@ -11,19 +11,10 @@ from pathlib import Path
 
 import click
 
-from ramos import (
-    bootacls,
-    bootchart,
-    bootreport,
-    confirm,
-    deadline,
-    finalsave,
-    settings,
-    shutdown,
-    stranded,
-)
+from ramos import bootchart, bootreport, confirm, deadline, finalsave, settings, shutdown, stranded
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
+from ramos.layers import bootacls
 from ramos.linux import syscalls, terminals
 from ramos.places import Places
 from ramos.stick import check, watch

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos import commit as commits
-from ramos.bootacls import restore_acls
 from ramos.config import SaveConfig
+from ramos.layers.bootacls import restore_acls
 from ramos.layout import generation_path
 from ramos.linux.mounts import attach_loop
 from ramos.places import Places

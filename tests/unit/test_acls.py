@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from ramos.acls import Acl, Holder, parse_acls, render_acl
 from ramos.errors import DamagedError
+from ramos.layers.acls import Acl, Holder, parse_acls, render_acl
 
 VALUE = bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000400ffffffff")
 TEXT = base64.b64encode(VALUE).decode()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos.compare import comparing, find_differences
 from ramos.errors import RamosError
+from ramos.layers.compare import comparing, find_differences
 from ramos.linux.forked import forked
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from ramos.index import IndexWriter, Saved, read_index
+from ramos.layers.index import IndexWriter, Saved, read_index
 
 CTIME_NS = 1_000_000
 

@@ -6,7 +6,7 @@ import pytest
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.layer import Built, publish_layer
+from ramos.layers.layer import Built, publish_layer
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
 from ramos.store.images import write_image

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos.compare import find_differences
-from ramos.scan import Delta
-from ramos.stage import Placer, copy_entry
+from ramos.layers.compare import find_differences
+from ramos.layers.stage import Placer, copy_entry
+from ramos.layers.walk import Delta
 
 
 def test_a_copy_is_what_it_was_made_from(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ramos.errors import RamosError
-from ramos.scan import DIRECTORIES, OPAQUE, WHITEOUT, find_kind
+from ramos.layers.walk import DIRECTORIES, OPAQUE, WHITEOUT, find_kind
 
 
 class Node(NamedTuple):

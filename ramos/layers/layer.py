@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.compare import comparing
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
+from ramos.layers.compare import comparing
+from ramos.layers.stack import Node
+from ramos.layers.walk import Delta, Entry
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
@@ -26,10 +28,8 @@ from ramos.linux.fs import (
 from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
 from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
-from ramos.scan import Delta, Entry
 from ramos.store.generation import Kind, StoredFile
 from ramos.store.generations import find_damage, read_direct, write_synced
-from ramos.view import Node
 
 SHOWN_DIFFERENCES = 3
 # mksquashfs looks for a file's twin among all that have its size: seconds beyond this many pairs,

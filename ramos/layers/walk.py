@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ramos.errors import RamosError, escape
-from ramos.index import Cursor, IndexWriter, Saved, order_key
-from ramos.obstacles import MAX_PATH_BYTES, Obstacles, weigh_data
+from ramos.layers.index import Cursor, IndexWriter, Saved, order_key
+from ramos.layers.obstacles import MAX_PATH_BYTES, Obstacles, weigh_data
 
 OTHER, DIRECTORY, OPAQUE, WHITEOUT, SOCKET = range(5)
 DIRECTORIES = (DIRECTORY, OPAQUE)

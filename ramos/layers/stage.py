@@ -15,9 +15,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from ramos.errors import RamosError
-from ramos.index import order_key
-from ramos.obstacles import HELD_XATTRS
-from ramos.scan import (
+from ramos.layers.index import order_key
+from ramos.layers.obstacles import HELD_XATTRS
+from ramos.layers.walk import (
     ACL_XATTRS,
     DIRECTORIES,
     MAX_TIME_SECONDS,

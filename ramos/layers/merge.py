@@ -18,10 +18,10 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ramos.acls import Acl, find_holder, parse_acls, render_acl
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.layer import (
+from ramos.layers.acls import Acl, find_holder, parse_acls, render_acl
+from ramos.layers.layer import (
     MAX_SAME_SIZE_PAIRS,
     Built,
     Progress,
@@ -33,15 +33,15 @@ from ramos.layer import (
     publish_sidecar,
     read_back,
 )
+from ramos.layers.overlay import compare_stacks
+from ramos.layers.stack import Node, find_node, is_mentioned, walk_view
+from ramos.layers.stage import OWN_XATTRS, list_xattrs
+from ramos.layers.walk import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
 from ramos.linux.beneath import open_top
 from ramos.linux.fs import crash_point
 from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
-from ramos.overlay import compare_stacks
-from ramos.scan import DIRECTORIES, OPAQUE_XATTR, SOCKET, WHITEOUT, Delta
-from ramos.stage import OWN_XATTRS, list_xattrs
 from ramos.store.generation import StoredFile
-from ramos.view import Node, find_node, is_mentioned, walk_view
 
 TAR_BLOCK_BYTES = 512
 COPY_BYTES = 1 << 20

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos import acls
-from ramos.compare import read_xattrs
 from ramos.errors import RamosError
+from ramos.layers import acls
+from ramos.layers.compare import read_xattrs
+from ramos.layers.stack import is_mentioned
+from ramos.layers.stage import OWN_XATTRS
 from ramos.linux import fs
 from ramos.linux.beneath import name_handle, open_entry, open_folder_of, open_top
 from ramos.places import Places
-from ramos.stage import OWN_XATTRS
 from ramos.store.generation import Generation
-from ramos.view import is_mentioned
 
 CANNOT = "cannot put back access control lists"
 LINK_NAME = b".ramos-acl-link"

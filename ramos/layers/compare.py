@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ramos.layers.stage import OWN_XATTRS, list_data, list_xattrs
+from ramos.layers.walk import ACL_XATTRS, find_kind
 from ramos.linux.forked import forked
-from ramos.scan import ACL_XATTRS, find_kind
-from ramos.stage import OWN_XATTRS, list_data, list_xattrs
 
 READ_BYTES = 1 << 17
 STAT_BLOCK_BYTES = 512

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ramos.errors import DamagedError
+from ramos.layers.walk import ACL_XATTRS
 from ramos.linux.beneath import name_handle, open_entry, open_top
-from ramos.scan import ACL_XATTRS
 
 WORDS = {"access": ACL_XATTRS[0], "default": ACL_XATTRS[1]}
 TYPES = {

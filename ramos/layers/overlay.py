@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramos.compare import find_differences
+from ramos.layers.compare import find_differences
 from ramos.linux.forked import forked
 
 CLONE_NEWNS = 0x00020000
