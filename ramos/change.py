@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import kernels, repository, transaction
+from ramos import repository, transaction
+from ramos.boot import kernels
+from ramos.boot.kernels import KernelFiles
 from ramos.kernel_build import Built
-from ramos.kernels import KernelFiles
 from ramos.linux.fs import hold_lock
 from ramos.recipe import Recipe
 from ramos.site import Candidate, Site

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, compact, confirm, exchange
+from ramos import commit, compact, exchange
+from ramos.boot import confirm
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers import layer

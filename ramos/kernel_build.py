@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.base import find_firmware
+from ramos.boot.initramfs import build_initramfs
+from ramos.boot.kernels import KernelFiles, kernel_version, list_complete
 from ramos.errors import RamosError
-from ramos.initramfs import build_initramfs
-from ramos.kernels import KernelFiles, kernel_version, list_complete
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.site import Site

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import apk, apt, change, kernels, repository, transaction
+from ramos import apk, apt, change, repository, transaction
+from ramos.boot import kernels
 from ramos.change import Target, Work
 from ramos.errors import RamosError, UsageError
 from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left

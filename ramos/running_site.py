@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyroute2
 
-from ramos import esp
+from ramos.boot import esp
+from ramos.boot.kernels import read_running_kernel
 from ramos.errors import RamosError
-from ramos.kernels import read_running_kernel
 from ramos.places import Places
 from ramos.recipe_files import detect_base
 from ramos.site import Site

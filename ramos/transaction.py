@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ramos import bootenv, layout
-from ramos.bootenv import BootEnv
+from ramos import layout
+from ramos.boot import env as boot_env
+from ramos.boot.env import BootEnv
+from ramos.boot.esp import read_env, write_env
+from ramos.boot.kernels import delete_kernel, is_whole, list_complete
 from ramos.errors import DamagedError, RamosError
-from ramos.esp import read_env, write_env
-from ramos.kernels import delete_kernel, is_whole, list_complete
 from ramos.linux.fs import crash_point, sync_directory, write_durably
 from ramos.store.generations import read_all
 from ramos.store.images import find_modules
@@ -126,7 +127,7 @@ def start_trials(esp: Path, names: Iterable[str]) -> None:
     env = read_environment(esp)
     for name in names:
         if name not in (env.good, env.trial):
-            write_env(esp, bootenv.start_trial(env, name))
+            write_env(esp, boot_env.start_trial(env, name))
             crash_point("transaction-trial")
 
 
@@ -134,7 +135,7 @@ def end_trials(esp: Path, kernels: Iterable[str]) -> None:
     """These kernels are about to be taken away."""
     env = read_environment(esp)
     if env.trial in kernels:
-        write_env(esp, bootenv.end_trial(env))
+        write_env(esp, boot_env.end_trial(env))
 
 
 def end(persist: Path) -> None:

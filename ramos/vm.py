@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ramos import layout, menu
+from ramos import layout
+from ramos.boot import menu
 from ramos.vm_boot import DirectKernel
 
 STICK = "stick"

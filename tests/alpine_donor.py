@@ -13,7 +13,7 @@ import gzip
 from collections.abc import Iterable
 from pathlib import Path
 
-from ramos import initramfs
+from ramos.boot import initramfs
 from ramos.linux import elf, kmod
 from tests import alpine_root
 from tests.alpine_mirror import FIRMWARE_NONE, MKINITFS, Content, Spec

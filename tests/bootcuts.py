@@ -21,7 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, layout, vm_boot, vm_machine
+from ramos import layout, vm_boot, vm_machine
+from ramos.boot import env
 from ramos.errors import RamosError
 from ramos.linux import run
 from ramos.vm import VmPlan
@@ -63,10 +64,10 @@ class Bench:
         """The machine, at the moment the power comes on."""
         return vm_machine.start_machine(self.plan, snapshot=False, kvm=self.kvm)
 
-    def read_env(self) -> bootenv.BootEnv:
+    def read_env(self) -> env.BootEnv:
         """What GRUB will find."""
         drive = f"{self.stick}@@{vm_boot.find_esp(self.stick)}"
-        return bootenv.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
+        return env.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
 
     def prepare(self) -> None:
         """Two saves, and how long a boot takes from the menu to its confirmation."""
@@ -91,7 +92,7 @@ class Bench:
     def await_confirmation(self, machine: Machine) -> None:
         """Wait until the counter is full again."""
         deadline = time.monotonic() + vm_machine.BOOT_SECONDS
-        while self.read_env().gen_tries != bootenv.GENERATION_TRIES:
+        while self.read_env().gen_tries != env.GENERATION_TRIES:
             if machine.process.poll() is not None or time.monotonic() > deadline:
                 raise RamosError("the boot is not confirmed", self.stick, repr(self.read_env()))
             time.sleep(0.2)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ramos import confirm, packages
+from ramos import packages
+from ramos.boot import confirm
 from ramos.change import Target
 from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.packages import JSON, pkg

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from ramos import bootchart, bootreport, confirm, deadline, finalsave, settings, shutdown, stranded
+from ramos import deadline, finalsave, settings, shutdown, stranded
+from ramos.boot import bootchart, confirm, report
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
 from ramos.layers import bootacls
@@ -46,7 +47,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     info = check.read_boot(Places())
-    rows = bootreport.list_rows()
+    rows = report.list_rows()
     if svg is not None:
         title = f"RAMOS {info.mode}, generation {info.generation}, kernel {info.kernel}"
         svg.write_text(bootchart.draw_svg(rows, title), encoding="utf-8")

@@ -79,7 +79,7 @@ def show_size(count: float) -> str:
 
 def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
     """Let GRUB try the new generation, and take the records to the stick."""
-    from ramos import confirm
+    from ramos.boot import confirm
     from ramos.settings import load_settings
     from ramos.stick.check import read_boot
     from ramos.stick.watch import read_boot_bytes

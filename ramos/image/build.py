@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ramos import initramfs
+from ramos.boot import initramfs
 from ramos.errors import RamosError
 from ramos.image import alpine, cache, contents, debian, disk, grub, payload, settings, squash
 from ramos.image.contents import Parts

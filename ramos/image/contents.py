@@ -9,7 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, layout, menu
+from ramos import layout
+from ramos.boot import env as boot_env
+from ramos.boot import menu
 from ramos.image import disk, grub
 from ramos.image.plan import Plan
 from ramos.image.settings import USER_ID
@@ -103,7 +105,7 @@ def fill_esp(
         encoding="ascii",
     )
     env = work / "grubenv"
-    env.write_bytes(bootenv.render(bootenv.initial(parts.kernel, FIRST_GENERATION)))
+    env.write_bytes(boot_env.render(boot_env.initial(parts.kernel, FIRST_GENERATION)))
     folder = f"{layout.KERNELS_DIR}/{parts.kernel}"
     sums, complete = work / "sha256", work / "complete"
     lines = (("vmlinuz", parts.vmlinuz), ("initramfs", parts.initramfs))

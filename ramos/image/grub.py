@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, menu
+from ramos import layout
+from ramos.boot import menu
 from ramos.errors import RamosError
 from ramos.linux import run
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
+from ramos.boot.kernels import kernel_version
 from ramos.errors import DamagedError, RamosError
-from ramos.kernels import kernel_version
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,

@@ -12,8 +12,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from ramos import apt, kernels, layout, packages, transaction
-from ramos.esp import read_env
+from ramos import apt, layout, packages, transaction
+from ramos.boot import kernels
+from ramos.boot.esp import read_env
 from tests.crash import mounts
 from tests.crash.check import LADDER, REPAIRED
 from tests.crash.upgrade_inside import make_lab, make_mirror

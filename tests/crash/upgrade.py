@@ -12,11 +12,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import bootenv, layout
+from ramos import layout
+from ramos.boot import env as boot_env
+from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ
 from ramos.errors import RamosError
 from ramos.image import disk as image_disk
 from ramos.image.disk import DiskLayout, make_identity
-from ramos.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ
 from tests.crash import uml
 from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
 from tests.crash.device import plugged
@@ -77,7 +78,7 @@ class Esp:
 
 def read_esp(disk: Path) -> Esp:
     """Read the ESP of a disk as GRUB does, and choose as grub.cfg does (see pick_trial there)."""
-    env = bootenv.parse(_read(disk, layout.GRUBENV))
+    env = boot_env.parse(_read(disk, layout.GRUBENV))
     files: dict[str, str] = {}
     whole = []
     for name in _list(disk, f"{layout.KERNELS_DIR}/"):

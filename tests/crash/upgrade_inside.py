@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ramos import esp
+from ramos.boot import esp
 from ramos.site import Site
 from ramos.stick import identity
 from ramos.stick.check import Boot

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, menu
+from ramos import layout
+from ramos.boot import menu
 
 ESP_UUID = "ABCD-1234"
 GRUB_DIR = Path("/usr/lib/grub/i386-pc")

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import kernels, layout, transaction
+from ramos import layout, transaction
 from ramos.apk import SPECIAL_FILE, render_special
-from ramos.esp import read_env
-from ramos.kernels import list_complete
+from ramos.boot import kernels
+from ramos.boot.esp import read_env
+from ramos.boot.kernels import list_complete
 from ramos.recipe_files import load_recipes
 from tests import alpine_mirror
 from tests.alpine_mirror import Spec

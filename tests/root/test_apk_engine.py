@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ramos import apk, kernels, layout, packages, transaction
+from ramos import apk, layout, packages, transaction
+from ramos.boot import kernels
+from ramos.boot.esp import read_env
+from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
-from ramos.esp import read_env
 from ramos.formats import apk as apk_format
 from ramos.formats import apk_index
-from ramos.kernels import list_complete
 from ramos.store.generations import read_default
 from tests import alpine_mirror, apk_tools
 from tests.alpine_mirror import Content, Spec

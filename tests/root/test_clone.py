@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import esp
+from ramos.boot import esp
 from ramos.errors import RamosError
 from ramos.linux.mounts import find_mount
 from ramos.stick import check, identity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import esp
+from ramos.boot import esp
 from tests.crash import mounts
 
 ESP_BYTES = 64 << 20

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ramos import bootenv, kernels, layout, packages, transaction
+from ramos import layout, packages, transaction
+from ramos.boot import env as boot_env
+from ramos.boot import kernels
+from ramos.boot.esp import read_env
+from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError, UsageError
-from ramos.esp import read_env
-from ramos.kernels import list_complete
 from ramos.store.generations import read_default
 from tests.root.packagelab import (
     FAILING,
@@ -230,8 +232,8 @@ def test_old_kernels_go_only_when_the_new_one_is_confirmed(lab: Lab) -> None:
         (lab.mirror.folder / f"linux-image-test_{version}_amd64.deb").unlink()
     assert packages.collect_kernels(lab.site, lab.say) == ()
     env = read_env(lab.esp)
-    confirmed = bootenv.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
-    (lab.esp / "grub/grubenv").write_bytes(bootenv.render(confirmed))
+    confirmed = boot_env.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
+    (lab.esp / "grub/grubenv").write_bytes(boot_env.render(confirmed))
     # the new one is good, the old one still runs: the one between is not needed
     assert packages.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
     assert sorted(list_complete(lab.esp)) == [OLD, "6.1.0-3-test"]

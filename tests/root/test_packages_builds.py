@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import kernels, layout, packages, transaction
-from ramos.bootenv import confirm, render
-from ramos.esp import read_env
-from ramos.kernels import list_complete
+from ramos import layout, packages, transaction
+from ramos.boot import kernels
+from ramos.boot.env import confirm, render
+from ramos.boot.esp import read_env
+from ramos.boot.kernels import list_complete
 from ramos.store.generations import read_all
 from ramos.store.images import find_modules
 from tests.root.packagelab import (

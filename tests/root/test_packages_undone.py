@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ramos import apt, packages, repository, transaction
+from ramos.boot.esp import read_env
+from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
-from ramos.esp import read_env
-from ramos.kernels import list_complete
 from tests.root.packagelab import NEW, OLD, Lab, add_kernel, make_lab, run_until
 
 KERNEL, META = f"linux-image-{NEW}", "linux-image-test"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import initramfs, layout
+from ramos import layout
+from ramos.boot import initramfs
 from tests.conftest import REPOSITORY
 from tests.sh.harness import SHELLS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import initramfs
+from ramos.boot import initramfs
 from tests import alpine_root
 from tests.sh.harness import (
     PERSIST_UUID,

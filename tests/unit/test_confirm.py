@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.confirm import STRICT_SETTINGS, count_generation, release_guard
+from ramos.boot.confirm import STRICT_SETTINGS, count_generation, release_guard
 from ramos.places import Places
 from ramos.stick.check import Boot
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import confirm, daemon
+from ramos import daemon
+from ramos.boot import confirm
 from ramos.cli.screen import Screen
 from ramos.errors import RamosError, escape
 from ramos.image.progress import Event

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import initramfs
+from ramos.boot import initramfs
 from ramos.errors import RamosError, UsageError
 from ramos.linux import cpio, elf, kmod
 

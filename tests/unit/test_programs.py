@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramos import initramfs
+from ramos.boot import initramfs
 from ramos.image import payload
 from ramos.image.plan import read_package_list
 from tests.conftest import REPOSITORY

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ramos import transaction
+from ramos.boot.kernels import list_all, list_complete
 from ramos.errors import DamagedError
-from ramos.kernels import list_all, list_complete
 from ramos.transaction import Journal
 
 GOOD = Journal(

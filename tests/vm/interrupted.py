@@ -24,7 +24,7 @@ with esp.find_esp(read_boot(Places())).open("r+b", buffering=0) as device:
     device.write(bytes([esp.IN_USE]))
 """
 LOOK = """
-from ramos import esp, kernels
+from ramos.boot import esp, kernels
 from ramos.places import Places
 from ramos.running_site import find_site
 from ramos.stick.check import read_boot

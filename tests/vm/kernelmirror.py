@@ -20,8 +20,8 @@ from pathlib import Path
 
 import filelock
 
-from ramos import initramfs
-from ramos.kernels import version_key
+from ramos.boot import initramfs
+from ramos.boot.kernels import version_key
 from ramos.linux import kmod
 from ramos.vm_machine import Machine
 from tests.debmirror import Mirror, build_deb

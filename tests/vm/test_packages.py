@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.confirm import STRICT_SETTINGS
+from ramos.boot.confirm import STRICT_SETTINGS
 from ramos.vm_machine import Machine
 from tests.vm import kernelmirror
 from tests.vm.conftest import USER, Boot, list_open_ports
@@ -23,7 +23,7 @@ from tests.vm.kernelmirror import VERSION, Offer
 GIVEN_UP = "RAMOS: the new kernel {} was given up: it did not come up when it was tried"
 SET_TRIES = """
 from dataclasses import replace
-from ramos import esp
+from ramos.boot import esp
 from ramos.running_site import find_site
 with find_site().open_esp(True) as place:
     esp.write_env(place, replace(esp.read_env(place), tries={}))
@@ -33,7 +33,8 @@ with find_site().open_esp(True) as place:
 HANGS = """
 from pathlib import Path
 from ramos.linux import cpio
-from ramos import kernels, transaction
+from ramos.boot import kernels
+from ramos import transaction
 from ramos.store.images import find_modules
 from ramos.running_site import find_site
 SCRIPT = b'''

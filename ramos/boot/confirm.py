@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import bootenv, esp, layout
+from ramos import layout
+from ramos.boot import env as boot_env
+from ramos.boot import esp
+from ramos.boot.kernels import list_complete, read_running_kernel
 from ramos.errors import escape
-from ramos.kernels import list_complete, read_running_kernel
 from ramos.places import Places
 from ramos.shutdown import LAST_SHUTDOWN
 from ramos.stick.check import Boot
@@ -36,7 +38,7 @@ STRICT_SETTINGS = {
 class Attempts:
     """What GRUB remembers, and the kernels that it can choose from."""
 
-    env: bootenv.BootEnv
+    env: boot_env.BootEnv
     kernels: tuple[str, ...]
     written: bool = False
 
@@ -57,7 +59,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
     newest = generations.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
         kernels = list_complete(directory)
-        env = bootenv.confirm(
+        env = boot_env.confirm(
             esp.read_env(directory),
             read_running_kernel(boot.kernel),
             kernels,
@@ -70,7 +72,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
 def arm_generation(boot: Boot) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
     with esp.mount_esp(boot, writable=True) as directory:
-        return esp.write_env(directory, bootenv.arm_generation(esp.read_env(directory)))
+        return esp.write_env(directory, boot_env.arm_generation(esp.read_env(directory)))
 
 
 def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.bootenv import BootEnv
+from ramos.boot.env import BootEnv
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.linux.fs import crash_point, hash_file, sync_directory
 from ramos.store.generation import StoredFile

@@ -9,8 +9,9 @@ import os
 import time
 from pathlib import Path
 
-from ramos import bootchart, layout
-from ramos.bootchart import Row
+from ramos import layout
+from ramos.boot import bootchart
+from ramos.boot.bootchart import Row
 from ramos.errors import RamosError
 from ramos.linux import run
 
