@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos import commit, compact, exchange
 from ramos.boot import confirm
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
@@ -23,11 +22,12 @@ from ramos.linux.beneath import make_workplace, open_folder
 from ramos.linux.mounts import find_mount
 from ramos.linux.worker import OnProgress
 from ramos.places import Places
-from ramos.session import open_index, read_session, record_session
-from ramos.source import Source, open_source
+from ramos.save import commit, compact, exchange
+from ramos.save.session import open_index, read_session, record_session
+from ramos.save.snapshot import has_snapshots
+from ramos.save.source import Source, open_source
 from ramos.stick.check import Boot, read_boot
 from ramos.store import records
-from ramos.upper import has_snapshots
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.base import find_firmware
 from ramos.boot.initramfs import build_initramfs
 from ramos.boot.kernels import KernelFiles, kernel_version, list_complete
 from ramos.errors import RamosError
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
+from ramos.save.ground import find_firmware
 from ramos.site import Site
 from ramos.staging import Staged, find_vmlinuz
 from ramos.store import images as store_images

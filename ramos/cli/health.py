@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from ramos import health, usage
+from ramos import health
 from ramos.cli import print_json, show_line, show_passing
 from ramos.places import Places
+from ramos.save import usage
 from ramos.stick.check import read_boot
 from ramos.store import scrub
 

@@ -26,7 +26,7 @@ from ramos.cli.save import (
 )
 
 if TYPE_CHECKING:
-    from ramos.diff import Change
+    from ramos.save.diff import Change
     from ramos.store.generation import Generation
 
 SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~"}
@@ -50,7 +50,7 @@ def log_command(as_json: bool) -> None:
       ramos log
       ramos log --json
     """
-    from ramos.state import list_history
+    from ramos.save.status import list_history
 
     entries, damaged = list_history(find_places())
     if as_json:
@@ -85,7 +85,7 @@ def show_command(generation: str | None, as_json: bool) -> None:
       ramos show 42
       ramos show backup --json
     """
-    from ramos.history import resolve
+    from ramos.save.history import resolve
     from ramos.store.seal import is_sealed
 
     places = find_places()
@@ -120,7 +120,7 @@ def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
       ramos diff 41 /etc
       ramos diff 40 41 --stat
     """
-    from ramos.diff import is_below, match_paths
+    from ramos.save.diff import is_below, match_paths
 
     generations = [word for word in words if _is_generation(word)][:2]
     paths = match_paths([Path(word) for word in words[len(generations) :]])
@@ -142,10 +142,10 @@ def _is_generation(word: str) -> bool:
 
 def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
     """The changes between what was asked for."""
-    from ramos.diff import Stacks, compare_views
-    from ramos.history import resolve
     from ramos.layers.walk import compile_excludes
-    from ramos.state import read_booted, read_running
+    from ramos.save.diff import Stacks, compare_views
+    from ramos.save.history import resolve
+    from ramos.save.status import read_booted, read_running
 
     places = find_places()
     is_excluded = compile_excludes(load_config().exclude)
@@ -195,8 +195,8 @@ def restore_command(generation: str, path: Path, target: Path | None) -> None:
       ramos restore-file 41 /etc/fstab
       ramos restore-file backup /home/user/notes --to /tmp/notes
     """
-    from ramos.exchange import restore_file
-    from ramos.history import resolve
+    from ramos.save.exchange import restore_file
+    from ramos.save.history import resolve
 
     places = find_places()
     found = resolve(places, generation)
@@ -217,8 +217,8 @@ def export_command(generation: str, file: Path) -> None:
     Example:
       ramos export 42 /media/backup/upperfs.squashfs
     """
-    from ramos.exchange import export
-    from ramos.history import resolve
+    from ramos.save.exchange import export
+    from ramos.save.history import resolve
 
     places = find_places()
     try:
@@ -241,7 +241,7 @@ def import_command(file: Path, add: bool) -> None:
       ramos import /media/backup/upperfs.squashfs
       ramos import --add /media/backup/ramos-20260101-120000.squashfs
     """
-    from ramos.exchange import import_image
+    from ramos.save.exchange import import_image
 
     places = find_places()
     try:

@@ -16,9 +16,9 @@ from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.places import Places
 
 if TYPE_CHECKING:
-    from ramos.commit import CommitReport
     from ramos.config import SaveConfig
-    from ramos.state import State
+    from ramos.save.commit import CommitReport
+    from ramos.save.status import State
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 STEPS = {
@@ -120,7 +120,7 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
       ramos commit -m "before the upgrade" --pin
       ramos commit --dry-run --json
     """
-    from ramos.commit import CommitRequest, commit
+    from ramos.save.commit import CommitRequest, commit
 
     places = find_places()
     live = places.root == Path("/")
@@ -152,7 +152,7 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
 
 def _compact_if_due(places: Places, config: "SaveConfig") -> None:
     """The commit is done and stays done, whatever becomes of this."""
-    from ramos.compact import compact_if_due
+    from ramos.save.compact import compact_if_due
     from ramos.store import records
 
     try:
@@ -203,7 +203,7 @@ def status_command(as_json: bool) -> None:
       ramos status --json
     """
     from ramos import health
-    from ramos.state import read_state
+    from ramos.save.status import read_state
     from ramos.store import records
 
     places, config = find_places(), load_config()
@@ -264,7 +264,7 @@ def rollback_command(generation: int | None, as_json: bool) -> None:
       ramos rollback
       ramos rollback 41
     """
-    from ramos.history import rollback
+    from ramos.save.history import rollback
 
     places = find_places()
     try:
@@ -290,7 +290,7 @@ def pin_command(generation: int) -> None:
     Example:
       ramos pin 42
     """
-    from ramos.history import pin
+    from ramos.save.history import pin
 
     pin(find_places(), generation)
     show_line(f"generation {generation} is pinned")
@@ -305,7 +305,7 @@ def unpin_command(generation: int) -> None:
     Example:
       ramos unpin 42
     """
-    from ramos.history import unpin
+    from ramos.save.history import unpin
 
     unpin(find_places(), generation)
     show_line(f"generation {generation} is not pinned any more")
@@ -324,7 +324,7 @@ def prune_command(keep: int | None, as_json: bool) -> None:
       ramos prune
       ramos prune --keep 2
     """
-    from ramos.history import prune_now
+    from ramos.save.history import prune_now
 
     report = prune_now(find_places(), keep or load_config().keep)
     if as_json:
@@ -345,7 +345,7 @@ def compact_command(everything: bool, as_json: bool) -> None:
       ramos compact
       ramos compact --all
     """
-    from ramos.compact import compact
+    from ramos.save.compact import compact
 
     places = find_places()
     with contextlib.ExitStack() as stack:
@@ -379,7 +379,7 @@ def verify_command(everything: bool, as_json: bool) -> None:
       ramos verify
       ramos verify --all
     """
-    from ramos.history import verify
+    from ramos.save.history import verify
 
     try:
         report = verify(find_places(), everything=everything, on_progress=show_step)

@@ -1,7 +1,7 @@
 """Writing an image to a real disk: pinned, checked for false capacity, read back.
 
 Owns: one exclusive descriptor from the question to the last byte, and everything that goes
-through it. Refuses: deciding whether a disk may be written (`ramos.stick.disks` does), and caching (all
+through it. Refuses: deciding whether a disk may be written (`stick.disks` does), and caching (all
 transfers are O_DIRECT, so that progress is the disk's own and a read-back reads the disk).
 Invariant: the head of the image is written last; a write that stops half-way leaves a disk with
 no partition table, never one that looks finished.

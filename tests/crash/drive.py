@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from ramos.commit import CommitRequest, commit
 from ramos.errors import RamosError
+from ramos.save.commit import CommitRequest, commit
 from tests.crash.machine import Machine
 
 

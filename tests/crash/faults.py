@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ramos import compact as compaction
-from ramos.commit import CRASH_POINTS, quiet
-from ramos.compact import compact
-from ramos.history import rollback
+from ramos.save import compact as compaction
+from ramos.save.commit import CRASH_POINTS, quiet
+from ramos.save.compact import compact
+from ramos.save.history import rollback
 from tests.crash import mounts, shim, sticks
 from tests.crash.rig import CONFIG, Case, Rig, describe, nothing, rigged, set_crash_point
 

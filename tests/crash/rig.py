@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos import layout
-from ramos.commit import CommitReport, CommitRequest, commit
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux.fs import CRASH_VARIABLE, TEMPORARY_SUFFIX
+from ramos.save.commit import CommitReport, CommitRequest, commit
 from tests.crash import mounts
 from tests.crash.check import check_store, read_truth
 from tests.crash.device import PERSIST_OPTIONS

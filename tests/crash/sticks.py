@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.commit import quiet
-from ramos.history import verify
+from ramos.save.commit import quiet
+from ramos.save.history import verify
 from ramos.store.generation import Generation
 from tests.crash import mounts
 from tests.crash.check import bring_up, check_store, pick_by_boot

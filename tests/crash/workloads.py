@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.commit import CommitRequest, commit, quiet
-from ramos.compact import compact
 from ramos.config import SaveConfig
-from ramos.history import rollback
 from ramos.linux import fs
+from ramos.save.commit import CommitRequest, commit, quiet
+from ramos.save.compact import compact
+from ramos.save.history import rollback
 from ramos.store import generation
 from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts

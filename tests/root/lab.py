@@ -11,12 +11,12 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos import commit as commits
 from ramos.config import SaveConfig
 from ramos.layers.bootacls import restore_acls
 from ramos.layout import generation_path
 from ramos.linux.mounts import attach_loop
 from ramos.places import Places
+from ramos.save import commit as commits
 from ramos.store.generation import Generation
 from ramos.store.generations import list_generations, read_default, read_generation
 

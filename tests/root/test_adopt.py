@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.adopt import adopt_old_layout
+from ramos.save.adopt import adopt_old_layout
 from ramos.stick.check import read_boot
 from ramos.store.generations import list_generations
 from tests.root.lab import Lab, call

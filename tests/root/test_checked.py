@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import compact, history
 from ramos.errors import LockedError, RamosError
 from ramos.linux.fs import hold_lock
+from ramos.save import compact, history
 from tests.conftest import REPOSITORY
 from tests.root.lab import Lab
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import compact, history
-from ramos.commit import CRASH_POINTS, CommitRequest, commit
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.session import read_session
+from ramos.save import compact, history
+from ramos.save.commit import CRASH_POINTS, CommitRequest, commit
+from ramos.save.session import read_session
 from ramos.store.generations import list_generations, read_default
 from tests.root.lab import Lab
 from tests.root.tree import capture, explain

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ramos.commit import CRASH_POINTS
+from ramos.save.commit import CRASH_POINTS
 from tests.crash.faults import EVERY_VARIABLE, KILLS
 from tests.crash.sticks import FLIPS, LIES
 

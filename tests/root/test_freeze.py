@@ -132,7 +132,7 @@ def test_a_killed_committer_leaves_nothing_frozen(tmp_path: Path, wait_seconds: 
 
 
 LIVE_COMMIT = r"""
-from ramos.commit import CommitRequest, commit
+from ramos.save.commit import CommitRequest, commit
 from ramos.config import SaveConfig
 from tests.root.lab import Lab
 from tests.root.tree import capture, explain

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos import compact
 from ramos.config import SaveConfig
-from ramos.exchange import restore_file
 from ramos.layers.bootacls import restore_acls
 from ramos.layers.layer import publish_sidecar
+from ramos.save import compact
+from ramos.save.exchange import restore_file
 from ramos.store.generation import Generation
 from ramos.store.generations import publish_generation, read_default
 from tests.root.lab import Lab

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.exchange import export, import_image, restore_file
 from ramos.links import Owner, give_link, make_user_directory, sync_links
+from ramos.save.exchange import export, import_image, restore_file
 from ramos.store.generations import read_generation
 from tests.root.lab import Lab
 from tests.root.test_hostile_acls import USER, give

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.state import read_state
+from ramos.save.status import read_state
 from ramos.store.generations import list_generations
 from tests.root.lab import Lab
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from ramos import compact, history
 from ramos.config import SaveConfig
+from ramos.save import compact, history
 from ramos.store.generation import Generation
 from ramos.store.generations import read_default
 from tests.root.lab import Lab

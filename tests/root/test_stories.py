@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import compact
 from ramos.config import SaveConfig
+from ramos.save import compact
 from tests.root.lab import Lab
 from tests.root.tree import ACL, MAX_SECONDS, capture, explain
 

@@ -13,10 +13,10 @@ from ramos.daemon import first_state
 from ramos.errors import RamosError
 from ramos.powerbutton import EVENT, is_pressed, open_buttons
 from ramos.pressure import Memory, find_level, is_calm, wants_swap
+from ramos.save.usage import measure_upper, pick_telling
 from ramos.settings import load_settings
 from ramos.stick.check import Boot
 from ramos.stick.identity import Identity, is_same, read_head
-from ramos.usage import measure_upper, pick_telling
 
 
 @pytest.mark.parametrize(("percent", "wanted"), [(50, False), (8, False), (7.9, True), (0, True)])

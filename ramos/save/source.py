@@ -31,8 +31,8 @@ from ramos.linux.btrfs import list_changed
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
 from ramos.places import Places
-from ramos.session import Recorder
-from ramos.upper import COARSE_CLOCK, has_snapshots, take_snapshot
+from ramos.save.session import Recorder
+from ramos.save.snapshot import COARSE_CLOCK, has_snapshots, take_snapshot
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.places import Places
-from ramos.session import read_session
+from ramos.save.session import read_session
 from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (

@@ -21,8 +21,8 @@ from ramos.linux.fs import hold_lock
 from ramos.linux.guard import guarded
 from ramos.linux.mounts import mount_image
 from ramos.places import Places
-from ramos.room import check_room
-from ramos.session import read_session, replace_tip
+from ramos.save.session import read_session, replace_tip
+from ramos.save.space import check_room
 from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ramos.adopt import adopt_old_layout
-from ramos.base import Ground, choose_ground, find_base_images, restore_booted
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
 from ramos.layers.layer import build_layer, new_layer, publish_layer, publish_sidecar
@@ -26,9 +24,12 @@ from ramos.linux.fs import crash_point, hold_lock
 from ramos.linux.guard import guarded
 from ramos.linux.squashfs import DEFAULT_STAYS
 from ramos.places import Places
-from ramos.room import check_room
-from ramos.session import Recorder, Session, open_index, record_session
-from ramos.source import Source, open_source
+from ramos.save.adopt import adopt_old_layout
+from ramos.save.ground import Ground, choose_ground, find_base_images, restore_booted
+from ramos.save.session import Recorder, Session, open_index, record_session
+from ramos.save.snapshot import clean_leftovers, has_snapshots
+from ramos.save.source import Source, open_source
+from ramos.save.space import check_room
 from ramos.stick.check import Boot, check_stick, read_boot, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.store.generations import (
@@ -42,7 +43,6 @@ from ramos.store.generations import (
     set_pin,
     sweep,
 )
-from ramos.upper import clean_leftovers, has_snapshots
 
 # A smaller layer says nothing of how fast the stick is.
 LEAST_MEASURED_BYTES = 1 << 20

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ramos.config import SaveConfig
-from ramos.diff import Stacks
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.layers.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
 from ramos.layers.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
@@ -33,7 +32,8 @@ from ramos.linux.beneath import (
 from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
 from ramos.linux.mounts import mount_image
 from ramos.places import Places
-from ramos.room import check_room
+from ramos.save.diff import Stacks
+from ramos.save.space import check_room
 from ramos.stick.check import check_stick, read_boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (

@@ -13,7 +13,7 @@ from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux.verity import digest_file, measure_verity
 from ramos.places import Places
-from ramos.session import Session, read_session
+from ramos.save.session import Session, read_session
 from ramos.stick.check import Boot
 from ramos.store.generation import PATH_PATTERN, Generation, Kind, StoredFile, parse
 from ramos.store.generations import find_absent, publish_generation, read_default, read_generation

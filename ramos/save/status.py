@@ -12,8 +12,8 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers.walk import Delta, Scanner
 from ramos.places import Places
-from ramos.session import Session, open_index, read_session
-from ramos.source import read_lower_top
+from ramos.save.session import Session, open_index, read_session
+from ramos.save.source import read_lower_top
 from ramos.stick.check import Boot, check_stick, read_boot
 from ramos.store.generation import Generation
 from ramos.store.generations import (

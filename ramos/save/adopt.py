@@ -13,10 +13,10 @@ import time
 from dataclasses import replace
 
 from ramos import layout
-from ramos.base import find_base_images
 from ramos.linux.fs import crash_point, sync_directory, sync_file, write_durably
 from ramos.linux.verity import digest_file
 from ramos.places import Places
+from ramos.save.ground import find_base_images
 from ramos.stick.check import Boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import list_generations, list_numbers, make_tree, publish_generation

@@ -1,0 +1,1 @@
+"""From the upper to a generation, and back."""
