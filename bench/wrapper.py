@@ -17,9 +17,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ramos.apk import SPECIAL_FILE, render_special
 from ramos.formats.apk_pack import sign_member
-from ramos.recipe_files import load_recipes
+from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.recipes import load_recipes
 from tests import alpine_mirror
 from tests.alpine_mirror import BUSYBOX, Spec
 from tests.debmirror import Mirror

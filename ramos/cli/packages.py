@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from ramos import explain as explaining
 from ramos import layout
 from ramos.cli import print_json, show_line
-from ramos.recipe import BASES, PLACES, STEPS, Recipe
-from ramos.recipe_files import detect_base, load_recipes
+from ramos.packages import explain as explaining
+from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
+from ramos.packages.recipes import detect_base, load_recipes
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 OWN = click.option(

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ramos import packages
 from ramos.boot import confirm
-from ramos.change import Target
 from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.packages import JSON, pkg
 from ramos.errors import RamosError
 from ramos.linux.fs import hold_lock
+from ramos.packages import engine
+from ramos.packages.change import Target
+from ramos.packages.running import find_site, require_route
+from ramos.packages.site import Site
 from ramos.places import Places
-from ramos.running_site import find_site, require_route
-from ramos.site import Site
 
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
@@ -46,14 +46,14 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
     context = click.get_current_context()
     site = find_site()
     context.with_resource(hold_lock(site.lock_file.with_name(LOCK_NAME), purpose))
-    context.with_resource(packages.workplace(site))
+    context.with_resource(engine.workplace(site))
     context.call_on_close(_end_progress)
     return site, context
 
 
 def _recover(site: Site) -> list[str]:
     """Finish or undo what was interrupted, and say so."""
-    recovery = packages.recover(site)
+    recovery = engine.recover(site)
     done = {"finished": recovery.finished, "undid": recovery.undone}
     lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
     for line in lines:
@@ -61,7 +61,7 @@ def _recover(site: Site) -> list[str]:
     return lines
 
 
-def _show_report(report: packages.Report, as_json: bool) -> None:
+def _show_report(report: engine.Report, as_json: bool) -> None:
     _end_progress()
     if as_json:
         print_json(vars(report))
@@ -93,8 +93,8 @@ def list_command(as_json: bool) -> None:
       ramos pkg list
     """
     site = find_site()
-    rows = packages.list_special(site)
-    found = packages.list_kernels(site)
+    rows = engine.list_special(site)
+    found = engine.list_kernels(site)
     if as_json:
         names = ("name", "version", "recipe", "by_engine")
         values = [dict(zip(names, row, strict=True)) for row in rows]
@@ -140,8 +140,8 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     site, _ = _start("pkg check")
     if not offline:
         require_route()
-    packages.refresh(site, make_say())
-    newer = packages.find_newer(site, names)
+    engine.refresh(site, make_say())
+    newer = engine.find_newer(site, names)
     if as_json:
         print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
         return
@@ -193,13 +193,13 @@ def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> 
     if not offline:
         require_route()
     say = make_say()
-    packages.refresh(site, say)
-    newer = packages.find_newer(site, names)
+    engine.refresh(site, say)
+    newer = engine.find_newer(site, names)
     if ask and newer:
         _show_newer(newer)
         _ask("Bring these special packages?")
-    old = packages.collect_kernels(site, say)
-    report = packages.bring(site, newer, say)
+    old = engine.collect_kernels(site, say)
+    report = engine.bring(site, newer, say)
     _show_report(report, as_json)
     if old and not as_json:
         show_line(f"removed old kernels: {', '.join(old)}")
@@ -222,8 +222,8 @@ def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     if not offline:
         require_route()
     say = make_say()
-    packages.refresh(site, say)
-    _show_report(packages.add(site, names, say), as_json)
+    engine.refresh(site, say)
+    _show_report(engine.add(site, names, say), as_json)
 
 
 @pkg.command()
@@ -245,6 +245,6 @@ def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bo
     site, _ = _start("pkg remove")
     _recover(site)
     if ask:
-        going, _ = packages.plan_removal(site, names, also)
+        going, _ = engine.plan_removal(site, names, also)
         _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
-    _show_report(packages.remove(site, names, make_say(), also), as_json)
+    _show_report(engine.remove(site, names, make_say(), also), as_json)

@@ -7,11 +7,11 @@ service is switched on only when the tree has it, so that a smaller choice of pa
 import re
 from pathlib import Path
 
-from ramos.apk import SPECIAL_FILE, render_special
 from ramos.errors import RamosError
 from ramos.image.plan import Plan
 from ramos.image.settings import replace_link, write_file
-from ramos.recipe_files import load_recipes
+from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.recipes import load_recipes
 
 HOOKS = "/usr/share/ramos/initramfs-hooks"
 APK_WRAPPER = "/usr/share/ramos/apk-triggers/alpine/apk"

@@ -8,12 +8,12 @@ in place: the tree shares them with the cache.
 import gzip
 from pathlib import Path
 
-from ramos.apt_settings import render_settings
 from ramos.errors import RamosError
 from ramos.image.plan import Plan
 from ramos.image.settings import make_directories, replace_link, write_file
 from ramos.linux import run
-from ramos.recipe_files import load_recipes
+from ramos.packages.debian_settings import render_settings
+from ramos.packages.recipes import load_recipes
 
 APT_WRAPPER = "/usr/share/ramos/apk-triggers/debian/apt"
 DPKG_OPTIONS = (

@@ -12,9 +12,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from ramos import apt, layout, packages, transaction
+from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
+from ramos.packages import debian, engine, journal
 from tests.crash import mounts
 from tests.crash.check import LADDER, REPAIRED
 from tests.crash.upgrade_inside import make_lab, make_mirror
@@ -29,7 +30,7 @@ def check_clean(lab: Lab) -> list[str]:
     """Nothing is left of what was interrupted; the kernels that are there, whole, each with its
     modules."""
     persist = lab.site.persist
-    assert not transaction.journal_path(persist).exists()
+    assert not journal.journal_path(persist).exists()
     left = [p.name for p in persist.rglob("*") if p.suffix in (".tmp", ".replaced")]
     assert left == [], left
     with lab.site.open_esp(False) as esp:
@@ -43,8 +44,8 @@ def check_clean(lab: Lab) -> list[str]:
 
 def go_on(lab: Lab, plan: str) -> None:
     """Recover, check; upgrade once more, check."""
-    with packages.workplace(lab.site):
-        packages.recover(lab.site)
+    with engine.workplace(lab.site):
+        engine.recover(lab.site)
     assert OLD in check_clean(lab)
     if plan == UPGRADE:
         check_upgrade(lab)
@@ -60,7 +61,7 @@ def check_upgrade(lab: Lab) -> None:
     with lab.site.open_esp(False) as esp:
         env = read_env(esp)
     assert (env.good, env.trial, env.tries) == (OLD, NEW, 2), env
-    labels = {apt.read_label(path) for path in apt.list_packages(lab.site)}
+    labels = {debian.read_label(path) for path in debian.list_packages(lab.site)}
     assert labels == {("linux-image-test", "6.1.2-1"), (f"linux-image-{NEW}", "6.1.2-1")}
     for words in (["update", "-o", "APT::Update::Error-Mode=any"], ["check"]):
         done = lab.apt(*words)

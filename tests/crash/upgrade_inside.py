@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ramos.boot import esp
-from ramos.site import Site
+from ramos.packages.site import Site
 from ramos.stick import identity
 from ramos.stick.check import Boot
 from tests.crash import mounts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramos.config import merge
-from ramos.recipe import parse_recipe
+from ramos.packages.recipe import parse_recipe
 from tests.lint import rules
 
 EXAMPLES = rules.REPOSITORY / "examples"

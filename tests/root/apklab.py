@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import packages
-from ramos.site import Site
+from ramos.packages import engine
+from ramos.packages.site import Site
 from tests import alpine_mirror, alpine_root, apk_tools
 from tests.alpine_mirror import (
     ARCH,
@@ -103,22 +103,22 @@ class Lab:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def upgrade(self) -> packages.Report:
-        with packages.workplace(self.site):
-            packages.recover(self.site)
-            packages.refresh(self.site, self.say)
-            return packages.bring(self.site, packages.find_newer(self.site), self.say)
+    def upgrade(self) -> engine.Report:
+        with engine.workplace(self.site):
+            engine.recover(self.site)
+            engine.refresh(self.site, self.say)
+            return engine.bring(self.site, engine.find_newer(self.site), self.say)
 
-    def add(self, *names: str) -> packages.Report:
-        with packages.workplace(self.site):
-            packages.recover(self.site)
-            packages.refresh(self.site, self.say)
-            return packages.add(self.site, names, self.say)
+    def add(self, *names: str) -> engine.Report:
+        with engine.workplace(self.site):
+            engine.recover(self.site)
+            engine.refresh(self.site, self.say)
+            return engine.add(self.site, names, self.say)
 
-    def remove(self, *names: str) -> packages.Report:
-        with packages.workplace(self.site):
-            packages.recover(self.site)
-            return packages.remove(self.site, names, self.say)
+    def remove(self, *names: str) -> engine.Report:
+        with engine.workplace(self.site):
+            engine.recover(self.site)
+            return engine.remove(self.site, names, self.say)
 
     def publish(self, *specs: Spec) -> None:
         """The mirror has these now, and no other versions of them."""

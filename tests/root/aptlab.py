@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.apt_settings import render_settings
-from ramos.recipe_files import load_recipes
+from ramos.packages.debian_settings import render_settings
+from ramos.packages.recipes import load_recipes
 from tests.debmirror import Mirror
 from tests.root.packagelab import make_root, make_stick
 

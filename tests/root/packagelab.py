@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ramos import layout, packages
+from ramos import layout
 from ramos.boot import env, kernels
 from ramos.formats.apk_sign import make_key
 from ramos.linux.verity import digest_file
-from ramos.site import Site
+from ramos.packages import engine
+from ramos.packages.site import Site
 from ramos.store.generation import Generation, Kind, StoredFile
 from ramos.store.generations import make_tree, publish_generation
 from tests.debmirror import KEY_BITS, Mirror
@@ -56,20 +57,20 @@ class Lab:
         self.said.append(text)
 
     def refresh(self) -> None:
-        with packages.workplace(self.site):
-            packages.refresh(self.site, self.say)
+        with engine.workplace(self.site):
+            engine.refresh(self.site, self.say)
 
-    def upgrade(self, *names: str) -> packages.Report:
-        with packages.workplace(self.site):
-            packages.recover(self.site)
-            packages.refresh(self.site, self.say)
-            return packages.bring(self.site, packages.find_newer(self.site, names), self.say)
+    def upgrade(self, *names: str) -> engine.Report:
+        with engine.workplace(self.site):
+            engine.recover(self.site)
+            engine.refresh(self.site, self.say)
+            return engine.bring(self.site, engine.find_newer(self.site, names), self.say)
 
-    def add(self, *names: str) -> packages.Report:
-        with packages.workplace(self.site):
-            packages.recover(self.site)
-            packages.refresh(self.site, self.say)
-            return packages.add(self.site, names, self.say)
+    def add(self, *names: str) -> engine.Report:
+        with engine.workplace(self.site):
+            engine.recover(self.site)
+            engine.refresh(self.site, self.say)
+            return engine.add(self.site, names, self.say)
 
     def add_until(self, cut: str, name: str) -> None:
         """The power goes at a named point of adding a package; the next start is to follow."""

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ramos import layout, transaction
-from ramos.apk import SPECIAL_FILE, render_special
+from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
-from ramos.recipe_files import load_recipes
+from ramos.packages import journal
+from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.recipes import load_recipes
 from tests import alpine_mirror
 from tests.alpine_mirror import Spec
 from tests.root.apklab import NEW, Lab, each_real_apk, make_kernel, make_lab
@@ -169,7 +170,7 @@ def check_new_kernel(system: System) -> None:
     assert (lab.site.persist / layout.modules_image(NEW)).exists()
     assert (root / f"lib/modules/{RUNNING}/modules.builtin").exists(), "the running kernel's"
     assert not (root / f"lib/modules/{NEW}").exists()
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
 
 
 def test_the_kernel_of_the_image_is_the_last_one(system: System) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ramos import apk, layout, packages, transaction
+from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
 from ramos.formats import apk as apk_format
 from ramos.formats import apk_index
+from ramos.packages import alpine, engine, journal
 from ramos.store.generations import read_default
 from tests import alpine_mirror, apk_tools
 from tests.alpine_mirror import Content, Spec
@@ -57,7 +58,7 @@ def test_a_kernel_is_upgraded_and_its_recipe_holds(lab: Lab) -> None:
     assert (env.good, env.trial) == (OLD, NEW)
     assert kernels.is_whole(lab.esp, NEW)
     assert (lab.site.persist / layout.modules_image(NEW)).exists()
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
     assert lab.upgrade().packages == ()
 
 
@@ -125,7 +126,7 @@ def test_a_package_that_apk_cannot_install_leaves_nothing_behind(lab: Lab) -> No
         lab.upgrade()
     record = lab.root.read_record("linux-lts")
     assert (record[1:4], lab.root.read_world()) == (before[2][1:4], before[1])
-    assert transaction.read_journal(lab.site.persist) is None
+    assert journal.read_journal(lab.site.persist) is None
     assert list_complete(lab.esp) == [OLD]
     lab.publish(Spec("linux-virt", clash, version="1-r0"))
     with pytest.raises(RamosError, match="trying to overwrite etc/clash"):
@@ -263,7 +264,7 @@ def test_a_mirror_that_changes_or_ends_half_way(lab: Lab, server: str) -> None:
     before = (lab.stick(), lab.root.read_world(), lab.root.read_record("linux-lts"))
     lab.site.work.mkdir()
     with pytest.raises(RamosError, match=r"cannot fetch: linux-lts-6\.12\.60-r0") as caught:
-        packages.bring(lab.site, packages.find_newer(lab.site), lab.say)
+        engine.bring(lab.site, engine.find_newer(lab.site), lab.say)
     assert "apk update" in caught.value.hint
     (lab.root.path / "etc/apk/repositories").write_text("http://127.0.0.1:1/main\n")
     with pytest.raises(RamosError, match="cannot refresh: the package lists") as caught:
@@ -279,7 +280,7 @@ def test_the_repository_is_as_it_was_after_a_change_that_did_not_come_about(
 ) -> None:
     lab.publish(make_kernel(NEW, "6.12.60-r0"))
     lab.upgrade()
-    before = {path: path.read_bytes() for path in apk.list_packages(lab.site)}
+    before = {path: path.read_bytes() for path in alpine.list_packages(lab.site)}
     record = lab.root.read_record("linux-lts")
     if cut:
         lab.publish(make_kernel(NEWEST, "6.12.80-r0"))
@@ -291,13 +292,13 @@ def test_the_repository_is_as_it_was_after_a_change_that_did_not_come_about(
         lab.publish(replace(spec, files={**spec.files, "etc/clash": b"y"}))
         with pytest.raises(RamosError, match="trying to overwrite etc/clash"):
             lab.upgrade()
-    with packages.workplace(lab.site):
-        assert bool(packages.recover(lab.site).undone) == bool(cut)
-    assert {path: path.read_bytes() for path in apk.list_packages(lab.site)} == before
+    with engine.workplace(lab.site):
+        assert bool(engine.recover(lab.site).undone) == bool(cut)
+    assert {path: path.read_bytes() for path in alpine.list_packages(lab.site)} == before
     lab.root.run("fix", "linux-lts")
     lab.root.run("fix", "-r", "linux-lts")
     assert lab.root.read_record("linux-lts")[1:4] == record[1:4]
     lab.publish(make_kernel(NEWEST, "6.12.80-r0"))
     assert lab.upgrade().trial == NEWEST
-    assert [path.name for path in apk.list_packages(lab.site)] == ["linux-lts-6.12.80-r0.apk"]
+    assert [path.name for path in alpine.list_packages(lab.site)] == ["linux-lts-6.12.80-r0.apk"]
     lab.root.run("fix", "linux-lts")

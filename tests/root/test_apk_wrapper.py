@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.apk import SPECIAL_FILE, render_special
-from ramos.recipe_files import load_recipes
+from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.recipes import load_recipes
 from tests import alpine_mirror, alpine_root, apk_tools
 from tests.alpine_mirror import Spec
 from tests.root.apklab import each_real_apk, make_root

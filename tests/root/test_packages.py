@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ramos import layout, packages, transaction
+from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError, UsageError
+from ramos.packages import engine, journal
 from ramos.store.generations import read_default
 from tests.root.packagelab import (
     FAILING,
@@ -61,7 +62,7 @@ def test_a_kernel_is_added_upgraded_and_removed(lab: Lab, tmp_path: Path) -> Non
     assert default is not None
     assert layout.modules_image(NEW) in [file.path for file in default.base]
     assert layout.modules_image(OLD) in [file.path for file in default.base]
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
     assert lab.upgrade().packages == ()
     assert "ramos pkg upgrade" not in lab.apt("update").stdout
     assert not [line for line in lab.said if "ramos pkg upgrade" in line]
@@ -153,8 +154,8 @@ def test_firmware_is_merged_replaced_and_taken_away(lab: Lab, tmp_path: Path) ->
         "usr/lib/firmware/built-in.bin": b"from the build",
         "usr/lib/firmware/a.bin": b"a2",
     }
-    with packages.workplace(lab.site):
-        packages.remove(lab.site, ["firmware-test"], lab.say)
+    with engine.workplace(lab.site):
+        engine.remove(lab.site, ["firmware-test"], lab.say)
     assert _read_firmware(lab, tmp_path) == {"usr/lib/firmware/built-in.bin": b"from the build"}
     assert lab.status("firmware-test")[:2] != "ii"
 
@@ -174,8 +175,8 @@ def test_only_what_is_named_is_upgraded(lab: Lab) -> None:
     with pytest.raises(UsageError, match="no special package of that name is installed"):
         lab.upgrade("firmware-test", "firmware-other")
     assert lab.stick() == before
-    assert [item.name for item in packages.find_newer(lab.site)] == ["firmware-test"]
-    assert packages.find_newer(lab.site, ["firmware-more"]) == []
+    assert [item.name for item in engine.find_newer(lab.site)] == ["firmware-test"]
+    assert engine.find_newer(lab.site, ["firmware-more"]) == []
 
 
 def test_what_needs_a_package_goes_with_it_or_keeps_it(lab: Lab) -> None:
@@ -188,12 +189,12 @@ def test_what_needs_a_package_goes_with_it_or_keeps_it(lab: Lab) -> None:
     lab.add("firmware-all")
     assert lab.apt("install", "viewer").returncode == 0
     before = lab.stick()
-    with packages.workplace(lab.site):
+    with engine.workplace(lab.site):
         with pytest.raises(UsageError, match="cannot remove: firmware-test: needed by viewer"):
-            packages.remove(lab.site, ["firmware-test"], lab.say)
+            engine.remove(lab.site, ["firmware-test"], lab.say)
         assert (lab.stick(), lab.status("firmware-test")[:2]) == (before, "ii")
         also = ["viewer", "nothing"]
-        report = packages.remove(lab.site, ["firmware-test"], lab.say, also)
+        report = engine.remove(lab.site, ["firmware-test"], lab.say, also)
     assert report.packages == ("firmware-test", "firmware-all")
     assert "ii" not in {lab.status(name)[:2] for name in (*report.packages, "viewer")}
     assert not list(lab.site.packages.glob("debian/*.deb"))
@@ -212,13 +213,13 @@ def test_the_last_the_running_and_the_good_kernel_stay(lab: Lab) -> None:
     lab.mirror.publish()
     lab.add(f"linux-image-{OLD}")
     before = lab.stick()
-    with packages.workplace(lab.site), pytest.raises(RamosError, match="cannot remove kernel"):
-        packages.remove(lab.site, [f"linux-image-{OLD}"], lab.say)
+    with engine.workplace(lab.site), pytest.raises(RamosError, match="cannot remove kernel"):
+        engine.remove(lab.site, [f"linux-image-{OLD}"], lab.say)
     assert lab.stick() == before
     assert lab.status(f"linux-image-{OLD}").startswith("ii")
     lab.add(f"linux-image-{NEW}")
-    with packages.workplace(lab.site):
-        report = packages.remove(lab.site, [f"linux-image-{NEW}"], lab.say)
+    with engine.workplace(lab.site):
+        report = engine.remove(lab.site, [f"linux-image-{NEW}"], lab.say)
     assert report.removed_kernels == (NEW,)
     assert not (lab.site.persist / layout.modules_image(NEW)).exists()
     assert lab.status(f"linux-image-{NEW}")[:2] != "ii"
@@ -230,12 +231,12 @@ def test_old_kernels_go_only_when_the_new_one_is_confirmed(lab: Lab) -> None:
         lab.mirror.publish()
         lab.add("linux-image-test")
         (lab.mirror.folder / f"linux-image-test_{version}_amd64.deb").unlink()
-    assert packages.collect_kernels(lab.site, lab.say) == ()
+    assert engine.collect_kernels(lab.site, lab.say) == ()
     env = read_env(lab.esp)
     confirmed = boot_env.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
     (lab.esp / "grub/grubenv").write_bytes(boot_env.render(confirmed))
     # the new one is good, the old one still runs: the one between is not needed
-    assert packages.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
+    assert engine.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
     assert sorted(list_complete(lab.esp)) == [OLD, "6.1.0-3-test"]
 
 
@@ -267,7 +268,7 @@ def test_a_cut_leaves_a_stick_that_boots_and_can_go_on(lab: Lab, cut: str) -> No
     lab.add(f"linux-image-{NEW}")
     assert read_env(lab.esp).trial == NEW
     assert lab.status(f"linux-image-{NEW}") == "ii  6.1.2-1"
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
     assert not list(lab.site.persist.glob("*.tmp"))
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ramos import layout, packages, transaction
+from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.env import confirm, render
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
+from ramos.packages import engine, journal
 from ramos.store.generations import read_all
 from ramos.store.images import find_modules
 from tests.root.packagelab import (
@@ -82,7 +83,7 @@ def test_each_build_keeps_its_own_modules(lab: Lab, tmp_path: Path) -> None:
             image = lab.site.persist / file.path
             assert not image.exists() or image.stat().st_size == file.size_bytes
     confirm_trial(lab)
-    assert packages.collect_kernels(lab.site, lab.say) == (SECOND,)
+    assert engine.collect_kernels(lab.site, lab.say) == (SECOND,)
     assert not (lab.site.persist / layout.modules_image(SECOND)).exists()
     assert read_kept(lab) == kept
     assert read_ballast(lab, THIRD, tmp_path / "again") == b"second"
@@ -116,7 +117,7 @@ def test_a_cut_leaves_the_old_build_whole(lab: Lab, tmp_path: Path, cut: str) ->
     assert read_env(lab.esp).trial == SECOND
     assert sorted(list_complete(lab.esp)) == [OLD, SECOND]
     assert read_ballast(lab, SECOND, tmp_path / "again") == b"first"
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
     assert not list(lab.site.persist.glob("*.tmp"))
 
 
@@ -138,8 +139,8 @@ def test_a_build_that_is_removed_is_no_trial_any_more(lab: Lab) -> None:
     lab.mirror.publish()
     lab.add(f"linux-image-{other}")
     assert read_env(lab.esp).trial == other
-    with packages.workplace(lab.site):
-        packages.remove(lab.site, [f"linux-image-{other}"], lab.say)
+    with engine.workplace(lab.site):
+        engine.remove(lab.site, [f"linux-image-{other}"], lab.say)
     env = read_env(lab.esp)
     assert (env.good, env.trial, env.tries) == (OLD, "", 0)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import packages
 from ramos.errors import RamosError
 from ramos.linux.fs import hash_file
+from ramos.packages import engine
 from tests.debmirror import Mirror
 from tests.root.packagelab import BUILTIN, NEW, OLD, Lab, add_kernel, add_microcode, make_lab
 
@@ -205,7 +205,7 @@ def test_too_little_memory(lab: Lab, kernel: Path) -> None:
 
 def test_no_route() -> None:
     """In a network of its own, without any interface."""
-    code = "from ramos.running_site import require_route; require_route()"
+    code = "from ramos.packages.running import require_route; require_route()"
     argv = ["unshare", "--net", sys.executable, "-c", code]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -227,8 +227,8 @@ def test_last_kernel(lab: Lab) -> None:
     lab.mirror.publish()
     lab.add(f"linux-image-{OLD}")
     before = lab.stick()
-    with packages.workplace(lab.site), pytest.raises(RamosError) as caught:
-        packages.remove(lab.site, [f"linux-image-{OLD}"], lab.say)
+    with engine.workplace(lab.site), pytest.raises(RamosError) as caught:
+        engine.remove(lab.site, [f"linux-image-{OLD}"], lab.say)
     assert "it is the last kernel on this stick" in caught.value.reason
     assert lab.stick() == before
     assert lab.status(f"linux-image-{OLD}").startswith("ii")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ramos import apt, packages, repository, transaction
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
+from ramos.packages import debian, engine, journal, repository
 from tests.root.packagelab import NEW, OLD, Lab, add_kernel, make_lab, run_until
 
 KERNEL, META = f"linux-image-{NEW}", "linux-image-test"
@@ -38,7 +38,7 @@ def offer(lab: Lab, version: str) -> None:
 
 
 def list_labels(lab: Lab) -> set[tuple[str, str]]:
-    return {apt.read_label(path) for path in apt.list_packages(lab.site)}
+    return {debian.read_label(path) for path in debian.list_packages(lab.site)}
 
 
 def read_packages(lab: Lab) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def check_repository(lab: Lab, version: str) -> None:
         assert lab.status(name) == f"ii  {version}"
     left = [p.name for p in lab.site.packages.rglob("*") if p.suffix in (".tmp", ".replaced")]
     assert left == []
-    assert not transaction.journal_path(lab.site.persist).exists()
+    assert not journal.journal_path(lab.site.persist).exists()
 
 
 def check_upgrade(lab: Lab) -> None:
@@ -67,9 +67,9 @@ def check_upgrade(lab: Lab) -> None:
     assert read_env(lab.esp).trial == f"{NEW}+2"
 
 
-def recover(lab: Lab) -> transaction.Recovery:
-    with packages.workplace(lab.site):
-        return packages.recover(lab.site)
+def recover(lab: Lab) -> journal.Recovery:
+    with engine.workplace(lab.site):
+        return engine.recover(lab.site)
 
 
 def test_an_upgrade_that_apt_refuses(lab: Lab) -> None:
@@ -111,7 +111,7 @@ def test_an_upgrade_that_dpkg_breaks_off(lab: Lab) -> None:
 
 def test_a_file_of_the_same_name_comes_back_too(lab: Lab) -> None:
     """Another package of a version that the repository has: the list of packages was not saved."""
-    ours = apt.find_repository(lab.site) / f"{KERNEL}_{FIRST}_amd64.deb"
+    ours = debian.find_repository(lab.site) / f"{KERNEL}_{FIRST}_amd64.deb"
     kept = ours.read_bytes()
     contents = {str(ours.relative_to(lab.site.packages)): b"of another recipe", "left/new": b"x"}
     new = repository.list_new(lab.site, contents)
@@ -119,8 +119,8 @@ def test_a_file_of_the_same_name_comes_back_too(lab: Lab) -> None:
     for _ in range(2):
         repository.bring(lab.site, contents)
         assert ours.read_bytes() == b"of another recipe"
-        repository.take_back(lab.site, apt, new)
-        repository.take_back(lab.site, apt, new)
+        repository.take_back(lab.site, debian, new)
+        repository.take_back(lab.site, debian, new)
         assert ours.read_bytes() == kept
     check_repository(lab, FIRST)
     assert not (lab.site.packages / "left/new").exists()

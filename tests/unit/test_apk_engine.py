@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ramos import apk, repository
 from ramos.errors import RamosError
 from ramos.formats.apk import verify_package
 from ramos.formats.apk_index import read_index
 from ramos.formats.apk_sign import make_key
-from ramos.recipe import Recipe, find_recipe
-from ramos.recipe_files import load_recipes
-from ramos.site import Site
+from ramos.packages import alpine, repository
+from ramos.packages.recipe import Recipe, find_recipe
+from ramos.packages.recipes import load_recipes
+from ramos.packages.site import Site
 from tests.alpine_mirror import ARCH, Mirror, Spec, add_package, list_toy_specs, make_mirror
 
 APK = """#!/bin/sh
@@ -102,20 +102,20 @@ def recipe_for(name: str) -> Recipe:
 
 
 def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_path: Path) -> None:
-    found = apk.find_candidates(site, ["linux-lts", "nothing"])
+    found = alpine.find_candidates(site, ["linux-lts", "nothing"])
     assert list(found) == ["linux-lts"]
-    assert apk.find_candidates(site, ["linux-lts=6.12.40-r0"]) == found
+    assert alpine.find_candidates(site, ["linux-lts=6.12.40-r0"]) == found
     with pytest.raises(RamosError, match=r"the newest version only, which is 6\.12\.40-r0"):
-        apk.find_candidates(site, ["linux-lts=6.12.1-r0"])
+        alpine.find_candidates(site, ["linux-lts=6.12.1-r0"])
     assert found["linux-lts"].version == "6.12.40-r0"
-    assert apk.is_newer(found["linux-lts"].version, "6.12.1-r0")
-    path = apk.fetch(site, found["linux-lts"], site.work / "one", print)
-    staged = apk.stage(site, path, recipe_for("linux-lts"))
+    assert alpine.is_newer(found["linux-lts"].version, "6.12.1-r0")
+    path = alpine.fetch(site, found["linux-lts"], site.work / "one", print)
+    staged = alpine.stage(site, path, recipe_for("linux-lts"))
     assert staged.kernels == ("6.12.40-0-lts",)
     assert (staged.places["kernel"] / "boot/vmlinuz-lts").read_bytes() == b"kernel"
     repository.bring(site, {f"alpine/{ARCH}/{staged.path.name}": staged.path.read_bytes()})
-    apk.sign_repository(site, apk.list_packages(site))
-    apk.install(site, ["linux-lts"], print)
+    alpine.sign_repository(site, alpine.list_packages(site))
+    alpine.install(site, ["linux-lts"], print)
     assert (
         (tmp_path / "calls").read_text().splitlines()[-1].endswith("add --upgrade linux-lts@ramos")
     )
@@ -131,7 +131,7 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     lines = (site.root / "etc/apk/repositories").read_text().splitlines()
     assert lines[-1] == f"@ramos {site.packages}/alpine"
     assert "@edge /nowhere" in lines
-    repository.delete_packages(site, apk, ["linux-lts"])
+    repository.delete_packages(site, alpine, ["linux-lts"])
     assert not ours.exists()
     assert read_index(site.packages / f"alpine/{ARCH}/APKINDEX.tar.gz", keys).entries == {}
 
@@ -139,19 +139,19 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
 def test_a_package_that_only_the_index_vouches_for_is_refused(
     site: Site, mirror: Mirror, tmp_path: Path
 ) -> None:
-    found = apk.find_candidates(site, ["linux-lts"])["linux-lts"]
+    found = alpine.find_candidates(site, ["linux-lts"])["linux-lts"]
     other = make_mirror(tmp_path / "other", list_toy_specs(), "test-2.rsa")
     genuine = mirror.package("linux-lts")
     genuine.write_bytes(other.package("linux-lts").read_bytes())
     with pytest.raises(RamosError, match="not trusted"):
-        apk.fetch(site, found, site.work / "one", print)
+        alpine.fetch(site, found, site.work / "one", print)
 
 
 def test_a_swapped_but_signed_package_is_refused(site: Site, mirror: Mirror) -> None:
-    found = apk.find_candidates(site, ["linux-lts"])["linux-lts"]
+    found = alpine.find_candidates(site, ["linux-lts"])["linux-lts"]
     add_package(mirror, Spec("linux-lts", {"etc/x": b"x"}, version="6.12.40-r0"))
     with pytest.raises(RamosError, match="the index names"):
-        apk.fetch(site, found, site.work / "one", print)
+        alpine.fetch(site, found, site.work / "one", print)
 
 
 def test_an_index_with_a_foreign_key_is_refused(site: Site) -> None:
@@ -159,19 +159,19 @@ def test_an_index_with_a_foreign_key_is_refused(site: Site) -> None:
         key.unlink()
     make_key(site.root / "etc/apk/keys/test-1.rsa", 2048)
     with pytest.raises(RamosError, match="BAD signature"):
-        apk.find_candidates(site, ["linux-lts"])
+        alpine.find_candidates(site, ["linux-lts"])
 
 
 def test_the_database_forgets_what_has_left(site: Site) -> None:
-    assert apk.list_kernel_versions(site, ["linux-lts"]) == ["6.12.1-0-lts"]
-    apk.release_files(site, "linux-lts", recipe_for("linux-lts"))
+    assert alpine.list_kernel_versions(site, ["linux-lts"]) == ["6.12.1-0-lts"]
+    alpine.release_files(site, "linux-lts", recipe_for("linux-lts"))
     text = (site.root / "lib/apk/db/installed").read_text()
     record = text.split("\n\n")[0].split("\n")
     assert record[3:] == ["F:boot", "R:config-6.12.1-0-lts", "Z:Q1y", "F:lib/modules"]
     assert text.split("\n\n")[1] == DATABASE.split("\n\n")[1]
-    assert {name: found.special for name, found in apk.list_installed(site).items()} == {
+    assert {name: found.special for name, found in alpine.list_installed(site).items()} == {
         "linux-lts": False,
         "htop": False,
     }
     (site.root / "etc/apk/world").write_text("linux-lts@ramos\nhtop\n")
-    assert apk.list_installed(site)["linux-lts"].special
+    assert alpine.list_installed(site)["linux-lts"].special

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ramos.apt_settings import render_expression
+from ramos.packages.debian_settings import render_expression
 
 NAMES = (
     "linux-image-6.1.0-1-amd64",

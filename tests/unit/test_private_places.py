@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ramos.image.cache import lock_cache
 from ramos.image.progress import Progress
-from ramos.packages import workplace
-from ramos.site import Site
+from ramos.packages.engine import workplace
+from ramos.packages.site import Site
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramos.errors import RamosError
-from ramos.recipe import (
+from ramos.packages.recipe import (
     BASES,
     drops_depend,
     find_recipe,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ramos import transaction
 from ramos.boot.kernels import list_all, list_complete
 from ramos.errors import DamagedError
-from ramos.transaction import Journal
+from ramos.packages import journal as packages_journal
+from ramos.packages.journal import Journal
 
 GOOD = Journal(
     packages=("linux-image=1",),
@@ -19,14 +19,14 @@ GOOD = Journal(
 
 
 def write(persist: Path, journal: Journal) -> None:
-    path = transaction.journal_path(persist)
+    path = packages_journal.journal_path(persist)
     path.parent.mkdir()
-    path.write_text(transaction.render(journal))
+    path.write_text(packages_journal.render(journal))
 
 
 def test_a_journal_comes_back_as_it_was(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    assert transaction.read_journal(tmp_path) == GOOD
+    assert packages_journal.read_journal(tmp_path) == GOOD
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "/etc", "../user", "a/../../user", "6.1/../.."])
@@ -43,7 +43,7 @@ def test_a_hostile_name_is_refused(tmp_path: Path, name: str) -> None:
         persist.mkdir()
         write(persist, journal)
         with pytest.raises(DamagedError, match="Nothing was taken away"):
-            transaction.read_journal(persist)
+            packages_journal.read_journal(persist)
 
 
 def test_a_hostile_link_is_no_kernel(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ PACKAGE = "linux-image-9.9=1"
 INTERRUPT = f"""
 from ramos import esp, transaction
 from ramos.places import Places
-from ramos.running_site import find_site
+from ramos.packages.running import find_site
 from ramos.stick.check import read_boot
 site = find_site()
 journal = transaction.Journal(packages=("{PACKAGE}",), kernels=("9.9",))
@@ -26,7 +26,7 @@ with esp.find_esp(read_boot(Places())).open("r+b", buffering=0) as device:
 LOOK = """
 from ramos.boot import esp, kernels
 from ramos.places import Places
-from ramos.running_site import find_site
+from ramos.packages.running import find_site
 from ramos.stick.check import read_boot
 node = esp.find_esp(read_boot(Places()))
 print(node.open("rb").read(esp.STATE_AT + 1)[esp.STATE_AT] & esp.IN_USE)

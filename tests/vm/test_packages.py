@@ -24,7 +24,7 @@ GIVEN_UP = "RAMOS: the new kernel {} was given up: it did not come up when it wa
 SET_TRIES = """
 from dataclasses import replace
 from ramos.boot import esp
-from ramos.running_site import find_site
+from ramos.packages.running import find_site
 with find_site().open_esp(True) as place:
     esp.write_env(place, replace(esp.read_env(place), tries={}))
 """
@@ -34,9 +34,9 @@ HANGS = """
 from pathlib import Path
 from ramos.linux import cpio
 from ramos.boot import kernels
-from ramos import transaction
+from ramos.packages import journal as transaction
 from ramos.store.images import find_modules
-from ramos.running_site import find_site
+from ramos.packages.running import find_site
 SCRIPT = b'''
 start_system() {
     if [ ! -e /persist/stood-still ]; then

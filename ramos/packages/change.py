@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import repository, transaction
 from ramos.boot import kernels
 from ramos.boot.kernels import KernelFiles
-from ramos.kernel_build import Built
 from ramos.linux.fs import hold_lock
-from ramos.recipe import Recipe
-from ramos.site import Candidate, Site
-from ramos.staging import Staged
+from ramos.packages import journal as packages_journal
+from ramos.packages import repository
+from ramos.packages.build import Built
+from ramos.packages.journal import Journal, Recovery
+from ramos.packages.recipe import Recipe
+from ramos.packages.site import Candidate, Site
+from ramos.packages.unpack import Staged
 from ramos.store import images as store_images
 from ramos.store.generations import read_all, sweep
-from ramos.transaction import Journal, Recovery
 
 LOCK_WAIT_SECONDS = 60
 Say = Callable[[str], None]
@@ -72,7 +73,7 @@ def make_change(site: Site, engine: ModuleType, work: Work, say: Say, passing: S
             files=repository.list_new(site, files),
             trial=trial,
         )
-        transaction.begin(site.persist, journal)
+        packages_journal.begin(site.persist, journal)
         try:
             repository.bring(site, files)
             engine.sign_repository(site, engine.list_packages(site))
@@ -83,14 +84,14 @@ def make_change(site: Site, engine: ModuleType, work: Work, say: Say, passing: S
                 kernels.write_kernel(esp, name, kernel)
             for target in work.targets:
                 engine.release_files(site, target.name, target.recipe)
-            transaction.mark_ready(site.persist, journal)
+            packages_journal.mark_ready(site.persist, journal)
             say(f"installing {', '.join(work.names)}")
             engine.install(site, work.names, passing)
         except BaseException:
-            transaction.undo(site.persist, esp, journal)
+            packages_journal.undo(site.persist, esp, journal)
             _end_undone(site, engine, journal)
             raise
-        transaction.start_trials(esp, journal.trial)
+        packages_journal.start_trials(esp, journal.trial)
         _end_finished(site, engine)
     return Done(journal, images, generation)
 
@@ -138,15 +139,15 @@ def recover(site: Site, engine: ModuleType) -> Recovery:
     """Finish or undo what was interrupted. Doing it twice is the same as once."""
     store_images.sweep_temporaries(site.persist)
     repository.sweep_temporaries(site)
-    if not transaction.journal_path(site.persist).exists():
+    if not packages_journal.journal_path(site.persist).exists():
         return Recovery()
-    journal = transaction.read_journal(site.persist)
+    journal = packages_journal.read_journal(site.persist)
     if journal is None:
-        transaction.end(site.persist)
+        packages_journal.end(site.persist)
         return Recovery()
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         sweep(site.persist)
-        recovery = transaction.resolve(site.persist, esp, journal)
+        recovery = packages_journal.resolve(site.persist, esp, journal)
     if recovery.finished:
         _end_finished(site, engine)
     else:
@@ -156,9 +157,9 @@ def recover(site: Site, engine: ModuleType) -> Recovery:
 
 def _end_finished(site: Site, engine: ModuleType) -> None:
     repository.settle(site, engine)
-    transaction.end(site.persist)
+    packages_journal.end(site.persist)
 
 
 def _end_undone(site: Site, engine: ModuleType, journal: Journal) -> None:
     repository.take_back(site, engine, journal.files)
-    transaction.end(site.persist)
+    packages_journal.end(site.persist)

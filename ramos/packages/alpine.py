@@ -20,10 +20,10 @@ from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Entry, make_index, read_index
 from ramos.linux.fs import TEMPORARY_SUFFIX, publish, write_durably
 from ramos.linux.run import run, run_watched
-from ramos.recipe import Recipe
-from ramos.recipe_files import load_recipes
-from ramos.site import Candidate, Installed, Removal, Site, find_key
-from ramos.staging import Staged, stage_apk
+from ramos.packages.recipe import Recipe
+from ramos.packages.recipes import load_recipes
+from ramos.packages.site import Candidate, Installed, Removal, Site, find_key
+from ramos.packages.unpack import Staged, stage_apk
 
 TAG = "ramos"
 INDEX = "APKINDEX.tar.gz"

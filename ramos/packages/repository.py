@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ramos.linux.fs import TEMPORARY_SUFFIX, sync_directory, write_durably
-from ramos.site import Site
+from ramos.packages.site import Site
 
 REPLACED_SUFFIX = ".replaced"
 

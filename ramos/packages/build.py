@@ -17,9 +17,9 @@ from ramos.boot.kernels import KernelFiles, kernel_version, list_complete
 from ramos.errors import RamosError
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
+from ramos.packages.site import Site
+from ramos.packages.unpack import Staged, find_vmlinuz
 from ramos.save.ground import find_firmware
-from ramos.site import Site
-from ramos.staging import Staged, find_vmlinuz
 from ramos.store import images as store_images
 from ramos.store.generation import StoredFile
 from ramos.store.generations import read_default

@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ramos.apt_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.errors import RamosError
 from ramos.formats import deb, deb_repository
 from ramos.formats.deb_package import parse_fields, split_relations
 from ramos.formats.openpgp import make_public_key, sign_detached
 from ramos.linux.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
 from ramos.linux.run import Result, run, run_watched
-from ramos.recipe import Recipe
-from ramos.recipe_files import find_shipped_dir, load_recipes
-from ramos.site import Candidate, Installed, Removal, Site, find_key
-from ramos.staging import MARK, Staged, stage_deb
+from ramos.packages.debian_settings import HOOK, SOURCE_FILE, render_settings, render_source
+from ramos.packages.recipe import Recipe
+from ramos.packages.recipes import find_shipped_dir, load_recipes
+from ramos.packages.site import Candidate, Installed, Removal, Site, find_key
+from ramos.packages.unpack import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")

@@ -11,7 +11,7 @@ from pathlib import Path
 from ramos.errors import RamosError, UsageError
 from ramos.formats import apk, deb
 from ramos.formats.archive import DIRECTORY, Member
-from ramos.recipe import Plan, Recipe, find_recipe, plan_package
+from ramos.packages.recipe import Plan, Recipe, find_recipe, plan_package
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.formats.deb_repository import LABEL, ORIGIN
-from ramos.recipe import Recipe
+from ramos.packages.recipe import Recipe
 
 PINS_FILE = "etc/apt/preferences.d/ramos"
 HOOK_FILE = "etc/apt/apt.conf.d/80ramos"

@@ -14,9 +14,9 @@ import pyroute2
 from ramos.boot import esp
 from ramos.boot.kernels import read_running_kernel
 from ramos.errors import RamosError
+from ramos.packages.recipes import detect_base
+from ramos.packages.site import Site
 from ramos.places import Places
-from ramos.recipe_files import detect_base
-from ramos.site import Site
 from ramos.stick.check import check_stick, read_boot
 
 # In the upper, which is compressed RAM; var/tmp is never saved.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError, UsageError
-from ramos.recipe import BASES, Recipe, order_recipes, parse_recipe
+from ramos.packages.recipe import BASES, Recipe, order_recipes, parse_recipe
 
 SHIPPED_NAME = "apk-triggers"
 

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ramos import apk, apt, change, repository, transaction
 from ramos.boot import kernels
-from ramos.change import Target, Work
 from ramos.errors import RamosError, UsageError
-from ramos.kernel_build import Built, build, build_firmware, forget_left, read_left
-from ramos.recipe import Recipe, drops_depend, find_recipe
-from ramos.recipe_files import load_recipes
-from ramos.site import Candidate, Site
+from ramos.packages import alpine, change, debian, repository
+from ramos.packages import journal as packages_journal
+from ramos.packages.build import Built, build, build_firmware, forget_left, read_left
+from ramos.packages.change import Target, Work
+from ramos.packages.journal import Recovery
+from ramos.packages.recipe import Recipe, drops_depend, find_recipe
+from ramos.packages.recipes import load_recipes
+from ramos.packages.site import Candidate, Site
 from ramos.store import images as store_images
 from ramos.store.generations import read_all
-from ramos.transaction import Recovery
 
-MANAGERS: dict[str, ModuleType] = {"alpine": apk, "debian": apt}
+MANAGERS: dict[str, ModuleType] = {"alpine": alpine, "debian": debian}
 Say = Callable[[str], None]
 
 
@@ -72,7 +73,7 @@ class KernelState:
 def list_kernels(site: Site) -> list[KernelState]:
     """The kernels that the boot menu offers, newest first."""
     with site.open_esp(False) as esp:
-        env = transaction.read_environment(esp)
+        env = packages_journal.read_environment(esp)
         names = sorted(kernels.list_complete(esp), key=kernels.version_key, reverse=True)
     found = []
     for name in names:
@@ -307,8 +308,8 @@ def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = (
     names, also = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
-        kernels.check_removal(esp, doomed, transaction.read_environment(esp), site.running)
-        transaction.end_trials(esp, doomed)
+        kernels.check_removal(esp, doomed, packages_journal.read_environment(esp), site.running)
+        packages_journal.end_trials(esp, doomed)
         _release(site, names)
         engine.remove(site, [*names, *also], _in_passing(say))
         repository.delete_packages(site, engine, names)
@@ -351,7 +352,7 @@ def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
 def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:
     """Delete kernels and firmware that are no longer needed, once a newer kernel is confirmed."""
     with site.open_esp(True) as esp:
-        env = transaction.read_environment(esp)
+        env = packages_journal.read_environment(esp)
         old = kernels.plan_removal(kernels.list_complete(esp), env, site.running)
         if old:
             say(f"removing old kernels: {', '.join(old)}")

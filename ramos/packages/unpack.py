@@ -19,7 +19,7 @@ from ramos.errors import RamosError
 from ramos.formats import apk, deb
 from ramos.formats.deb_pack import rewrite as rewrite_deb
 from ramos.formats.selection import Change, list_parents
-from ramos.recipe import Recipe, drops_depend
+from ramos.packages.recipe import Recipe, drops_depend
 
 MARK = "Ramos-Recipe"
 # Where kernels and firmware look: `lib` on its own, or below `usr` where `/lib` is a link.

@@ -1,0 +1,1 @@
+"""Special packages on a running stick: kernels, firmware, boot loaders."""
