@@ -30,9 +30,12 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from ramos import layout, vm_accel, vm_boot, vm_machine
+from ramos import layout
 from ramos.linux import cpio, fs, run
-from ramos.vm import VmPlan
+from ramos.vm import accel as vm_accel
+from ramos.vm import firmware
+from ramos.vm import machine as vm_machine
+from ramos.vm.plan import VmPlan
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
@@ -81,15 +84,15 @@ def measure(way: str, plan: VmPlan, marks: Iterable[str], kvm: bool) -> Boot:
 def find_persist(image: Path) -> int:
     """Where persist starts in an image, in bytes: the largest Linux partition of its GPT."""
     with image.open("rb") as file:
-        file.seek(vm_boot.SECTOR_BYTES)
+        file.seek(firmware.SECTOR_BYTES)
         first, count, size = struct.unpack_from("<QII", file.read(92), 72)
-        file.seek(first * vm_boot.SECTOR_BYTES)
+        file.seek(first * firmware.SECTOR_BYTES)
         table = file.read(count * size)
     found = []
     for start in range(0, len(table), size):
         if table[start : start + 16] == LINUX_TYPE.bytes_le:
             low, high = struct.unpack_from("<QQ", table, start + 32)
-            found.append((high - low, low * vm_boot.SECTOR_BYTES))
+            found.append((high - low, low * firmware.SECTOR_BYTES))
     return int(max(found)[1])
 
 
@@ -171,7 +174,7 @@ def write_hello(path: Path) -> Path:
 
 def list_ways(image: Path, bus: str, scratch: Path) -> dict[str, tuple[VmPlan, tuple[str, ...]]]:
     """The three machines, and up to which mark each is watched."""
-    kernel = vm_boot.read_direct_kernel(image, scratch)
+    kernel = firmware.read_direct_kernel(image, scratch)
     disk, initrd = provide_live(image, kernel.kernel)
     hello = replace(kernel, initramfs=write_hello(scratch / "hello"), parameters="")
     live = replace(kernel, initramfs=initrd, parameters="boot=live")

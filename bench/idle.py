@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import vm, vm_accel
-from ramos.vm_machine import Machine, start_machine
+from ramos.vm import accel as vm_accel
+from ramos.vm import plan as vm_plan
+from ramos.vm.machine import Machine, start_machine
 
 SECTOR_BYTES = 512
 # The first boot seals the base images; what comes after that is idle.
@@ -53,7 +54,7 @@ def tell(line: str) -> None:
 
 def measure_idle(image: Path, window_seconds: int, accel: vm_accel.Accel) -> dict[str, float]:
     """Boot, settle, look twice."""
-    plan = vm.VmPlan(image, firmware="direct", flush=False)
+    plan = vm_plan.VmPlan(image, firmware="direct", flush=False)
     kvm = vm_accel.choose_kvm(plan, accel, tell)
     with start_machine(plan, snapshot=True, kvm=kvm) as machine:
         machine.login("user")

@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import vm
 from ramos.formats import deb
-from ramos.vm_machine import Machine, make_overlay, start_machine
+from ramos.vm import plan as vm_plan
+from ramos.vm.machine import Machine, make_overlay, start_machine
 from tests.debmirror import Mirror
 from tests.vm import kernelmirror
 
@@ -91,7 +91,7 @@ def measure(image: Path, memory_mib: int) -> str:
         scratch = Path(name)
         mirror, kernel = make_mirror(scratch / "mirror")
         disk = make_overlay(image, "raw", scratch / "stick.qcow2")
-        plan = vm.VmPlan(
+        plan = vm_plan.VmPlan(
             disk, "qcow2", firmware="bios", network=True, memory_mib=memory_mib, flush=False
         )
         with (

@@ -21,12 +21,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import layout, vm_boot, vm_machine
+from ramos import layout
 from ramos.boot import env
 from ramos.errors import RamosError
 from ramos.linux import run
-from ramos.vm import VmPlan
-from ramos.vm_machine import Machine
+from ramos.vm import firmware
+from ramos.vm import machine as vm_machine
+from ramos.vm.machine import Machine
+from ramos.vm.plan import VmPlan
 
 USER = "user"
 MEMORY_MIB = 768
@@ -66,7 +68,7 @@ class Bench:
 
     def read_env(self) -> env.BootEnv:
         """What GRUB will find."""
-        drive = f"{self.stick}@@{vm_boot.find_esp(self.stick)}"
+        drive = f"{self.stick}@@{firmware.find_esp(self.stick)}"
         return env.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
 
     def prepare(self) -> None:

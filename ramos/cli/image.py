@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from ramos import vm_accel
 from ramos.cli import print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
@@ -35,6 +34,7 @@ from ramos.image.provision import Written
 from ramos.linux import run
 from ramos.stick import disks
 from ramos.stick.disks import Disk
+from ramos.vm import accel
 
 DEFAULT_OUTPUT = Path("ramos.img")
 DEVICE_IMAGE = "device.img"
@@ -118,7 +118,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--try", "try_it", is_flag=True, help="Boot the image in this terminal."),
     click.option(
         "--accel",
-        type=click.Choice(vm_accel.ACCELS),
+        type=click.Choice(accel.ACCELS),
         default="auto",
         show_default=True,
         help="For --try: KVM, software emulation (tcg), or KVM as long as it works (auto).",

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
-from ramos import vm, vm_accel, vm_machine
 from ramos.cli import show_line
 from ramos.errors import RamosError, UsageError
 from ramos.linux import run, terminals
-from ramos.vm_watch import PATIENCE, Patience, read_complaint
+from ramos.vm import accel as vm_accel
+from ramos.vm import machine as vm_machine
+from ramos.vm import plan as vm_plan
+from ramos.vm.watch import PATIENCE, Patience, read_complaint
 
 EXAMPLES = """\b
 Examples:
@@ -28,7 +30,7 @@ def vm_group() -> None:
 
 @vm_group.command("run", epilog=EXAMPLES)
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--mode", type=click.Choice(vm.MODES), default="default", help="Boot mode.")
+@click.option("--mode", type=click.Choice(vm_plan.MODES), default="default", help="Boot mode.")
 @click.option("--uefi", "firmware", flag_value="uefi", default="uefi", help="Firmware: UEFI.")
 @click.option("--bios", "firmware", flag_value="bios", help="Firmware: BIOS.")
 @click.option("--direct", "firmware", flag_value="direct", help="No firmware: kernel + initramfs.")
@@ -69,7 +71,7 @@ def run_command(
     is started again under software emulation. What it writes goes to the image, unless
     --snapshot is given.
     """
-    plan = vm.VmPlan(
+    plan = vm_plan.VmPlan(
         image,
         memory_mib=memory,
         parameters=tuple(append.split()),
@@ -83,7 +85,7 @@ def run_command(
         run_for_screenshot(plan, screenshot, accel)
 
 
-def check_request(plan: vm.VmPlan, screenshot: Path | None) -> None:
+def check_request(plan: vm_plan.VmPlan, screenshot: Path | None) -> None:
     """Say what is missing before anything starts."""
     state = "Nothing was started"
     missing = run.find_missing(["qemu-system-x86_64", "qemu-img", "setpriv", "mcopy"])
@@ -104,7 +106,7 @@ def check_request(plan: vm.VmPlan, screenshot: Path | None) -> None:
 
 
 def run_in_terminal(
-    plan: vm.VmPlan,
+    plan: vm_plan.VmPlan,
     snapshot: bool,
     accel: vm_accel.Accel = "auto",
     patience: Patience = PATIENCE,
@@ -115,7 +117,7 @@ def run_in_terminal(
         how = "KVM" if kvm else "software emulation"
         show_line(f"Booting with {how}. Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.")
         if plan.share is not None:
-            show_line(f"In the guest: mount -t 9p -o trans=virtio {vm.SHARE_TAG} /mnt")
+            show_line(f"In the guest: mount -t 9p -o trans=virtio {vm_plan.SHARE_TAG} /mnt")
         machine = vm_machine.launch(plan, "terminal", snapshot=snapshot, kvm=kvm, patience=patience)
         with terminals.kept(sys.stdin.fileno()), machine as running:
             code = running.process.wait()
@@ -129,7 +131,7 @@ def run_in_terminal(
     vm_accel.run_machine(plan, accel, work, show_line, patience)
 
 
-def run_for_screenshot(plan: vm.VmPlan, screenshot: Path, accel: vm_accel.Accel) -> None:
+def run_for_screenshot(plan: vm_plan.VmPlan, screenshot: Path, accel: vm_accel.Accel) -> None:
     """Boot without a trace on the image, and save what the screen shows at the login prompt."""
 
     def work(kvm: bool) -> None:

@@ -11,6 +11,7 @@ MAX_MODULE_LINES = 400
 RANKS = {
     # 0, pure: words
     "ramos": 0,
+    "ramos.vm": 0,
     "ramos.packages": 0,
     "ramos.save": 0,
     "ramos.boot": 0,
@@ -147,13 +148,13 @@ RANKS = {
     "ramos.image.disk": 42,
     "ramos.image.identity": 43,
     "ramos.image.contents": 43,
-    "ramos.vm_qmp": 30,
-    "ramos.vm_serial": 30,
-    "ramos.vm_boot": 40,
-    "ramos.vm": 41,
-    "ramos.vm_watch": 42,
-    "ramos.vm_machine": 43,
-    "ramos.vm_accel": 44,
+    "ramos.vm.qmp": 30,
+    "ramos.vm.serial": 30,
+    "ramos.vm.firmware": 40,
+    "ramos.vm.plan": 41,
+    "ramos.vm.watch": 42,
+    "ramos.vm.machine": 43,
+    "ramos.vm.accel": 44,
     # 5: pipelines, and one event loop
     "ramos.image.build": 50,
     "ramos.image.provision": 50,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos import vm_accel
-from ramos.vm import VmPlan
+from ramos.vm import accel as vm_accel
+from ramos.vm.plan import VmPlan
 from tests.conftest import REPOSITORY
 
 # The command, with less patience than a person has.
@@ -20,8 +20,8 @@ RUN = """
 import sys
 from pathlib import Path
 from ramos.cli.vm import run_in_terminal
-from ramos.vm import VmPlan
-from ramos.vm_watch import Patience
+from ramos.vm.plan import VmPlan
+from ramos.vm.watch import Patience
 image, firmware, accel = sys.argv[1:]
 plan = VmPlan(Path(image), firmware=firmware)
 run_in_terminal(plan, False, accel, Patience(1.5, 1.5))

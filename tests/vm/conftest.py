@@ -17,9 +17,11 @@ from typing import Any
 import filelock
 import pytest
 
-from ramos import vm, vm_accel, vm_machine
-from ramos.vm import VmPlan
-from ramos.vm_machine import Machine
+from ramos.vm import accel as vm_accel
+from ramos.vm import machine as vm_machine
+from ramos.vm import plan as vm_plan
+from ramos.vm.machine import Machine
+from ramos.vm.plan import VmPlan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / ".cache" / "test-image"
@@ -91,7 +93,7 @@ def systemd_image() -> Path:
     return provide_image("systemd")
 
 
-def choose_kvm(image: Path, firmware: vm.Firmware = "uefi") -> bool:
+def choose_kvm(image: Path, firmware: vm_plan.Firmware = "uefi") -> bool:
     """Whether to use KVM: only on request, so that every run of the tests sees the same machine."""
     accel: vm_accel.Accel = "auto" if os.environ.get("RAMOS_TEST_KVM") == "1" else "tcg"
     plan = VmPlan(image, firmware=firmware, memory_mib=MEMORY_MIB, flush=False)

@@ -4,7 +4,7 @@ Owns: a stick as such a cut leaves it, and the check that nothing of it is left.
 real cuts leave are replayed elsewhere (tests/crash); here it counts that a boot looks after them.
 """
 
-from ramos.vm_machine import Machine
+from ramos.vm.machine import Machine
 
 PACKAGE = "linux-image-9.9=1"
 # A kernel's directory without its end, the journal that names it, and a FAT that is in use.

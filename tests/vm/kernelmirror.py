@@ -23,7 +23,7 @@ import filelock
 from ramos.boot import initramfs
 from ramos.boot.kernels import version_key
 from ramos.linux import kmod
-from ramos.vm_machine import Machine
+from ramos.vm.machine import Machine
 from tests.debmirror import Mirror, build_deb
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "test-kernels"

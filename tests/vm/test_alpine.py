@@ -11,11 +11,11 @@ from pathlib import Path
 import filelock
 import pytest
 
-from ramos import vm_machine
 from ramos.cli.image import default_cache
 from ramos.image.plan import read_package_list
 from ramos.linux import kmod
-from ramos.vm_machine import Machine
+from ramos.vm import machine as vm_machine
+from ramos.vm.machine import Machine
 from tests import alpine_donor, alpine_mirror, alpine_root
 from tests.alpine_mirror import Mirror, Spec
 from tests.vm import kernelmirror

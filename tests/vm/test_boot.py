@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import vm_machine
-from ramos.vm import VmPlan
-from ramos.vm_machine import Machine
+from ramos.vm import machine as vm_machine
+from ramos.vm.machine import Machine
+from ramos.vm.plan import VmPlan
 from tests.vm.conftest import USER, Boot, list_open_ports
 
 LAYERS = "/persist/upperfs/layers"

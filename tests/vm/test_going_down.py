@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ramos.vm_machine import Machine, make_overlay
+from ramos.vm.machine import Machine, make_overlay
 from tests.vm.conftest import USER, Boot
 from tests.vm.interrupted import check_recovered, interrupt
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ramos.boot.confirm import STRICT_SETTINGS
-from ramos.vm_machine import Machine
+from ramos.vm.machine import Machine
 from tests.vm import kernelmirror
 from tests.vm.conftest import USER, Boot, list_open_ports
 from tests.vm.interrupted import check_recovered, interrupt, run_python

@@ -5,7 +5,7 @@ The host of the tests may have no fs-verity; the guest's kernel has.
 
 from pathlib import Path
 
-from ramos.vm_machine import Machine
+from ramos.vm.machine import Machine
 from tests.vm.conftest import USER, Boot, ask_seals
 
 # One bit of a file, through the device: below the file system, as worn flash does it.

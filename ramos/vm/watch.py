@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos import vm
 from ramos.errors import RamosError
 from ramos.linux import run
-from ramos.vm_qmp import Qmp
-from ramos.vm_serial import ESCAPES
+from ramos.vm import plan
+from ramos.vm.qmp import Qmp
+from ramos.vm.serial import ESCAPES
 
 QEMU_LOG = "qemu.log"
 INTERVAL_SECONDS = 0.25
@@ -119,7 +119,7 @@ class Watch:
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
-                return Qmp(vm.watch_socket(self._scratch), wait_seconds)
+                return Qmp(plan.watch_socket(self._scratch), wait_seconds)
             except (FileNotFoundError, ConnectionRefusedError):
                 if time.monotonic() > deadline or self._ended.wait(0.02):
                     raise
@@ -153,7 +153,7 @@ class Watch:
 
     def _count_output(self) -> int:
         """How many bytes the serial line has said; its log is kept short."""
-        with vm.serial_log(self._scratch).open("r+b") as file:
+        with plan.serial_log(self._scratch).open("r+b") as file:
             file.seek(self._offset)
             new = file.read()
             self._offset += len(new)
@@ -191,4 +191,4 @@ def read_complaint(scratch: Path) -> str:
 def _count_reads(qmp: Qmp) -> int:
     """How often the stick was read."""
     rows = qmp.execute("query-blockstats")
-    return sum(row["stats"]["rd_operations"] for row in rows if row.get("node-name") == vm.DISK)
+    return sum(row["stats"]["rd_operations"] for row in rows if row.get("node-name") == plan.DISK)

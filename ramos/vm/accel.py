@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from ramos import vm, vm_boot, vm_machine
 from ramos.errors import RamosError
-from ramos.vm_watch import PATIENCE, MachineFault, Patience, read_complaint
+from ramos.vm import firmware as vm_firmware
+from ramos.vm import machine as vm_machine
+from ramos.vm import plan as vm_plan
+from ramos.vm.watch import PATIENCE, MachineFault, Patience, read_complaint
 
 Accel = Literal["auto", "kvm", "tcg"]
 ACCELS: tuple[Accel, ...] = ("auto", "kvm", "tcg")
@@ -30,7 +32,7 @@ PROBE_EXIT = ("-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
 
 
 def run_machine(
-    plan: vm.VmPlan,
+    plan: vm_plan.VmPlan,
     accel: Accel,
     work: Callable[[bool], Outcome],
     say: Callable[[str], None],
@@ -50,7 +52,7 @@ def run_machine(
     return work(False)
 
 
-def choose_kvm(plan: vm.VmPlan, accel: Accel, say: Callable[[str], None]) -> bool:
+def choose_kvm(plan: vm_plan.VmPlan, accel: Accel, say: Callable[[str], None]) -> bool:
     """For machines that are started many times: one boot to its login decides for all of them."""
 
     def try_boot(kvm: bool) -> bool:
@@ -72,12 +74,12 @@ def await_login(machine: vm_machine.Machine, *, kvm: bool) -> None:
         raise MachineFault("no login", machine.plan.image, error.reason, error.state) from error
 
 
-def find_kvm_fault(plan: vm.VmPlan, patience: Patience) -> str:
+def find_kvm_fault(plan: vm_plan.VmPlan, patience: Patience) -> str:
     """Why KVM does not run a tiny guest behind the plan's firmware; empty where it does."""
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         sector = Path(name) / "probe.img"
-        sector.write_bytes(PROBE_CODE.ljust(vm_boot.SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
-        firmware: vm.Firmware = "uefi" if plan.firmware == "uefi" else "bios"
+        sector.write_bytes(PROBE_CODE.ljust(vm_firmware.SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
+        firmware: vm_plan.Firmware = "uefi" if plan.firmware == "uefi" else "bios"
         probe = replace(plan, image=sector, image_format="raw", firmware=firmware, bus="virtio")
         probe = replace(probe, share=None, network=False, vnc="", kernel=None, extra=PROBE_EXIT)
         try:
@@ -86,7 +88,7 @@ def find_kvm_fault(plan: vm.VmPlan, patience: Patience) -> str:
             return fault.reason
 
 
-def _run_probe(probe: vm.VmPlan, patience: Patience) -> str:
+def _run_probe(probe: vm_plan.VmPlan, patience: Patience) -> str:
     """UEFI has to show a sign of life, BIOS has to load and run what is on the disk."""
     deadline = time.monotonic() + patience.start_seconds
     with vm_machine.launch(probe, "none", snapshot=False, kvm=True, patience=patience) as running:

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ramos import vm, vm_boot
 from ramos.errors import RamosError
 from ramos.linux import run
-from ramos.vm_qmp import Qmp
-from ramos.vm_serial import Serial
-from ramos.vm_watch import PATIENCE, QEMU_LOG, Patience, Watch, read_complaint
+from ramos.vm import firmware
+from ramos.vm import plan as vm_plan
+from ramos.vm.qmp import Qmp
+from ramos.vm.serial import Serial
+from ramos.vm.watch import PATIENCE, QEMU_LOG, Patience, Watch, read_complaint
 
 Line = TypeVar("Line")
 SOCKET_SECONDS = 20.0
@@ -40,12 +41,12 @@ SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 class Machine:
     """A machine that runs; made by `start_machine`."""
 
-    def __init__(self, plan: vm.VmPlan, process: run.Process, scratch: Path) -> None:
+    def __init__(self, plan: vm_plan.VmPlan, process: run.Process, scratch: Path) -> None:
         self.plan = plan
         self.process = process
         self._numbers = itertools.count(1)
-        self.serial = _connect(Serial, vm.serial_socket(scratch), process)
-        self.qmp = _connect(Qmp, vm.qmp_socket(scratch), process)
+        self.serial = _connect(Serial, vm_plan.serial_socket(scratch), process)
+        self.qmp = _connect(Qmp, vm_plan.qmp_socket(scratch), process)
 
     def close(self) -> None:
         """Let go of the lines."""
@@ -108,13 +109,13 @@ class Machine:
 
     def unplug(self) -> None:
         """Pull the stick out."""
-        self.qmp.execute("device_del", id=vm.STICK)
-        while self.qmp.wait_event("DEVICE_DELETED")["data"].get("device") != vm.STICK:
+        self.qmp.execute("device_del", id=vm_plan.STICK)
+        while self.qmp.wait_event("DEVICE_DELETED")["data"].get("device") != vm_plan.STICK:
             pass
 
     def replug(self) -> None:
         """Put the same stick back."""
-        self.qmp.execute("device_add", **vm.stick_device(self.plan.bus))
+        self.qmp.execute("device_add", **vm_plan.stick_device(self.plan.bus))
 
     def take_screenshot(self, path: Path) -> None:
         """Save what the screen shows as a PNG."""
@@ -163,7 +164,7 @@ class Machine:
 class Running:
     """A QEMU that was started, and what to know of it."""
 
-    plan: vm.VmPlan
+    plan: vm_plan.VmPlan
     process: run.Process
     scratch: Path
     watch: Watch
@@ -171,7 +172,7 @@ class Running:
 
 @contextlib.contextmanager
 def start_machine(
-    plan: vm.VmPlan, *, snapshot: bool = True, kvm: bool = False
+    plan: vm_plan.VmPlan, *, snapshot: bool = True, kvm: bool = False
 ) -> Iterator[Machine]:
     """A machine driven by a program; with `snapshot`, what it writes is thrown away."""
     with launch(plan, "socket", snapshot=snapshot, kvm=kvm) as running:
@@ -187,8 +188,8 @@ def start_machine(
 
 @contextlib.contextmanager
 def launch(
-    plan: vm.VmPlan,
-    console: vm.Console,
+    plan: vm_plan.VmPlan,
+    console: vm_plan.Console,
     *,
     snapshot: bool,
     kvm: bool,
@@ -198,8 +199,8 @@ def launch(
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         scratch = Path(name)
         plan, host = prepare(plan, scratch, snapshot=snapshot)
-        argv = vm.render_argv(plan, replace(host, kvm=kvm, console=console))
-        vm.serial_log(scratch).touch()
+        argv = vm_plan.render_argv(plan, replace(host, kvm=kvm, console=console))
+        vm_plan.serial_log(scratch).touch()
         with (scratch / QEMU_LOG).open("wb") as log, contextlib.ExitStack() as stack:
             lines = {"stdin": None, "stdout": None} if console == "terminal" else {"stdout": log}
             process = stack.enter_context(run.started(argv, stderr=log, **lines))
@@ -218,15 +219,17 @@ def connect(running: Running) -> Machine:
         raise RamosError("cannot start the virtual machine", "QEMU", reason) from error
 
 
-def prepare(plan: vm.VmPlan, scratch: Path, *, snapshot: bool) -> tuple[vm.VmPlan, vm.VmHost]:
+def prepare(
+    plan: vm_plan.VmPlan, scratch: Path, *, snapshot: bool
+) -> tuple[vm_plan.VmPlan, vm_plan.VmHost]:
     """Put together what the machine needs from the host, in a folder that lives as long as it."""
-    host = vm.VmHost(scratch)
+    host = vm_plan.VmHost(scratch)
     if plan.firmware == "uefi":
-        code, variables = vm_boot.find_firmware()
-        fresh = vm_boot.copy_firmware_variables(variables, scratch)
+        code, variables = firmware.find_firmware()
+        fresh = firmware.copy_firmware_variables(variables, scratch)
         host = replace(host, firmware_code=code, firmware_variables=fresh)
     elif plan.firmware == "direct":
-        kernel = plan.kernel or vm_boot.read_direct_kernel(find_base(plan), scratch)
+        kernel = plan.kernel or firmware.read_direct_kernel(find_base(plan), scratch)
         host = replace(host, direct=kernel)
     if snapshot:
         overlay = make_overlay(plan.image, plan.image_format, scratch / "overlay.qcow2")
@@ -241,7 +244,7 @@ def make_overlay(image: Path, image_format: str, overlay: Path) -> Path:
     return overlay
 
 
-def find_base(plan: vm.VmPlan) -> Path:
+def find_base(plan: vm_plan.VmPlan) -> Path:
     """The raw image below a chain of overlays: the kernel is read from there."""
     image = plan.image
     while image.open("rb").read(4) == b"QFI\xfb":

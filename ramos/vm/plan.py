@@ -11,7 +11,7 @@ from typing import Literal
 
 from ramos import layout
 from ramos.boot import menu
-from ramos.vm_boot import DirectKernel
+from ramos.vm.firmware import DirectKernel
 
 STICK = "stick"
 DISK = "disk"

@@ -1,0 +1,1 @@
+"""A virtual machine that boots an image."""
