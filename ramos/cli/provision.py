@@ -15,7 +15,7 @@ from ramos import layout
 from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.errors import RamosError, UsageError, escape
-from ramos.image import device
+from ramos.image import write
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
 from ramos.linux import run
@@ -94,11 +94,11 @@ def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:
 
 
 @contextlib.contextmanager
-def hold_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> Iterator[device.Target]:
+def hold_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> Iterator[write.Target]:
     """Hold the disk open from before the question until the block ends."""
-    with device.hold_target(disk) as target:
+    with write.hold_target(disk) as target:
         confirm_disk(disk, confirmed, batch=batch)
-        device.check_identity(target)
+        write.check_identity(target)
         yield target
 
 

@@ -23,8 +23,8 @@ from ramos.formats.apk_sign import list_keys
 from ramos.formats.sandbox import resolve_inside
 from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.alpine_source import ARCH, Repositories
+from ramos.image.common_setup import write_file
 from ramos.image.plan import Plan, Source, read_package_list
-from ramos.image.settings import write_file
 from ramos.linux import run
 
 DEFAULT_INIT = "openrc"

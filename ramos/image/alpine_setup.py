@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from ramos.errors import RamosError
+from ramos.image.common_setup import replace_link, write_file
 from ramos.image.plan import Plan
-from ramos.image.settings import replace_link, write_file
 from ramos.packages.alpine import SPECIAL_FILE, render_special
 from ramos.packages.recipes import load_recipes
 

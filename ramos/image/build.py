@@ -14,7 +14,17 @@ from types import ModuleType
 
 from ramos.boot import initramfs
 from ramos.errors import RamosError
-from ramos.image import alpine, cache, contents, debian, disk, grub, payload, settings, squash
+from ramos.image import (
+    alpine,
+    cache,
+    common_setup,
+    contents,
+    debian,
+    grub,
+    partitions,
+    payload,
+    squash,
+)
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
 from ramos.image.progress import Listener, Progress
@@ -125,7 +135,7 @@ def check_output(output: Path) -> None:
 def check_tools(plan: Plan) -> None:
     """Name every program that is missing, before anything is fetched."""
     base = BASES[plan.base]
-    missing = run.find_missing((*base.TOOLS, *disk.TOOLS, *squash.TOOLS, *grub.TOOLS))
+    missing = run.find_missing((*base.TOOLS, *partitions.TOOLS, *squash.TOOLS, *grub.TOOLS))
     missing += run.find_missing(["cryptsetup"]) if plan.encrypt else []
     missing += grub.list_missing_platforms()
     if missing:
@@ -186,7 +196,7 @@ def make_parts(
     root = work / "rootfs"
     with progress.step("set up the system"):
         squash.copy_tree(tree, root)
-        settings.apply_settings(plan, root)
+        common_setup.apply_settings(plan, root)
         base.configure(plan, root)
         payload.install_payload(plan, root)
         kernel = squash.find_kernel(root)
@@ -209,24 +219,26 @@ def write_image(plan: Plan, parts: Parts, work: Path, progress: Progress) -> int
     epoch = int(time.time()) if plan.epoch is None else plan.epoch
     with progress.step("checksums"):
         files = contents.describe_base(parts)
-    identity = disk.make_identity("" if plan.epoch is None else _make_seed(plan, files))
+    identity = partitions.make_identity("" if plan.epoch is None else _make_seed(plan, files))
     size = choose_size(plan, sum(file.size_bytes for file in files))
-    table = disk.DiskLayout(size)
+    table = partitions.DiskLayout(size)
     esp, persist, content = work / "esp.fat", work / "persist.ext4", work / "persist"
     with progress.step("ESP"):
         names, bios = contents.fill_esp(plan, parts, identity, work)
-        disk.make_esp(esp, table.esp_bytes, names, identity.esp_serial, epoch)
+        partitions.make_esp(esp, table.esp_bytes, names, identity.esp_serial, epoch)
     with progress.step("persist"):
         contents.fill_persist(plan, parts, files, identity, content, epoch)
         room = table.persist_bytes - (luks.HEADER_BYTES if plan.encrypt else 0)
-        disk.make_persist(persist, room, content, identity, epoch, plan.swap_bytes)
+        partitions.make_persist(persist, room, content, identity, epoch, plan.swap_bytes)
     if plan.encrypt:
         with progress.step("encryption"):
-            disk.encrypt_persist(persist, plan.passphrase, plan.unlock_memory_mib, identity)
+            partitions.encrypt_persist(persist, plan.passphrase, plan.unlock_memory_mib, identity)
     temporary = plan.output.with_name(f"{plan.output.name}.part")
     with progress.step("image"):
         try:
-            disk.assemble(temporary, table, disk.DiskParts(esp, persist, bios), identity)
+            partitions.assemble(
+                temporary, table, partitions.DiskParts(esp, persist, bios), identity
+            )
             fs.publish(temporary, plan.output)
         finally:
             temporary.unlink(missing_ok=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot import menu
-from ramos.image import disk, grub
+from ramos.image import grub, partitions
+from ramos.image.common_setup import USER_ID
 from ramos.image.plan import Plan
-from ramos.image.settings import USER_ID
 from ramos.linux import fs, verity
 from ramos.store import generation
 
@@ -57,7 +57,7 @@ def fill_persist(
     plan: Plan,
     parts: Parts,
     files: tuple[generation.StoredFile, ...],
-    identity: disk.Identity,
+    identity: partitions.Identity,
     directory: Path,
     epoch: int,
 ) -> None:
@@ -75,10 +75,10 @@ def fill_persist(
     place = directory / layout.generation_path(FIRST_GENERATION)
     place.write_bytes(generation.seal(first))
     if plan.swap_bytes:
-        disk.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
+        partitions.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
 
 
-def make_menu(plan: Plan, identity: disk.Identity) -> menu.Menu:
+def make_menu(plan: Plan, identity: partitions.Identity) -> menu.Menu:
     """What the boot menu tells the kernel of this stick."""
     unlock = (f"ramos.luks=UUID={identity.luks}",) if plan.encrypt else ()
     parameters = (*menu.Menu.parameters, *unlock)
@@ -86,7 +86,7 @@ def make_menu(plan: Plan, identity: disk.Identity) -> menu.Menu:
 
 
 def fill_esp(
-    plan: Plan, parts: Parts, identity: disk.Identity, work: Path
+    plan: Plan, parts: Parts, identity: partitions.Identity, work: Path
 ) -> tuple[dict[str, Path], grub.BiosGrub]:
     """The files of the ESP (name -> source), and GRUB for BIOS, which has no file there."""
     early = work / "early.cfg"
@@ -120,4 +120,4 @@ def fill_esp(
         f"{folder}/sha256": sums,
         f"{folder}/complete": complete,
     }
-    return names, grub.make_bios(work, early, disk.BIOS_START_BYTES)
+    return names, grub.make_bios(work, early, partitions.BIOS_START_BYTES)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.image import aptsources, debian_setup
+from ramos.image import debian_setup, debian_source
 from ramos.image.plan import Plan, Source, read_package_list
 from ramos.linux import run
 
@@ -94,7 +94,7 @@ def probe(plan: Plan) -> str:
 
 def resolve(plan: Plan) -> Source:
     """Find the release on the mirror, and how the mirror stands now."""
-    lines = aptsources.choose_sources(plan)
+    lines = debian_source.choose_sources(plan)
     states = [_read_state(line) for line in lines]
     state = hashlib.sha256(b"".join(states)).hexdigest() if all(states) else ""
     release = lines[0].suite
@@ -102,7 +102,7 @@ def resolve(plan: Plan) -> Source:
     return Source(release, lines[0].uri, config, state)
 
 
-def _read_state(line: aptsources.SourceLine) -> bytes:
+def _read_state(line: debian_source.SourceLine) -> bytes:
     """The signed index of one suite; empty when the mirror does not answer. apt checks it later."""
     uri = re.sub("^copy:", "file:", line.uri.rstrip("/"))
     url = f"{uri}/dists/{line.suite}/InRelease"

@@ -9,8 +9,8 @@ import gzip
 from pathlib import Path
 
 from ramos.errors import RamosError
+from ramos.image.common_setup import make_directories, replace_link, write_file
 from ramos.image.plan import Plan
-from ramos.image.settings import make_directories, replace_link, write_file
 from ramos.linux import run
 from ramos.packages.debian_settings import render_settings
 from ramos.packages.recipes import load_recipes

@@ -16,8 +16,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramos.image.device import Change
-from ramos.image.disk import SECTOR_BYTES, Identity
+from ramos.image.partitions import SECTOR_BYTES, Identity
+from ramos.image.write import Change
 
 ESP_NUMBER, PERSIST_NUMBER, BIOS_NUMBER = 1, 2, 3
 GPT_MAGIC = b"EFI PART"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.config import Config
+from ramos.image.common_setup import make_directories, replace_link, write_file
 from ramos.image.plan import Plan
-from ramos.image.settings import make_directories, replace_link, write_file
 from ramos.linux import run
 
 LIBRARY_DIR = "usr/lib/ramos"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.image import device, disk, identity
+from ramos.image import identity, partitions, write
 from ramos.image.progress import Progress
 from ramos.stick import grow
 from ramos.stick.disks import format_size
@@ -30,22 +30,22 @@ class Written:
     grown: bool
 
 
-def provision(target: device.Target, image: Path, progress: Progress) -> Written:
+def provision(target: write.Target, image: Path, progress: Progress) -> Written:
     """Put an image on the disk that is held, and make persist as large as the disk allows."""
     size = image.stat().st_size
-    device.check_identity(target)
+    write.check_identity(target)
     with progress.step("check capacity") as on_line:
-        device.check_capacity(target, Meter(on_line, count_bytes=False))
+        write.check_capacity(target, Meter(on_line, count_bytes=False))
     # No two sticks are alike, so that none is ever taken for another.
-    changes = identity.plan_changes(image, disk.make_identity(""))
+    changes = identity.plan_changes(image, partitions.make_identity(""))
     with progress.step("write") as on_line:
-        digest = device.write_image(target, image, Meter(on_line), changes)
+        digest = write.write_image(target, image, Meter(on_line), changes)
     with progress.step("read back") as on_line:
-        device.read_back(target, size, digest, Meter(on_line))
+        write.read_back(target, size, digest, Meter(on_line))
     with progress.step("grow persist"):
         partition = grow.grow_partition(Path(target.path), target.size_bytes)
         grown = grow.grow_unmounted(Path(target.path), partition)
-        device.check_identity(target, "The image was written, persist may not have grown")
+        write.check_identity(target, "The image was written, persist may not have grown")
     return Written(target.path, size, digest, partition.size_bytes, grown)
 
 

@@ -16,8 +16,8 @@ from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ
 from ramos.errors import RamosError
-from ramos.image import disk as image_disk
-from ramos.image.disk import DiskLayout, make_identity
+from ramos.image import partitions as image_disk
+from ramos.image.partitions import DiskLayout, make_identity
 from tests.crash import uml
 from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
 from tests.crash.device import plugged

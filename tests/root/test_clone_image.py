@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.image import device, disk, identity
+from ramos.image import identity, partitions
+from ramos.image import write as image_write
 from tests.root.test_device import attach, detach, ignore, look_up
 from tests.root.test_image_disk import Made, make_image, tool
 
@@ -28,7 +29,7 @@ def loops(tmp_path: Path) -> Iterator[list[str]]:
     for name in ("one", "two"):
         file = tmp_path / name
         with file.open("wb") as stream:
-            stream.truncate(disk.DiskLayout(0).persist_start + (130 << 20) + EXTRA_BYTES)
+            stream.truncate(partitions.DiskLayout(0).persist_start + (130 << 20) + EXTRA_BYTES)
         paths.append(attach(file))
     yield paths
     for path in paths:
@@ -37,10 +38,10 @@ def loops(tmp_path: Path) -> Iterator[list[str]]:
 
 def write(loop: str, image: Path) -> None:
     """As `ramos image write` does it."""
-    changes = identity.plan_changes(image, disk.make_identity(""))
-    with device.hold_target(look_up(loop)) as target:
-        digest = device.write_image(target, image, ignore, changes)
-        device.read_back(target, image.stat().st_size, digest, ignore)
+    changes = identity.plan_changes(image, partitions.make_identity(""))
+    with image_write.hold_target(look_up(loop)) as target:
+        digest = image_write.write_image(target, image, ignore, changes)
+        image_write.read_back(target, image.stat().st_size, digest, ignore)
 
 
 def cut(source: str | Path, start: int, size: int, target: Path) -> Path:
@@ -50,7 +51,7 @@ def cut(source: str | Path, start: int, size: int, target: Path) -> Path:
     return target
 
 
-def read_identities(loop: str | Path, table: disk.DiskLayout, work: Path) -> dict[str, str]:
+def read_identities(loop: str | Path, table: partitions.DiskLayout, work: Path) -> dict[str, str]:
     """Every identifier, by other people's tools."""
     found = {}
     shown = tool("sfdisk", "--dump", loop)
@@ -104,16 +105,16 @@ def test_files_of_a_stick_that_is_no_clone_are_those_of_the_image(
 
 
 def test_spare_superblock_of_a_stick_that_is_no_clone_repairs_it(tmp_path: Path) -> None:
-    table = disk.DiskLayout(disk.DiskLayout(0).persist_start + (168 << 20))
+    table = partitions.DiskLayout(partitions.DiskLayout(0).persist_start + (168 << 20))
     image, persist = tmp_path / "image", tmp_path / "persist"
     (tmp_path / "content").mkdir()
     (tmp_path / "content/file").write_text("kept")
-    old, new = disk.make_identity("old"), disk.make_identity("new")
-    disk.make_persist(persist, table.persist_bytes, tmp_path / "content", old, 1)
+    old, new = partitions.make_identity("old"), partitions.make_identity("new")
+    partitions.make_persist(persist, table.persist_bytes, tmp_path / "content", old, 1)
     with image.open("wb") as file:
         file.truncate(table.size_bytes)
-    disk.make_table(image, table, old)
-    disk.copy_into(persist, image, table.persist_start)
+    partitions.make_table(image, table, old)
+    partitions.copy_into(persist, image, table.persist_start)
     with image.open("r+b") as file:
         for offset, data in identity.plan_changes(image, new):
             file.seek(offset)
@@ -136,7 +137,7 @@ def test_encrypted_stick_gets_another_uuid_around_it_and_is_no_clone(
     tool("resize2fs", persist, f"{(table.persist_bytes - (32 << 20)) >> 10}K")
     with persist.open("r+b") as file:
         file.truncate(table.persist_bytes - (32 << 20))
-    disk.encrypt_persist(persist, PASSPHRASE, 32, made.identity)
+    partitions.encrypt_persist(persist, PASSPHRASE, 32, made.identity)
     words = [f"ramos.{name}=UUID={value}" for name, value in
              (("persist", made.identity.persist), ("luks", made.identity.luks))]  # fmt: skip
     data = image.read_bytes()
@@ -159,4 +160,4 @@ def test_what_is_no_stick_is_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "random"
     for data in (b"", b"x", bytes(1 << 20), b"EFI PART" * (1 << 17)):
         file.write_bytes(data)
-        assert identity.plan_changes(file, disk.make_identity("")) == ()
+        assert identity.plan_changes(file, partitions.make_identity("")) == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import DamagedError, RamosError
-from ramos.image import device
+from ramos.image import write
 from ramos.stick.disks import LSBLK_COLUMNS, Disk, parse_disks
 
 SIZE = 24 << 20
@@ -57,29 +57,29 @@ def ignore(_done: int, _total: int) -> None:
 
 def test_an_image_arrives_whole_and_is_read_back(loop: str, image: Path, backing: Path) -> None:
     seen: list[int] = []
-    with device.hold_target(look_up(loop)) as target:
-        device.check_capacity(target, ignore)
-        digest = device.write_image(target, image, lambda done, _total: seen.append(done))
-        device.read_back(target, image.stat().st_size, digest, ignore)
+    with write.hold_target(look_up(loop)) as target:
+        write.check_capacity(target, ignore)
+        digest = write.write_image(target, image, lambda done, _total: seen.append(done))
+        write.read_back(target, image.stat().st_size, digest, ignore)
     assert backing.read_bytes()[: image.stat().st_size] == image.read_bytes()
     assert seen == sorted(seen)
     assert seen[-1] == image.stat().st_size
 
 
 def test_bytes_that_changed_on_the_disk_are_noticed(loop: str, image: Path) -> None:
-    with device.hold_target(look_up(loop)) as target:
-        digest = device.write_image(target, image, ignore)
+    with write.hold_target(look_up(loop)) as target:
+        digest = write.write_image(target, image, ignore)
         os.pwrite(os.open(loop, os.O_WRONLY | os.O_SYNC), b"!", 5 << 20)
         with pytest.raises(DamagedError, match="other bytes"):
-            device.read_back(target, image.stat().st_size, digest, ignore)
+            write.read_back(target, image.stat().st_size, digest, ignore)
 
 
 def test_a_disk_in_use_is_refused(loop: str) -> None:
     disk = look_up(loop)
     with (
-        device.hold_target(disk),
+        write.hold_target(disk),
         pytest.raises(RamosError, match="in use"),
-        device.hold_target(disk),
+        write.hold_target(disk),
     ):
         pass
 
@@ -94,13 +94,13 @@ def test_another_disk_under_the_same_name_stops_the_write(
     disk = look_up(loop)
     link = tmp_path / "name"
     link.symlink_to(loop)
-    with device.hold_target(Disk(**{**vars(disk), "path": str(link)})) as target:
+    with write.hold_target(Disk(**{**vars(disk), "path": str(link)})) as target:
         second = attach(other)
         try:
             link.unlink()
             link.symlink_to(second)
             with pytest.raises(RamosError, match="not the disk that was chosen"):
-                device.write_image(target, image, ignore)
+                write.write_image(target, image, ignore)
         finally:
             detach(second)
     assert (tmp_path / "stick").read_bytes() == before
@@ -110,13 +110,13 @@ def test_another_disk_under_the_same_name_stops_the_write(
 def test_a_disk_that_was_exchanged_before_opening_is_refused(loop: str, tmp_path: Path) -> None:
     disk = look_up(loop)
     smaller = Disk(**{**vars(disk), "size_bytes": disk.size_bytes - 512})
-    with pytest.raises(RamosError, match="not the disk"), device.hold_target(smaller):
+    with pytest.raises(RamosError, match="not the disk"), write.hold_target(smaller):
         pass
     plain = tmp_path / "plain"
     plain.write_bytes(bytes(1 << 20))
     with (
         pytest.raises(RamosError, match="not a disk"),
-        device.hold_target(Disk(**{**vars(disk), "path": str(plain)})),
+        write.hold_target(Disk(**{**vars(disk), "path": str(plain)})),
     ):
         pass
 
@@ -128,8 +128,8 @@ def test_a_write_that_stops_leaves_no_partition_table(
         if done > 6 << 20:
             raise KeyboardInterrupt
 
-    with device.hold_target(look_up(loop)) as target, pytest.raises(KeyboardInterrupt):
-        device.write_image(target, image, stop)
+    with write.hold_target(look_up(loop)) as target, pytest.raises(KeyboardInterrupt):
+        write.write_image(target, image, stop)
     assert backing.read_bytes()[: 1 << 20] == bytes(1 << 20)
 
 
@@ -145,9 +145,9 @@ def test_a_full_backing_store_is_an_error_that_says_what_is_left(
         stream.truncate(SIZE)
     path = attach(file)
     try:
-        with device.hold_target(look_up(path)) as target:
+        with write.hold_target(look_up(path)) as target:
             with pytest.raises(RamosError, match=r"no usable system") as caught:
-                device.write_image(target, image, ignore)
+                write.write_image(target, image, ignore)
             assert path in str(caught.value)
     finally:
         detach(path)
@@ -162,8 +162,8 @@ def test_an_image_that_is_too_large_touches_nothing(
     with large.open("wb") as stream:
         stream.truncate(SIZE + 512)
     with (
-        device.hold_target(look_up(loop)) as target,
+        write.hold_target(look_up(loop)) as target,
         pytest.raises(RamosError, match="Nothing was written"),
     ):
-        device.write_image(target, large, ignore)
+        write.write_image(target, large, ignore)
     assert backing.read_bytes() == before

@@ -16,7 +16,7 @@ from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot import menu
 from ramos.errors import RamosError
-from ramos.image import contents, disk, squash
+from ramos.image import contents, partitions, squash
 from ramos.image.plan import ESP_BYTES, MIB, Plan
 from ramos.store import generation
 
@@ -31,8 +31,8 @@ class Made:
     """An image, and what it was made from."""
 
     image: Path
-    table: disk.DiskLayout
-    identity: disk.Identity
+    table: partitions.DiskLayout
+    identity: partitions.Identity
     parts: contents.Parts
     files: tuple[generation.StoredFile, ...]
 
@@ -77,16 +77,18 @@ def make_image(directory: Path, seed: str = "seed") -> Made:
     plan = make_plan(directory / "stick.img")
     parts = make_parts(work)
     files = contents.describe_base(parts)
-    identity = disk.make_identity(seed)
-    table = disk.DiskLayout(SIZE_BYTES)
+    identity = partitions.make_identity(seed)
+    table = partitions.DiskLayout(SIZE_BYTES)
     names, bios = contents.fill_esp(plan, parts, identity, work)
-    disk.make_esp(work / "esp", table.esp_bytes, names, identity.esp_serial, EPOCH)
+    partitions.make_esp(work / "esp", table.esp_bytes, names, identity.esp_serial, EPOCH)
     contents.fill_persist(plan, parts, files, identity, work / "content", EPOCH)
     persist = work / "persist"
-    disk.make_persist(
+    partitions.make_persist(
         persist, table.persist_bytes, work / "content", identity, EPOCH, plan.swap_bytes
     )
-    disk.assemble(plan.output, table, disk.DiskParts(work / "esp", persist, bios), identity)
+    partitions.assemble(
+        plan.output, table, partitions.DiskParts(work / "esp", persist, bios), identity
+    )
     return Made(plan.output, table, identity, parts, files)
 
 
@@ -158,7 +160,7 @@ def test_bios_finds_the_core(made: Made) -> None:
         file.seek(start * 512)
         core = file.read(512)
     assert sector[510:] == b"\x55\xaa"
-    assert start * 512 == disk.BIOS_START_BYTES
+    assert start * 512 == partitions.BIOS_START_BYTES
     assert int.from_bytes(core[0x1F4:0x1FC], "little") == start + 1
     assert b"GRUB" in sector[:440]
 
@@ -214,7 +216,7 @@ def test_two_assemblies_are_bit_identical(made: Made, tmp_path: Path) -> None:
 
 
 def test_another_seed_makes_another_stick(made: Made) -> None:
-    other = disk.make_identity("another")
+    other = partitions.make_identity("another")
     mine = dataclasses.asdict(made.identity)
     for name, value in dataclasses.asdict(other).items():
         assert isinstance(value, uuid.UUID | int)
@@ -226,14 +228,16 @@ def test_a_persist_that_is_too_small_is_an_error(tmp_path: Path) -> None:
     content.mkdir()
     (content / "large").write_bytes(b"x" * (32 * MIB))
     with pytest.raises(RamosError, match="mke2fs"):
-        disk.make_persist(tmp_path / "fs", 16 * MIB, content, disk.make_identity(""), EPOCH)
+        partitions.make_persist(
+            tmp_path / "fs", 16 * MIB, content, partitions.make_identity(""), EPOCH
+        )
 
 
 def test_a_swapfile_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     """debugfs ends with 0 when it fails: its words are what counts."""
     content = tmp_path / "content"
     content.mkdir()
-    identity = disk.make_identity("")
-    disk.make_swapfile(content / layout.SWAPFILE, 64 * MIB, identity.hash_seed)
+    identity = partitions.make_identity("")
+    partitions.make_swapfile(content / layout.SWAPFILE, 64 * MIB, identity.hash_seed)
     with pytest.raises(RamosError, match="debugfs"):
-        disk.make_persist(tmp_path / "fs", 32 * MIB, content, identity, EPOCH, 64 * MIB)
+        partitions.make_persist(tmp_path / "fs", 32 * MIB, content, identity, EPOCH, 64 * MIB)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.image import aptsources, debian, debian_setup
+from ramos.image import debian, debian_setup, debian_source
 from ramos.image.plan import Plan, Source
 
 PLAN = Plan(
@@ -48,11 +48,11 @@ Components: main
 
 
 def test_both_formats_of_apt() -> None:
-    lines = list(aptsources.parse_one_line(ONE_LINE))
+    lines = list(debian_source.parse_one_line(ONE_LINE))
     assert [line.suite for line in lines][:2] == ["bookworm", "bookworm-updates"]
     assert lines[0].components == ("main", "contrib")
     assert lines[1].keyring == "/k/debian-archive-keyring.gpg"
-    (security, vendor) = aptsources.parse_deb822(DEB822)
+    (security, vendor) = debian_source.parse_deb822(DEB822)
     assert security.suite == "bookworm-security"
     assert vendor.keyring.endswith("vendor.gpg")
 
@@ -63,8 +63,8 @@ def test_only_debian_itself_is_taken(tmp_path: Path) -> None:
     parts.mkdir()
     (parts / "debian.sources").write_text(DEB822)
     (parts / "notes.txt").write_text("deb http://no/where bookworm main\n")
-    lines = aptsources.read_machine_sources(tmp_path)
-    chosen = [line for line in lines if aptsources.is_debian_source(line, "bookworm")]
+    lines = debian_source.read_machine_sources(tmp_path)
+    chosen = [line for line in lines if debian_source.is_debian_source(line, "bookworm")]
     assert [line.uri for line in chosen] == [
         "http://mirror/debian",
         "https://m/d",
@@ -81,25 +81,25 @@ def keyring(tmp_path: Path) -> Path:
 
 def test_a_mirror_of_the_users_own(keyring: Path) -> None:
     asked = replace(PLAN, mirror="http://here/debian", release="trixie", keys=keyring)
-    (line,) = aptsources.choose_sources(asked)
+    (line,) = debian_source.choose_sources(asked)
     assert line.text == f"deb [signed-by={keyring}] http://here/debian trixie main"
 
 
 def test_a_machine_that_knows_no_mirror(tmp_path: Path, keyring: Path) -> None:
     with pytest.raises(RamosError, match="no Debian mirror") as caught:
-        aptsources.choose_sources(replace(PLAN, keys=keyring), tmp_path)
+        debian_source.choose_sources(replace(PLAN, keys=keyring), tmp_path)
     assert "--mirror" in caught.value.hint
 
 
 def test_firmware_needs_what_is_not_free(keyring: Path) -> None:
     asked = replace(PLAN, mirror="http://here/debian", keys=keyring, firmware="common")
-    (line,) = aptsources.choose_sources(asked)
+    (line,) = debian_source.choose_sources(asked)
     assert line.components == ("main", "non-free-firmware")
 
 
 def test_a_missing_keyring_is_named() -> None:
     with pytest.raises(RamosError, match="/no/such/keyring"):
-        aptsources.choose_sources(replace(PLAN, keys=Path("/no/such/keyring")))
+        debian_source.choose_sources(replace(PLAN, keys=Path("/no/such/keyring")))
 
 
 def test_the_command(tmp_path: Path) -> None:

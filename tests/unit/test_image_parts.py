@@ -10,7 +10,7 @@ import pytest
 
 from ramos import config, layout
 from ramos.errors import RamosError
-from ramos.image import build, disk, grub, payload, squash
+from ramos.image import build, grub, partitions, payload, squash
 from ramos.image.plan import ALIGNMENT_BYTES, MIB, Plan
 
 PLAN = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), init="systemd")
@@ -31,7 +31,7 @@ def test_a_core_that_no_bios_can_load() -> None:
 
 def test_partitions_are_aligned_and_apart() -> None:
     for size in (600 * MIB, 8 << 30, (8 << 30) + 123 * MIB):
-        table = disk.DiskLayout(size)
+        table = partitions.DiskLayout(size)
         assert table.esp_start % ALIGNMENT_BYTES == table.persist_start % ALIGNMENT_BYTES == 0
         assert table.persist_start == table.esp_start + table.esp_bytes
         # The second table needs 33 sectors at the end.
@@ -39,10 +39,10 @@ def test_partitions_are_aligned_and_apart() -> None:
 
 
 def test_identity_comes_from_the_seed() -> None:
-    assert disk.make_identity("a") == disk.make_identity("a")
-    assert disk.make_identity("a") != disk.make_identity("b")
-    assert disk.make_identity("") != disk.make_identity("")
-    identity = disk.make_identity("a")
+    assert partitions.make_identity("a") == partitions.make_identity("a")
+    assert partitions.make_identity("a") != partitions.make_identity("b")
+    assert partitions.make_identity("") != partitions.make_identity("")
+    identity = partitions.make_identity("a")
     ids = [identity.disk, identity.esp_part, identity.persist_part, identity.persist]
     assert len(set(ids)) == len(ids)
 
@@ -56,7 +56,7 @@ def test_copy_into_keeps_holes(tmp_path: Path) -> None:
         file.write(data)
     with image.open("wb") as file:
         file.truncate(128 * MIB)
-    disk.copy_into(source, image, 8 * MIB)
+    partitions.copy_into(source, image, 8 * MIB)
     with image.open("rb") as file:
         file.seek(24 * MIB)
         assert file.read(len(data)) == data
