@@ -20,13 +20,14 @@ from typing import Any
 
 import pyudev
 
-from ramos import keep, links, notify, powerbutton, settings, stranded, swap
+from ramos import links, notify, powerbutton, settings, swap
 from ramos.config import Config
 from ramos.errors import RamosError, escape
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
 from ramos.linux import run, syscalls, terminals
 from ramos.linux.worker import Work, Worker, end_worker, read_messages, start_worker
 from ramos.places import Places
+from ramos.shutdown import keeper, stranded
 from ramos.step import (
     Action,
     Event,
@@ -86,7 +87,7 @@ def main() -> None:
     syscalls.lock_memory()  # the programs lie on the stick, which may go
     daemon.notifier.notify("READY=1")
     if daemon.state.reads_stick and daemon.state.stick == "present":
-        keep.start_keeper(stick_watch.is_there)
+        keeper.start_keeper(stick_watch.is_there)
     run_loop(daemon)
     daemon.notifier.notify("STOPPING=1")
     for _, worker in list(daemon.jobs.values()):

@@ -18,7 +18,7 @@ from ramos.boot import esp
 from ramos.boot.kernels import list_complete, read_running_kernel
 from ramos.errors import escape
 from ramos.places import Places
-from ramos.shutdown import LAST_SHUTDOWN
+from ramos.shutdown.order import LAST_SHUTDOWN
 from ramos.stick.check import Boot
 from ramos.store import generations, records
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import click
 
-from ramos import deadline, finalsave, settings, shutdown, stranded
+from ramos import settings
 from ramos.boot import bootchart, confirm, report
 from ramos.cli import print_json, show_line
 from ramos.errors import RamosError
 from ramos.layers import bootacls
 from ramos.linux import syscalls, terminals
 from ramos.places import Places
+from ramos.shutdown import deadline, finalsave, order, stranded
 from ramos.stick import check, watch
 from ramos.store import generations, seal
 
@@ -144,12 +145,12 @@ def shutdown_save() -> None:
     syscalls.lock_memory()  # the stick may be pulled out during the save
     places = Places()
     pulse, refine = finalsave.make_meter(places)
-    screen = shutdown.Screen(terminals.list_consoles(), refine)
+    screen = order.Screen(terminals.list_consoles(), refine)
     loaded = settings.load_settings()
     for problem in loaded.problems:
         screen.say(f"settings: {problem}")
     info, config = check.read_boot(places), loaded.config
-    outcome = shutdown.save_at_shutdown(
+    outcome = order.save_at_shutdown(
         info,
         config.save,
         lambda on_progress: finalsave.save(places, config.save, on_progress),
@@ -159,7 +160,7 @@ def shutdown_save() -> None:
     )
     screen.say(outcome.text)
     stall = config.save.shutdown_stall_seconds
-    for problem in shutdown.finish(outcome, config.health.log_mib, stall):
+    for problem in order.finish(outcome, config.health.log_mib, stall):
         screen.say(problem)
     deadline.start_deadline(END_SECONDS)
     if outcome.result == "failed":

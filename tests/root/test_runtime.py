@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import links, shutdown
+from ramos import links
 from ramos.linux.mounts import find_mount
+from ramos.shutdown import order
 from ramos.stick import watch as stick_watch
 from ramos.stick.identity import find_backing, find_disk, read_identity
 from tests.conftest import REPOSITORY
@@ -104,8 +105,8 @@ def test_sealing_leaves_an_empty_journal_under_mounted_images(tmp_path: Path) ->
     call("mount", "-o", "loop,ro", persist / "a.squashfs", images)
     with (persist / "open").open("w") as file:
         file.write("x")
-        assert "read-only" in shutdown.seal_persist(persist), "a file open for writing holds it"
-    assert shutdown.seal_persist(persist) == ""
+        assert "read-only" in order.seal_persist(persist), "a file open for writing holds it"
+    assert order.seal_persist(persist) == ""
     mount = find_mount(persist)
     assert mount is not None
     assert {"ro", "nosuid", "nodev", "noatime"} <= {*mount.options}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos.finalsave import save_to
 from ramos.save.exchange import import_image
+from ramos.shutdown.finalsave import save_to
 from tests.root.lab import Lab
 from tests.root.tree import ACL, capture, explain
 

@@ -17,7 +17,7 @@ from ramos.errors import RamosError, escape
 from ramos.image.progress import Event
 from ramos.linux import terminals
 from ramos.places import Places
-from ramos.shutdown import Screen as Consoles
+from ramos.shutdown.order import Screen as Consoles
 from tests.names import HOSTILE, HOSTILE_TEXTS, find_harm
 
 REPOSITORY = Path(__file__).resolve().parents[2]

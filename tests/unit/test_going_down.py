@@ -5,8 +5,8 @@ import shutil
 import time
 from pathlib import Path
 
-from ramos import deadline, keep
 from ramos.linux.elf import find_libraries
+from ramos.shutdown import deadline, keeper
 
 SHELL = shutil.which("sh") or ""
 
@@ -58,7 +58,7 @@ def make_root(root: Path) -> None:
 
 def test_what_is_kept_is_what_this_system_has(tmp_path: Path) -> None:
     make_root(tmp_path)
-    names = {str(path.relative_to(tmp_path)) for path in keep.list_files(tmp_path)}
+    names = {str(path.relative_to(tmp_path)) for path in keeper.list_files(tmp_path)}
     assert {"bin/sh", "etc/init.d/ramosd"} < names
     assert any("libc" in name for name in names), "with the libraries of the programs"
     assert not any("systemctl" in name for name in names)
@@ -68,13 +68,13 @@ def test_held_files_are_in_memory(tmp_path: Path) -> None:
     make_root(tmp_path)
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
-        held = keep.hold_files([*keep.list_files(tmp_path), tmp_path / "absent"])
+        held = keeper.hold_files([*keeper.list_files(tmp_path), tmp_path / "absent"])
         status = Path("/proc/self/status").read_text()
         os.write(writing, f"{len(held)}\n{status}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     count, *lines = os.read(reading, 1 << 16).decode().splitlines()
-    assert int(count) == len(keep.list_files(tmp_path))
+    assert int(count) == len(keeper.list_files(tmp_path))
     locked = next(line.split() for line in lines if line.startswith("VmLck:"))
-    total = sum(path.stat().st_size for path in keep.list_files(tmp_path))
+    total = sum(path.stat().st_size for path in keeper.list_files(tmp_path))
     assert int(locked[1]) * 1024 >= total or os.geteuid() != 0

@@ -16,7 +16,7 @@ import pytest
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux.worker import OnProgress, run_worker
-from ramos.shutdown import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
+from ramos.shutdown.order import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
 from ramos.stick.check import Boot
 
 DEFAULT = Boot(mode="default", generation=1)

@@ -13,10 +13,11 @@ import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ramos import deadline, layout
+from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux import elf, syscalls
 from ramos.linux.worker import run_worker
+from ramos.shutdown import deadline
 
 # What ends a system, with systemd and with OpenRC, and what makes or mends a save.
 PROGRAMS = (

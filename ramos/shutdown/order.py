@@ -18,10 +18,10 @@ from typing import Any
 
 from ramos import layout
 from ramos.config import SaveConfig
-from ramos.deadline import count_sectors
 from ramos.errors import RamosError, escape
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.worker import OnProgress, Pulse, run_worker
+from ramos.shutdown.deadline import count_sectors
 from ramos.stick import watch
 from ramos.stick.check import Boot
 from ramos.store import records

@@ -8,13 +8,14 @@ nobody answers and when the programs that should do it are gone.
 from pathlib import Path
 from typing import Any
 
-from ramos import deadline, finalsave, layout, shutdown
+from ramos import layout
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux import run, terminals
 from ramos.linux.worker import OnProgress
 from ramos.places import Places
-from ramos.shutdown import Outcome
+from ramos.shutdown import deadline, finalsave, order
+from ramos.shutdown.order import Outcome
 from ramos.stick import watch
 from ramos.stick.check import Boot
 from ramos.stick.identity import Identity
@@ -57,8 +58,8 @@ def is_going_down() -> bool:
 
 def go_down(boot: Boot, known: Identity | None, config: SaveConfig, end_seconds: float) -> Outcome:
     """Hold the way down until the stick is back, the changes are elsewhere, or all was tried."""
-    screen = shutdown.Screen(terminals.list_consoles())
-    outcome = shutdown.save_at_shutdown(
+    screen = order.Screen(terminals.list_consoles())
+    outcome = order.save_at_shutdown(
         boot,
         config,
         lambda on_progress: bring_back(boot, known, on_progress),

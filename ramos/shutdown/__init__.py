@@ -1,0 +1,1 @@
+"""The way down: the last save, and everything that could stop it."""
