@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from ramos import health
 from ramos.cli import print_json, show_line, show_passing
+from ramos.daemon import status
 from ramos.places import Places
 from ramos.save import usage
 from ramos.stick.check import read_boot
@@ -36,7 +36,7 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
     read_boot(places)
     if do_scrub:
         _scrub(places)
-    found = health.read_health(places)
+    found = status.read_health(places)
     if as_json:
         print_json(asdict(found))
     else:
@@ -53,7 +53,7 @@ def _scrub(places: Places) -> None:
     show_passing()
 
 
-def _show(found: health.Health) -> None:
+def _show(found: status.Health) -> None:
     total, boot = found.bytes_written_total / MIB, found.bytes_written_boot / MIB
     show_line(f"written      {total:.1f} MiB in {found.boots} boots, {boot:.1f} MiB in this one")
     if found.bytes_a_day is not None:
@@ -73,7 +73,7 @@ def _show(found: health.Health) -> None:
         show_line(f"  failure: {failure.get('what')}: {failure.get('error')}")
 
 
-def _or_unknown(found: health.Health) -> str:
+def _or_unknown(found: status.Health) -> str:
     return "unknown" if found.filesystem_errors is None else str(found.filesystem_errors)
 
 

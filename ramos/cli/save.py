@@ -202,18 +202,18 @@ def status_command(as_json: bool) -> None:
       ramos status
       ramos status --json
     """
-    from ramos import health
+    from ramos.daemon import status
     from ramos.save.status import read_state
     from ramos.store import records
 
     places, config = find_places(), load_config()
     state = read_state(places, config)
-    runtime = health.read_status(places)
+    runtime = status.read_status(places)
     failures = records.read_records("failures", find_records(places))[-5:]
     if as_json:
         print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
-    for name, text in [*_describe_state(state), *health.describe_status(runtime)]:
+    for name, text in [*_describe_state(state), *status.describe_status(runtime)]:
         show_line(f"{name:<12} {text}")
     for failure in failures:
         show_line(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")

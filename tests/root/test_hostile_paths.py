@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ramos.daemon.links import Owner, give_link, make_user_directory, sync_links
 from ramos.errors import RamosError
-from ramos.links import Owner, give_link, make_user_directory, sync_links
 from ramos.save.exchange import export, import_image, restore_file
 from ramos.store.generations import read_generation
 from tests.root.lab import Lab

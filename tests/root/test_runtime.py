@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos import links
+from ramos.daemon import links
 from ramos.linux.mounts import find_mount
 from ramos.shutdown import order
 from ramos.stick import watch as stick_watch

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ramos import daemon
 from ramos.boot import confirm
 from ramos.cli.screen import Screen
+from ramos.daemon import loop
 from ramos.errors import RamosError, escape
 from ramos.image.progress import Event
 from ramos.linux import terminals
@@ -110,7 +110,7 @@ def test_logins_are_told_escaped_lines(tmp_path: Path) -> None:
 
 def test_the_log_of_the_daemon_escapes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for name in HOSTILE_TEXTS:
-        daemon.log(f"links: {name}")
+        loop.log(f"links: {name}")
     shown = capfdbinary.readouterr().err
     assert not find_harm(shown)
     assert len(shown.splitlines()) == len(HOSTILE)

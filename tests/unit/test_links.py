@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.links import Owner, plan_links, sync_links
+from ramos.daemon.links import Owner, plan_links, sync_links
 
 HOSTILE = (b"a b", b"-rf", b"new\nline", b"\xff\xfe", b"'quoted\"", b"...", b"*", b"\\")
 DIR = b"/persist/user"

@@ -9,10 +9,10 @@ from ramos.boot import env as boot_env
 from ramos.boot import esp
 from ramos.boot.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, parse_steps
 from ramos.config import Config, MemoryConfig
-from ramos.daemon import first_state
+from ramos.daemon.loop import first_state
+from ramos.daemon.powerbutton import EVENT, is_pressed, open_buttons
+from ramos.daemon.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.errors import RamosError
-from ramos.powerbutton import EVENT, is_pressed, open_buttons
-from ramos.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.save.usage import measure_upper, pick_telling
 from ramos.settings import load_settings
 from ramos.stick.check import Boot

@@ -3,8 +3,8 @@
 import pytest
 
 from ramos.config import Config, LinksConfig, MemoryConfig
-from ramos.pressure import Memory
-from ramos.step import (
+from ramos.daemon.pressure import Memory
+from ramos.daemon.step import (
     Action,
     Event,
     JobDone,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.config import MemoryConfig
+from ramos.daemon.pressure import Memory
 from ramos.errors import RamosError
 from ramos.linux import run, syscalls
-from ramos.pressure import Memory
 
 MEMINFO = Path("/proc/meminfo")
 PRESSURE = Path("/proc/pressure/memory")

@@ -8,9 +8,9 @@ of a kind runs at a time; whatever people must know is told once.
 
 from dataclasses import dataclass, field, replace
 
-from ramos import pressure
 from ramos.config import Config
-from ramos.pressure import Memory
+from ramos.daemon import pressure
+from ramos.daemon.pressure import Memory
 
 IDLE_TICK_SECONDS = 20.0
 BUSY_TICK_SECONDS = 2.0

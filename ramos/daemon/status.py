@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import layout, links, settings, swap
+from ramos import layout, settings
 from ramos.config import Config
+from ramos.daemon import links, swap
 from ramos.linux.mounts import find_mount
 from ramos.places import Places
 from ramos.stick import identity, watch

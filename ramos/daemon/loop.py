@@ -20,15 +20,10 @@ from typing import Any
 
 import pyudev
 
-from ramos import links, notify, powerbutton, settings, swap
+from ramos import settings
 from ramos.config import Config
-from ramos.errors import RamosError, escape
-from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
-from ramos.linux import run, syscalls, terminals
-from ramos.linux.worker import Work, Worker, end_worker, read_messages, start_worker
-from ramos.places import Places
-from ramos.shutdown import keeper, stranded
-from ramos.step import (
+from ramos.daemon import links, notify, powerbutton, swap
+from ramos.daemon.step import (
     Action,
     Event,
     JobDone,
@@ -46,6 +41,12 @@ from ramos.step import (
     Tell,
     step,
 )
+from ramos.errors import RamosError, escape
+from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
+from ramos.linux import run, syscalls, terminals
+from ramos.linux.worker import Work, Worker, end_worker, read_messages, start_worker
+from ramos.places import Places
+from ramos.shutdown import keeper, stranded
 from ramos.stick import watch as stick_watch
 from ramos.stick.check import Boot, read_boot
 from ramos.stick.identity import Identity
