@@ -30,7 +30,7 @@ from {module} import main
 
 main()
 """
-LAUNCHERS = {"usr/bin/ramos": "ramos.__main__", "usr/sbin/ramosd": "ramos.daemon"}
+LAUNCHERS = {"usr/bin/ramos": "ramos.__main__", "usr/sbin/ramosd": "ramos.daemon.loop"}
 OPENRC_RUNLEVEL = re.compile(r"^# runlevel: ([a-z]+)$", re.MULTILINE)
 
 

@@ -27,7 +27,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {str(REPOSITORY)!r})
-from ramos import cli, esp
+from ramos import cli
+from ramos.boot import esp
 
 @contextlib.contextmanager
 def open_directory(boot, *, writable):

@@ -34,7 +34,7 @@ LAUNCHER = f"""#!{sys.executable}
 import contextlib, sys
 from pathlib import Path
 sys.path.insert(0, "{REPOSITORY}")
-from ramos import esp
+from ramos.boot import esp
 @contextlib.contextmanager
 def mount_esp(boot, *, writable):
     yield Path("/esp")

@@ -29,7 +29,7 @@ while True:
 '''
 FREEZER = '''
 import time
-from ramos import freeze
+from ramos.linux import freeze
 with freeze.freeze_others():
     time.sleep(60)
 '''

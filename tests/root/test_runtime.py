@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY
 KILLS = 50
 START = (
     "import sys; sys.argv[0] = 'ramosd'; sys.path[:0] = sys.argv[1:]; "
-    "from ramos.daemon import main; main()"
+    "from ramos.daemon.loop import main; main()"
 )
 
 

@@ -9,7 +9,8 @@ from ramos.vm.machine import Machine
 PACKAGE = "linux-image-9.9=1"
 # A kernel's directory without its end, the journal that names it, and a FAT that is in use.
 INTERRUPT = f"""
-from ramos import esp, transaction
+from ramos.boot import esp
+from ramos.packages import journal as transaction
 from ramos.places import Places
 from ramos.packages.running import find_site
 from ramos.stick.check import read_boot

@@ -20,10 +20,10 @@ PROBE = """
 cat >/tmp/probe.py <<'END'
 import sys
 sys.path.insert(0, "/usr/lib/ramos")
-from ramos import disks
+from ramos.stick import disks
 from ramos.linux import run
 from ramos.errors import RamosError
-from ramos.image import device
+from ramos.image import write as device
 text = run.run(disks.LSBLK).text
 (disk,) = [d for d in disks.parse_disks(text) if "scsi_debug" in d.model]
 print("refused:", disks.list_refusals(disk, allow_fixed=False))
