@@ -16,8 +16,8 @@ from pathlib import Path
 from ramos.formats import deb
 from ramos.vm import plan as vm_plan
 from ramos.vm.machine import Machine, make_overlay, start_machine
-from tests.debmirror import Mirror
-from tests.vm import kernelmirror
+from tests.labs import kernelmirror
+from tests.labs.debmirror import Mirror
 
 SAMPLE = b"""while sleep 1; do
     awk '/MemAvailable/{print "available", int($2 / 1024)}' /proc/meminfo

@@ -21,7 +21,7 @@ from pathlib import Path
 from bench import growth, ways
 from bench.files import change_tree, write_tree
 from tests.crash.machine import Machine
-from tests.isolate import isolate
+from tests.labs.isolate import isolate
 
 MB = 1_000_000
 UPPER_BYTES, UPPER_FILES = 100 * MB, 4_000

@@ -20,10 +20,10 @@ from pathlib import Path
 from ramos.formats.apk_pack import sign_member
 from ramos.packages.alpine import SPECIAL_FILE, render_special
 from ramos.packages.recipes import load_recipes
-from tests import alpine_mirror
-from tests.alpine_mirror import BUSYBOX, Spec
-from tests.debmirror import Mirror
-from tests.root.aptlab import make_system
+from tests.labs import alpine_mirror
+from tests.labs.alpine_mirror import BUSYBOX, Spec
+from tests.labs.aptlab import make_system
+from tests.labs.debmirror import Mirror
 from tests.root.conftest import enter_mount_namespace
 
 WRAPPER = Path(__file__).resolve().parents[1] / "apk-triggers/alpine/apk"

@@ -1,16 +1,19 @@
 """What the user can set: /etc/ramos/ramos.toml and the drop-ins beside it.
 
-Owns: every key, its default, its meaning and its valid values. Refuses: reading files (text in,
-dataclass out). Invariant: a broken text never stops anything: `merge` gives the defaults for what
-it cannot read, together with the list of what was wrong.
+Owns: every key, its default, its meaning and its valid values. Refuses: writing. Invariant: a
+broken file never stops anything: what cannot be read has its default, and is in the list of what
+was wrong.
 """
 
 import difflib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
+
+from ramos import layout
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -198,3 +201,29 @@ def _list_settings(config: Config, sources: dict[str, str]) -> Iterable[Setting]
             key = f"{table.name}.{item.name}"
             value = getattr(section, item.name)
             yield Setting(key, value, sources.get(key, "default"), item.metadata["doc"])
+
+
+def load_settings(file: Path = layout.CONFIG_FILE, directory: Path = layout.CONFIG_DIR) -> Loaded:
+    """The effective configuration, where each value comes from, and what was wrong."""
+    problems: list[str] = []
+    loaded = merge(_read_texts(file, directory, problems))
+    return replace(loaded, problems=(*problems, *loaded.problems))
+
+
+def _read_texts(file: Path, directory: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
+    try:
+        drop_ins = sorted(p for p in directory.iterdir() if p.suffix == ".toml")
+    except FileNotFoundError:
+        drop_ins = []
+    except OSError as error:
+        drop_ins = []
+        problems.append(f"{directory}: {error.strerror}; it is ignored")
+    for path in (file, *drop_ins):
+        try:
+            yield str(path), path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}; the whole file is ignored")
+        except UnicodeDecodeError:
+            problems.append(f"{path}: it is not UTF-8; the whole file is ignored")

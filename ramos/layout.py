@@ -1,9 +1,12 @@
 """Every path and name of RAMOS, read from layout.env so that sh, GRUB and Python agree.
 
-Owns: the words for places. Refuses: looking at any of those places. Invariant: a name that sh or
-GRUB also needs stands in layout.env, and only there.
+Owns: the words for places, and the places of a running system as one value, so that tests and a
+second stick can use other ones. Refuses: looking at them, but for data that comes with RAMOS.
+Invariant: a name that sh or GRUB also needs stands in layout.env, and only there.
 """
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -47,9 +50,12 @@ CONFIG_FILE = Path(ENV["RAMOS_CONFIG_FILE"])
 CONFIG_DIR = Path(ENV["RAMOS_CONFIG_DIR"])
 RECIPES_DIR = Path(ENV["RAMOS_RECIPES_DIR"])
 SHARE_DIR = Path(ENV["RAMOS_SHARE_DIR"])
-MAX_LAYERS = int(ENV["RAMOS_MAX_LAYERS"])
 
 GENERATION_DIGITS = 6
+# Below log/: how the system went down last.
+LAST_SHUTDOWN = "last-shutdown.json"
+# The directory of a second build of one kernel.
+KERNEL_REVISION = re.compile(r"(.+)\+([0-9]{1,4})")
 
 
 def modules_image(kernel: str) -> str:
@@ -76,3 +82,72 @@ def find_data(name: str) -> Path:
     """A folder of files that come with RAMOS: of the source tree, else where it is installed."""
     source = HERE.parent / name
     return source if source.is_dir() else SHARE_DIR / name
+
+
+def kernel_version(name: str) -> str:
+    """The version of the kernel in a directory."""
+    match = KERNEL_REVISION.fullmatch(name)
+    return match[1] if match else name
+
+
+@dataclass(frozen=True)
+class Places:
+    """Every place that saving, reading and restoring needs."""
+
+    persist: Path = PERSIST_DIR
+    run: Path = RUN_DIR
+    upper: Path = UPPER_DIR
+    stack: Path = STACK_DIR
+    root: Path = Path("/")
+
+    @classmethod
+    def below(cls, top: Path) -> "Places":
+        """The same places below a directory."""
+        run = top / "run"
+        return cls(top / "persist", run, run / "upper", run / "layers", top / "root")
+
+    @property
+    def boot_file(self) -> Path:
+        """What init found out: the mode, the generation, the stick."""
+        return self.run / BOOT_FILE.name
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever changes what is stored."""
+        return self.run / LOCK_FILE.relative_to(RUN_DIR)
+
+    @property
+    def saved_file(self) -> Path:
+        """What was saved earlier in this boot: the session and its index."""
+        return self.run / "saved"
+
+    @property
+    def generation_file(self) -> Path:
+        """Init's copy of the file of the generation that was booted."""
+        return self.run / GENERATION_COPY.name
+
+    @property
+    def rollback_file(self) -> Path:
+        """There while a rollback waits for the reboot."""
+        return self.run / "rollback"
+
+    @property
+    def base_dirs(self) -> tuple[Path, ...]:
+        """The mounted base images, topmost first."""
+        folders = (self.run / name for name in ("modules", "firmware", "rootfs"))
+        return tuple(folder for folder in folders if folder.is_dir())
+
+    @property
+    def upper_dir(self) -> Path:
+        """The upperdir of the running overlay."""
+        return self.upper / "upper"
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """Where snapshots of a btrfs upper are taken, and gone again after the commit."""
+        return self.upper / "snapshots"
+
+    @property
+    def stage_dir(self) -> Path:
+        """Where a tmpfs upper collects what a commit saves."""
+        return self.upper / "stage"

@@ -11,7 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import alpine_root, leftovers
+from tests import leftovers
+from tests.labs import alpine_root
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent

@@ -16,10 +16,9 @@ from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot import esp
 from ramos.boot.kernels import list_complete, read_running_kernel
+from ramos.booted import Boot
 from ramos.errors import escape
-from ramos.places import Places
-from ramos.shutdown.order import LAST_SHUTDOWN
-from ramos.stick.check import Boot
+from ramos.layout import Places
 from ramos.store import generations, records
 
 MOTD = "motd"
@@ -110,7 +109,7 @@ def tell_last_shutdown(places: Places) -> str:
     """Have the next login told of a save that failed at the last shutdown."""
     last: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        text = (places.persist / layout.LOG_DIR / LAST_SHUTDOWN).read_text(encoding="utf-8")
+        text = (places.persist / layout.LOG_DIR / layout.LAST_SHUTDOWN).read_text(encoding="utf-8")
         last = dict(json.loads(text))
     if last.get("result") not in ("failed", "elsewhere"):
         return ""

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.boot import env as boot_env
+from ramos.booted import Boot
 from ramos.errors import RamosError
 from ramos.linux import fs, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.linux.run import run
 from ramos.stick import identity
-from ramos.stick.check import Boot, find_difference
+from ramos.stick.check import find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
 LOCK = layout.LOCK_FILE.with_name("esp")

@@ -23,6 +23,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot.env import BootEnv
 from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.layout import kernel_version
 from ramos.linux.fs import crash_point, hash_file, sync_directory
 from ramos.store.generation import StoredFile
 
@@ -36,7 +37,6 @@ RESERVE_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 COMMAND_LINE = Path("/proc/cmdline")
 RELEASE_NUMBER = re.compile(r"[0-9]+(?:[.-][0-9]+)*")
-REVISION = re.compile(r"(.+)\+([0-9]{1,4})")
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ def list_all(esp: Path) -> list[str]:
     # FAT has no links; one on another file system is nobody's kernel, and is not followed.
     real = (path for path in folder.iterdir() if not path.is_symlink()) if folder.is_dir() else ()
     return sorted(path.name for path in real)
-
-
-def kernel_version(name: str) -> str:
-    """The version of the kernel in a directory."""
-    match = REVISION.fullmatch(name)
-    return match[1] if match else name
 
 
 def read_command_line(text: str, version: str) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
+from ramos.booted import read_boot
 from ramos.cli import print_json, show_line, show_passing
 from ramos.daemon import status
-from ramos.places import Places
+from ramos.layout import Places
 from ramos.save import usage
-from ramos.stick.check import read_boot
 from ramos.store import scrub
 
 MIB = 1 << 20

@@ -13,12 +13,12 @@ from ramos.boot import confirm
 from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.packages import JSON, pkg
 from ramos.errors import RamosError
+from ramos.layout import Places
 from ramos.linux.fs import hold_lock
 from ramos.packages import engine
 from ramos.packages.change import Target
 from ramos.packages.running import find_site, require_route
 from ramos.packages.site import Site
-from ramos.places import Places
 
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."

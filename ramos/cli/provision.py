@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ramos import layout
+from ramos import booted, layout
 from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.errors import RamosError, UsageError, escape
@@ -19,7 +19,7 @@ from ramos.image import write
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
 from ramos.linux import run
-from ramos.stick import check, disks
+from ramos.stick import disks
 from ramos.stick.disks import Disk
 
 DEVICE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -66,7 +66,7 @@ def read_running_uuid() -> str:
         text = layout.BOOT_FILE.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return check.parse_boot(text).persist_uuid
+    return booted.parse_boot(text).persist_uuid
 
 
 def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:

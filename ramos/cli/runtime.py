@@ -11,15 +11,16 @@ from pathlib import Path
 
 import click
 
-from ramos import settings
 from ramos.boot import bootchart, confirm, report
+from ramos.booted import Boot, read_boot
 from ramos.cli import print_json, show_line
+from ramos.config import load_settings
 from ramos.errors import RamosError
 from ramos.layers import bootacls
+from ramos.layout import Places
 from ramos.linux import syscalls, terminals
-from ramos.places import Places
 from ramos.shutdown import deadline, finalsave, order, stranded
-from ramos.stick import check, watch
+from ramos.stick import watch
 from ramos.store import generations, seal
 
 UPTIME = Path("/proc/uptime")
@@ -47,7 +48,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    info = check.read_boot(Places())
+    info = read_boot(Places())
     rows = report.list_rows()
     if svg is not None:
         title = f"RAMOS {info.mode}, generation {info.generation}, kernel {info.kernel}"
@@ -65,14 +66,14 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
         show_line(f"  {row.start_seconds:8.2f} s {length:7.2f} s  {row.part:9}{row.name}")
 
 
-def _read_attempts(info: check.Boot) -> tuple[confirm.Attempts | None, str]:
+def _read_attempts(info: Boot) -> tuple[confirm.Attempts | None, str]:
     try:
         return confirm.read_attempts(info), ""
     except RamosError as error:
         return None, str(error)
 
 
-def _show_boot(info: check.Boot, attempts: confirm.Attempts | None, problem: str) -> None:
+def _show_boot(info: Boot, attempts: confirm.Attempts | None, problem: str) -> None:
     confirmed = attempts is not None and attempts.env.gen_good == info.generation
     trial = ", on trial" if info.trial and not confirmed else ""
     show_line(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
@@ -107,7 +108,7 @@ def boot_confirm(as_json: bool) -> None:
     """
     places = Places()
     confirm.release_guard(places)
-    info = check.read_boot(places)
+    info = read_boot(places)
     confirm.tell_last_shutdown(places)
     confirm.note_boot(info, read_uptime())
     attempts = confirm.confirm_boot(info, places.persist)
@@ -123,7 +124,7 @@ def boot_confirm(as_json: bool) -> None:
 def boot_acls() -> None:
     """Put back the access control lists of the running generation (run by a service at boot)."""
     places = Places()
-    info = check.read_boot(places)
+    info = read_boot(places)
     if not info.generation:
         return
     count, problems = bootacls.restore_acls(
@@ -146,10 +147,10 @@ def shutdown_save() -> None:
     places = Places()
     pulse, refine = finalsave.make_meter(places)
     screen = order.Screen(terminals.list_consoles(), refine)
-    loaded = settings.load_settings()
+    loaded = load_settings()
     for problem in loaded.problems:
         screen.say(f"settings: {problem}")
-    info, config = check.read_boot(places), loaded.config
+    info, config = read_boot(places), loaded.config
     outcome = order.save_at_shutdown(
         info,
         config.save,
@@ -177,7 +178,7 @@ def config_command(as_json: bool) -> None:
       ramos config            after editing /etc/ramos/ramos.toml
       ramos config --json     for programs
     """
-    loaded = settings.load_settings()
+    loaded = load_settings()
     if as_json:
         print_json({"settings": [asdict(s) for s in loaded.settings], "problems": loaded.problems})
     else:
@@ -207,7 +208,7 @@ def reconnect() -> None:
       ramos reconnect         asks for the passphrase of an encrypted stick
     """
     places = Places()
-    info = check.read_boot(places)
+    info = read_boot(places)
     if watch.is_there(places.persist):
         show_line("The stick is there; nothing is to be done.")
         return

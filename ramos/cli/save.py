@@ -13,7 +13,7 @@ import click
 
 from ramos.cli import print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
-from ramos.places import Places
+from ramos.layout import Places
 
 if TYPE_CHECKING:
     from ramos.config import SaveConfig
@@ -50,7 +50,7 @@ def find_records(places: Places) -> Path:
 
 def load_config() -> "SaveConfig":
     """The [save] settings of this machine; what is wrong with them is said once."""
-    from ramos.settings import load_settings
+    from ramos.config import load_settings
 
     loaded = load_settings()
     for problem in loaded.problems:
@@ -80,8 +80,8 @@ def show_size(count: float) -> str:
 def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
     """Let GRUB try the new generation, and take the records to the stick."""
     from ramos.boot import confirm
-    from ramos.settings import load_settings
-    from ramos.stick.check import read_boot
+    from ramos.booted import read_boot
+    from ramos.config import load_settings
     from ramos.stick.watch import read_boot_bytes
     from ramos.store import records
 

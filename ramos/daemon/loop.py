@@ -20,8 +20,8 @@ from typing import Any
 
 import pyudev
 
-from ramos import settings
-from ramos.config import Config
+from ramos.booted import Boot, read_boot
+from ramos.config import Config, load_settings
 from ramos.daemon import links, notify, powerbutton, swap
 from ramos.daemon.step import (
     Action,
@@ -42,13 +42,11 @@ from ramos.daemon.step import (
     step,
 )
 from ramos.errors import RamosError, escape
-from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR
+from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run, syscalls, terminals
-from ramos.linux.worker import Work, Worker, end_worker, read_messages, start_worker
-from ramos.places import Places
+from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
 from ramos.shutdown import keeper, stranded
 from ramos.stick import watch as stick_watch
-from ramos.stick.check import Boot, read_boot
 from ramos.stick.identity import Identity
 from ramos.store import records, scrub, seal
 
@@ -101,7 +99,7 @@ def main() -> None:
 def open_daemon() -> Daemon:
     """Open every source and find out how things are."""
     boot = read_boot(Places())
-    loaded = settings.load_settings()
+    loaded = load_settings()
     for problem in loaded.problems:
         log(f"settings: {problem}")
     daemon = Daemon(
@@ -303,7 +301,7 @@ def _open_signals(daemon: Daemon) -> None:
 
 
 def _reload(daemon: Daemon) -> None:
-    loaded = settings.load_settings()
+    loaded = load_settings()
     for problem in loaded.problems:
         log(f"settings: {problem}")
     daemon.state = replace(daemon.state, config=loaded.config)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import layout, settings
-from ramos.config import Config
+from ramos import layout
+from ramos.config import Config, load_settings
 from ramos.daemon import links, swap
+from ramos.layout import Places
 from ramos.linux.mounts import find_mount
-from ramos.places import Places
 from ramos.stick import identity, watch
 from ramos.store import records
 
@@ -117,7 +117,7 @@ class RuntimeStatus:
 
 def read_status(places: Places) -> RuntimeStatus:
     """How the runtime is, also where ramosd is not running."""
-    config = settings.load_settings().config
+    config = load_settings().config
     known = _read_state(places.run / STATE_FILE)
     alive = _is_alive(known.get("pid"))
     swaps = swap.read_swaps()

@@ -8,7 +8,6 @@ no partition table, never one that looks finished.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -17,6 +16,7 @@ import os
 import secrets
 import stat
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,9 +222,9 @@ def _make_probe(nonce: bytes, offset: int) -> bytes:
 
 
 def _ask_number(descriptor: int, request: int) -> int:
-    value = ctypes.c_uint64()
+    value = bytearray(8)
     fcntl.ioctl(descriptor, request, value)
-    return value.value
+    return int.from_bytes(value, sys.byteorder)
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from ramos.layers import acls
 from ramos.layers.compare import read_xattrs
 from ramos.layers.stack import is_mentioned
 from ramos.layers.stage import OWN_XATTRS
+from ramos.layout import Places
 from ramos.linux import fs
 from ramos.linux.beneath import name_handle, open_entry, open_folder_of, open_top
-from ramos.places import Places
 from ramos.store.generation import Generation
 
 CANNOT = "cannot put back access control lists"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ramos.layers.stage import OWN_XATTRS, list_data, list_xattrs
 from ramos.layers.walk import ACL_XATTRS, find_kind
-from ramos.linux.forked import forked
+from ramos.linux.child import forked
 
 READ_BYTES = 1 << 17
 STAT_BLOCK_BYTES = 512

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.linux.guard import Guard, guarded
+from ramos.linux.child import Guard, guarded
 
 WAIT_SECONDS = 2.0
 CALL_SECONDS = 0.5

@@ -23,6 +23,10 @@ MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_NOATIME = 0x400
 MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+CLONE_NEWNS = 0x20000
+SYS_MOVE_MOUNT, MOVE_MOUNT_F_EMPTY_PATH, AT_FDCWD = 429, 4, -100
 MNT_DETACH = 0x2
 MCL_CURRENT = 1
 MCL_FUTURE = 2
@@ -60,9 +64,30 @@ def mount(source: Path, target: Path, kind: str, flags: int = 0, options: str = 
     _check(LIBC.mount(*words, ctypes.c_ulong(flags), os.fsencode(options) or None), target)
 
 
+def leave_mounts() -> None:
+    """From now on what this process mounts is seen by nobody else."""
+    _check(LIBC.unshare(CLONE_NEWNS), "unshare")
+    _check(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "/")
+
+
+def attach_mount(descriptor: int, target: Path) -> None:
+    """Give a detached mount a name."""
+    words = (descriptor, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+    _check(LIBC.syscall(SYS_MOVE_MOUNT, *words), target)
+
+
 def unmount(target: Path, *, lazily: bool = False) -> None:
     """Take a mount away; lazily: from the names now, from the users when they are done."""
     _check(LIBC.umount2(os.fsencode(target), MNT_DETACH if lazily else 0), target)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Write out everything of the filesystem that holds `path`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(LIBC.syncfs(descriptor), path)
+    finally:
+        os.close(descriptor)
 
 
 def swap_on(path: Path, priority: int) -> None:

@@ -13,16 +13,17 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.boot.initramfs import build_initramfs
-from ramos.boot.kernels import KernelFiles, kernel_version, list_complete
+from ramos.boot.kernels import KernelFiles, list_complete
 from ramos.errors import RamosError
+from ramos.layout import kernel_version
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.packages.site import Site
 from ramos.packages.unpack import Staged, find_vmlinuz
-from ramos.save.ground import find_firmware
 from ramos.store import images as store_images
 from ramos.store.generation import StoredFile
 from ramos.store.generations import read_default
+from ramos.store.images import find_firmware
 
 MICROCODE_DIR = "microcode"
 # What left a package: lines `kernel VERSION` and `firmware PATH`, one file for each package.

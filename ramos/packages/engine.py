@@ -15,6 +15,7 @@ from types import ModuleType
 
 from ramos.boot import kernels
 from ramos.errors import RamosError, UsageError
+from ramos.layout import kernel_version
 from ramos.packages import alpine, change, debian, repository
 from ramos.packages import journal as packages_journal
 from ramos.packages.build import Built, build, build_firmware, forget_left, read_left
@@ -332,7 +333,7 @@ def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
     """The kernel directories that packages had brought."""
     owned = {version for name in names for version in read_left(site, name, "kernel")}
     owned |= set(manager(site).list_kernel_versions(site, names))
-    return [name for name in kernels.list_all(esp) if kernels.kernel_version(name) in owned]
+    return [name for name in kernels.list_all(esp) if kernel_version(name) in owned]
 
 
 def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import RamosError, UsageError
+from ramos.errors import UsageError
 from ramos.formats import apk, deb
 from ramos.formats.archive import DIRECTORY, Member
 from ramos.packages.recipe import Plan, Recipe, find_recipe, plan_package
@@ -63,16 +63,3 @@ def _list_files(members: Iterable[Member]) -> list[tuple[str, int]]:
 
 Reader = Callable[[Iterable[Recipe], Path], Explanation]
 READERS: dict[str, Reader] = {".deb": _explain_deb, ".apk": _explain_apk}
-
-
-def require_recipe(explanation: Explanation) -> Recipe:
-    """The recipe of a package that has to be special."""
-    if explanation.recipe is None:
-        raise RamosError(
-            "no recipe matches",
-            explanation.package,
-            "it is an ordinary package",
-            "Nothing was changed",
-            "The package manager installs it as it comes. 'ramos pkg recipes' lists the others.",
-        )
-    return explanation.recipe

@@ -13,11 +13,12 @@ import pyroute2
 
 from ramos.boot import esp
 from ramos.boot.kernels import read_running_kernel
+from ramos.booted import read_boot
 from ramos.errors import RamosError
+from ramos.layout import Places
 from ramos.packages.recipes import detect_base
 from ramos.packages.site import Site
-from ramos.places import Places
-from ramos.stick.check import check_stick, read_boot
+from ramos.stick.check import check_stick
 
 # In the upper, which is compressed RAM; var/tmp is never saved.
 WORK_DIR = Path("/var/tmp/ramos-packages")

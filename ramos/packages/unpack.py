@@ -10,10 +10,9 @@ file where one is needed. Invariant: nothing outside the given directory is touc
 """
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramos.errors import RamosError
 from ramos.formats import apk, deb
@@ -78,10 +77,6 @@ def stage_apk(path: Path, recipe: Recipe, work: Path, key: Path) -> Staged:
     rewritten = apk.rewrite(package, folder / package.file_name, key, change)
     shutil.rmtree(folder / "root")
     return Staged(package.name, package.version, recipe, rewritten.path, places)
-
-
-Stage = Callable[..., Staged]
-STAGERS: dict[str, Any] = {"debian": stage_deb, "alpine": stage_apk}
 
 
 def sort_payload(names: list[str], folder: Path, recipe: Recipe) -> dict[str, Path]:

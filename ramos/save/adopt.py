@@ -13,13 +13,13 @@ import time
 from dataclasses import replace
 
 from ramos import layout
+from ramos.booted import Boot
+from ramos.layout import Places
 from ramos.linux.fs import crash_point, sync_directory, sync_file, write_durably
 from ramos.linux.verity import digest_file
-from ramos.places import Places
-from ramos.save.ground import find_base_images
-from ramos.stick.check import Boot
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import list_generations, list_numbers, make_tree, publish_generation
+from ramos.store.images import find_base_images
 
 BACKUP_NUMBER, DEFAULT_NUMBER = 1, 2
 REASON = "adopt"

@@ -15,22 +15,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ramos.booted import Boot, read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
 from ramos.layers.layer import build_layer, new_layer, publish_layer, publish_sidecar
 from ramos.layers.merge import merge_layers, plan_run
 from ramos.layers.walk import Delta
+from ramos.layout import Places
+from ramos.linux.child import guarded
 from ramos.linux.fs import crash_point, hold_lock
-from ramos.linux.guard import guarded
 from ramos.linux.squashfs import DEFAULT_STAYS
-from ramos.places import Places
 from ramos.save.adopt import adopt_old_layout
-from ramos.save.ground import Ground, choose_ground, find_base_images, restore_booted
+from ramos.save.ground import Ground, choose_ground, restore_booted
 from ramos.save.session import Recorder, Session, open_index, record_session
 from ramos.save.snapshot import clean_leftovers, has_snapshots
 from ramos.save.source import Source, open_source
 from ramos.save.space import check_room
-from ramos.stick.check import Boot, check_stick, read_boot, read_written_bytes
+from ramos.stick.check import check_stick, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.store.generations import (
     PruneReport,
@@ -43,33 +44,17 @@ from ramos.store.generations import (
     set_pin,
     sweep,
 )
+from ramos.store.images import find_base_images
 
 # A smaller layer says nothing of how fast the stick is.
 LEAST_MEASURED_BYTES = 1 << 20
 # Every named step at which a test can kill a commit, in the order in which they come.
 CRASH_POINTS = (
-    "commit-started",
-    "snapshot-taken",
-    "source-ready",
-    "layer-before-build",
-    "layer-built",
-    "layer-synced",
-    "layer-read-back",
-    "layer-compared",
-    "layer-renamed",
-    "layer-published",
-    "layer-sealed",
-    "acl-renamed",
-    "acl-published",
-    "acl-sealed",
-    "generation-before-write",
-    "generation-written",
-    "generation-renamed",
-    "generation-published",
-    "session-kept",
-    "prune-generation",
-    "prune-layer",
-    "commit-done",
+    *("commit-started", "snapshot-taken", "source-ready", "layer-before-build", "layer-built"),
+    *("layer-synced", "layer-read-back", "layer-compared", "layer-renamed", "layer-published"),
+    *("layer-sealed", "acl-renamed", "acl-published", "acl-sealed", "generation-before-write"),
+    *("generation-written", "generation-renamed", "generation-published", "session-kept"),
+    *("prune-generation", "prune-layer", "commit-done"),
 )
 Progress = Callable[[str, int, int], None]
 _NOTHING_PRUNED = PruneReport((), (), 0)

@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramos.booted import read_boot
 from ramos.config import SaveConfig
 from ramos.errors import UsageError
 from ramos.layers.merge import merge_layers, plan_run
 from ramos.layers.stack import walk_view
 from ramos.layers.walk import walk
+from ramos.layout import Places
+from ramos.linux.child import guarded
 from ramos.linux.fs import hold_lock
-from ramos.linux.guard import guarded
 from ramos.linux.mounts import mount_image
-from ramos.places import Places
 from ramos.save.session import read_session, replace_tip
 from ramos.save.space import check_room
-from ramos.stick.check import check_stick, read_boot
+from ramos.stick.check import check_stick
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
 

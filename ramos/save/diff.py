@@ -15,8 +15,8 @@ from pathlib import Path
 from ramos.layers.compare import compare_content, read_xattrs
 from ramos.layers.stack import Node, list_merged
 from ramos.layers.walk import DIRECTORIES
+from ramos.layout import Places
 from ramos.linux.mounts import mount_image
-from ramos.places import Places
 from ramos.store.generation import Generation
 
 Parts = tuple[bytes, ...]

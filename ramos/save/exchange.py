@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ramos.booted import read_boot
 from ramos.config import SaveConfig
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.layers.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
@@ -22,6 +23,7 @@ from ramos.layers.merge import check_merged, group_layers, list_acls, merge_acls
 from ramos.layers.stack import Node, find_node, list_merged
 from ramos.layers.stage import copy_attributes, copy_entry
 from ramos.layers.walk import DIRECTORIES, walk
+from ramos.layout import Places
 from ramos.linux.beneath import (
     make_workplace,
     name_handle,
@@ -31,10 +33,9 @@ from ramos.linux.beneath import (
 )
 from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
 from ramos.linux.mounts import mount_image
-from ramos.places import Places
 from ramos.save.diff import Stacks
 from ramos.save.space import check_room
-from ramos.stick.check import check_stick, read_boot
+from ramos.stick.check import check_stick
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (
     make_tree,

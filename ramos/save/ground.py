@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
+from ramos.booted import Boot
 from ramos.errors import RamosError
-from ramos.linux.verity import digest_file, measure_verity
-from ramos.places import Places
+from ramos.layout import Places
 from ramos.save.session import Session, read_session
-from ramos.stick.check import Boot
-from ramos.store.generation import PATH_PATTERN, Generation, Kind, StoredFile, parse
+from ramos.store.generation import Generation, StoredFile, parse
 from ramos.store.generations import find_absent, publish_generation, read_default, read_generation
 
 
@@ -84,41 +83,3 @@ def _read_booted(places: Places, boot: Boot) -> Generation | None:
     if boot.mode == "clean" or boot.generation == 0:
         return None
     return read_generation(places.persist, boot.generation)
-
-
-def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFile, ...]:
-    """The base images on persist; those that are not known by path and size are read and hashed.
-
-    A file whose name no generation can hold, a copy that somebody made, is none.
-    """
-    before = {file.path: file for file in known.base} if known else {}
-    found: list[StoredFile] = []
-    patterns: tuple[tuple[Kind, str], ...] = (
-        ("rootfs", layout.ROOTFS_IMAGE),
-        ("modules", layout.modules_image("*")),
-        ("firmware", find_firmware(persist, known)),
-    )
-    for kind, pattern in patterns:
-        for path in sorted(persist.glob(pattern)):
-            if PATH_PATTERN.fullmatch(path.name) is None or not path.is_file():
-                continue
-            found.append(_describe_image(path, kind, before.get(path.name)))
-    return tuple(found)
-
-
-def find_firmware(persist: Path, known: Generation | None) -> str:
-    """The firmware image in use: packages that bring firmware make one under a new name."""
-    named = [file.path for file in known.base if file.kind == "firmware"] if known else []
-    return next((name for name in named if (persist / name).is_file()), layout.FIRMWARE_IMAGE)
-
-
-def _describe_image(path: Path, kind: Kind, before: StoredFile | None) -> StoredFile:
-    sealed = measure_verity(path)
-    if (
-        before is not None
-        and before.size_bytes == path.stat().st_size
-        and sealed in ("", before.verity)
-    ):
-        return before
-    digests = digest_file(path)
-    return StoredFile(kind, path.name, digests.size_bytes, digests.sha256, digests.verity)

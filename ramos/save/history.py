@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ramos.booted import read_boot
 from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.layout import Places
 from ramos.linux.fs import crash_point, hold_lock
-from ramos.places import Places
 from ramos.save.session import read_session
-from ramos.stick.check import check_stick, read_boot
+from ramos.stick.check import check_stick
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import (
     Damage,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ramos.layers.index import Saved, read_index
-from ramos.places import Places
+from ramos.layout import Places
 
 HEADER_BYTES = 256
 COPY_BYTES = 1 << 20

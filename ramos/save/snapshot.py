@@ -6,7 +6,6 @@ change while it reads it.
 """
 
 import contextlib
-import ctypes
 import os
 import time
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.layers.stage import remove_stage
-from ramos.linux import btrfs
+from ramos.layout import Places
+from ramos.linux import btrfs, syscalls
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
 from ramos.linux.mounts import find_mount
-from ramos.places import Places
 
 PREFIX = "commit-"
 # CLOCK_REALTIME_COARSE: the clock that ctimes are made with.
@@ -73,13 +72,12 @@ def take_snapshot(places: Places, *, live: bool) -> Iterator[Moment]:
 
 def sync_filesystem(path: Path) -> None:
     """Flush everything of the filesystem that holds `path`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
-            raise RamosError("cannot sync", path, os.strerror(code), "Nothing was saved")
-    finally:
-        os.close(descriptor)
+        syscalls.sync_filesystem(path)
+    except OSError as error:
+        raise RamosError(
+            "cannot sync", path, error.strerror or error, "Nothing was saved"
+        ) from None
 
 
 def clean_leftovers(places: Places) -> None:

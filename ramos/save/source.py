@@ -27,10 +27,10 @@ from ramos.layers.stage import (
     remove_stage,
 )
 from ramos.layers.walk import Delta, Scanner
+from ramos.layout import Places
 from ramos.linux.btrfs import list_changed
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
-from ramos.places import Places
 from ramos.save.session import Recorder
 from ramos.save.snapshot import COARSE_CLOCK, has_snapshots, take_snapshot
 

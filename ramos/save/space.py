@@ -8,7 +8,7 @@ import os
 
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.places import Places
+from ramos.layout import Places
 
 MIB = 1 << 20
 LEAST_ROOM_BYTES = MIB

@@ -8,13 +8,14 @@ import contextlib
 import os
 from dataclasses import dataclass
 
+from ramos.booted import Boot, read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers.walk import Delta, Scanner
-from ramos.places import Places
+from ramos.layout import Places
 from ramos.save.session import Session, open_index, read_session
 from ramos.save.source import read_lower_top
-from ramos.stick.check import Boot, check_stick, read_boot
+from ramos.stick.check import check_stick
 from ramos.store.generation import Generation
 from ramos.store.generations import (
     Damage,

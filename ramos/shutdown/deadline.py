@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.linux import syscalls, terminals
+from ramos.linux.child import start_child
 
 PID_FILE = layout.RUN_DIR / "deadline.pid"
 SYSTEMD_MARK = Path("/run/systemd/system")
@@ -44,9 +45,7 @@ def start_deadline(
 ) -> int:
     """The machine ends when no disk has moved for so long; the process that sees to it."""
     cancel_deadline(pid_file)
-    child = os.fork()
-    if child == 0:
-        _be_deadline(seconds, count, end or switch_off)
+    child = start_child(lambda: _be_deadline(seconds, count, end or switch_off))
     with contextlib.suppress(OSError):
         pid_file.parent.mkdir(parents=True, exist_ok=True)
         pid_file.write_text(f"{child}\n", encoding="ascii")
@@ -62,20 +61,17 @@ def cancel_deadline(pid_file: Path = PID_FILE) -> None:
 
 def _be_deadline(seconds: float, count: Callable[[], int], end: Callable[[], None]) -> None:
     """The child's whole life."""
-    try:
-        signal.set_wakeup_fd(-1)
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        # The last stage of systemd waits for whoever ignores it, and has limits of its own.
-        obeys = SYSTEMD_MARK.exists()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if obeys else signal.SIG_IGN)
-        leave_service()
-        syscalls.lock_memory()
-        await_stillness(seconds, count)
-        end()
-    finally:
-        os._exit(0)
+    signal.set_wakeup_fd(-1)
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # The last stage of systemd waits for whoever ignores it, and has limits of its own.
+    obeys = SYSTEMD_MARK.exists()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if obeys else signal.SIG_IGN)
+    leave_service()
+    syscalls.lock_memory()
+    await_stillness(seconds, count)
+    end()
 
 
 def await_stillness(seconds: float, count: Callable[[], int]) -> None:
@@ -93,11 +89,7 @@ def switch_off() -> None:
     """Tell the consoles, flush the disks that still answer, and end."""
     text = "nothing more happens on the way down: switching the machine off"
     terminals.tell_everyone(text, terminals.list_consoles())
-    if os.fork() == 0:
-        try:
-            os.sync()
-        finally:
-            os._exit(0)
+    start_child(os.sync)
     await_stillness(SYNC_SECONDS, count_sectors)
     syscalls.power_off()
 

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ramos.boot import confirm
+from ramos.booted import Boot, read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers import layer
 from ramos.layers.index import NEVER, Saved
+from ramos.layout import Places
 from ramos.linux.beneath import make_workplace, open_folder
+from ramos.linux.child import OnProgress
 from ramos.linux.mounts import find_mount
-from ramos.linux.worker import OnProgress
-from ramos.places import Places
 from ramos.save import commit, compact, exchange
 from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
 from ramos.save.source import Source, open_source
-from ramos.stick.check import Boot, read_boot
 from ramos.store import records
 
 LOCK_WAIT_SECONDS = 30.0

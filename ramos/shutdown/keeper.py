@@ -16,7 +16,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux import elf, syscalls
-from ramos.linux.worker import run_worker
+from ramos.linux.child import run_worker, start_child
 from ramos.shutdown import deadline
 
 # What ends a system, with systemd and with OpenRC, and what makes or mends a save.
@@ -34,6 +34,7 @@ MARK = layout.RUN_DIR / "kept"
 NICE_STEPS = 19
 FIND_SECONDS = 300.0
 MAX_DESCRIPTORS = 4096
+KEPT_READER = 3
 Held = list[tuple[int, mmap.mmap | None]]
 
 
@@ -82,27 +83,23 @@ def start_keeper(is_there: Callable[[], bool]) -> int:
     """Hold them from now on; a descriptor whose end, with its process, lets go of them."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     gc.freeze()  # looking through our objects would copy the memory that the two share
-    if os.fork() == 0:
-        os.dup2(reader, 3)
-        os.closerange(4, MAX_DESCRIPTORS)
-        _be_keeper(3, is_there)
+    start_child(lambda: _be_keeper(reader, is_there))
     os.close(reader)
     return writer
 
 
 def _be_keeper(reader: int, is_there: Callable[[], bool]) -> None:
     """The child's whole life."""
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.setsid()
-        deadline.leave_service()
-        os.nice(NICE_STEPS)
-        held = hold_files(find_files())
-        with contextlib.suppress(OSError):
-            MARK.write_text(f"{len(held)}\n", encoding="ascii")
-        os.read(reader, 1)
-        while held and not is_there():
-            signal.pause()
-    finally:
-        os._exit(0)
+    os.dup2(reader, KEPT_READER)
+    os.closerange(KEPT_READER + 1, MAX_DESCRIPTORS)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.setsid()
+    deadline.leave_service()
+    os.nice(NICE_STEPS)
+    held = hold_files(find_files())
+    with contextlib.suppress(OSError):
+        MARK.write_text(f"{len(held)}\n", encoding="ascii")
+    os.read(KEPT_READER, 1)
+    while held and not is_there():
+        signal.pause()

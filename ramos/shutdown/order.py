@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.booted import Boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, escape
 from ramos.linux import fs, syscalls, terminals
-from ramos.linux.worker import OnProgress, Pulse, run_worker
+from ramos.linux.child import OnProgress, Pulse, run_worker
 from ramos.shutdown.deadline import count_sectors
 from ramos.stick import watch
-from ramos.stick.check import Boot
 from ramos.store import records
 
 Save = Callable[[OnProgress], dict[str, Any]]
 SaveTo = Callable[[Path, OnProgress], dict[str, Any]]
-LAST_SHUTDOWN = "last-shutdown.json"
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 BAR_CHARS = 30
 REMOUNT_TRIES = 10
@@ -256,7 +255,7 @@ def leave_record(outcome: Outcome, boot_bytes: int, limit_mib: int) -> None:
         "text": outcome.text,
         "error": outcome.error,
     }
-    _write_record(log / LAST_SHUTDOWN, json.dumps(entry).encode() + b"\n")
+    _write_record(log / layout.LAST_SHUTDOWN, json.dumps(entry).encode() + b"\n")
     records.flush_records(layout.PERSIST_DIR, boot_bytes, limit_mib)
 
 

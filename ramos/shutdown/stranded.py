@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.booted import Boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
+from ramos.layout import Places
 from ramos.linux import run, terminals
-from ramos.linux.worker import OnProgress
-from ramos.places import Places
+from ramos.linux.child import OnProgress
 from ramos.shutdown import deadline, finalsave, order
 from ramos.shutdown.order import Outcome
 from ramos.stick import watch
-from ramos.stick.check import Boot
 from ramos.stick.identity import Identity
 
 OPENRC_STOPPING = Path("/run/openrc/rc.stopping")

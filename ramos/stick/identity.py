@@ -107,17 +107,6 @@ def list_partitions(disk: str) -> list[Path]:
     return []
 
 
-def find_partition(uuid_wanted: str, among: list[Path] | None = None) -> Path | None:
-    """The partition with a UUID: among the given ones, or anywhere."""
-    nodes = among
-    if nodes is None:
-        nodes = [Path("/dev", p.name) for p in sorted(SYS_BLOCK.iterdir())]
-    for node in nodes:
-        if uuid_wanted and read_identity(node).uuid.lower() == uuid_wanted.lower():
-            return node
-    return None
-
-
 def _read_usb_words(start: Path) -> tuple[str, str]:
     """The serial number and the model of a disk, from the nearest parent that has them."""
     with contextlib.suppress(OSError):

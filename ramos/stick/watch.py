@@ -14,11 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ramos import layout
+from ramos.booted import Boot
 from ramos.errors import RamosError
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.stick import identity as stick_identity
-from ramos.stick.check import Boot, is_device_there, read_written_bytes
+from ramos.stick.check import is_device_there, read_written_bytes
 from ramos.stick.identity import Identity
 from ramos.store import generations
 

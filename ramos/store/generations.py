@@ -147,17 +147,6 @@ def read_default(persist: Path) -> Generation | None:
     return None
 
 
-def read_backup(persist: Path) -> Generation | None:
-    """The parent of default, if it is valid."""
-    default = read_default(persist)
-    if default is None or not default.parent:
-        return None
-    with contextlib.suppress(RamosError):
-        generation = read_generation(persist, default.parent)
-        return None if find_absent(persist, generation) else generation
-    return None
-
-
 def next_number(persist: Path) -> int:
     """A number above every other, damaged ones included: order is the number.
 

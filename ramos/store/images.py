@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot.kernels import kernel_version
 from ramos.errors import DamagedError, RamosError
+from ramos.layout import kernel_version
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
@@ -28,8 +28,8 @@ from ramos.linux.fs import (
 )
 from ramos.linux.run import run
 from ramos.linux.squashfs import run_squashfs
-from ramos.linux.verity import digest_file, enable_verity
-from ramos.store.generation import Generation, Kind, StoredFile
+from ramos.linux.verity import digest_file, enable_verity, measure_verity
+from ramos.store.generation import PATH_PATTERN, Generation, Kind, StoredFile
 from ramos.store.generations import next_number, publish_generation, read_default
 
 COMPRESSION_LEVEL = 3
@@ -185,3 +185,41 @@ def require_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
             "Nothing was changed",
             "Prune old generations (ramos prune), or remove a kernel that you do not need.",
         )
+
+
+def find_base_images(persist: Path, known: Generation | None) -> tuple[StoredFile, ...]:
+    """The base images on persist; those that are not known by path and size are read and hashed.
+
+    A file whose name no generation can hold, a copy that somebody made, is none.
+    """
+    before = {file.path: file for file in known.base} if known else {}
+    found: list[StoredFile] = []
+    patterns: tuple[tuple[Kind, str], ...] = (
+        ("rootfs", layout.ROOTFS_IMAGE),
+        ("modules", layout.modules_image("*")),
+        ("firmware", find_firmware(persist, known)),
+    )
+    for kind, pattern in patterns:
+        for path in sorted(persist.glob(pattern)):
+            if PATH_PATTERN.fullmatch(path.name) is None or not path.is_file():
+                continue
+            found.append(_describe_image(path, kind, before.get(path.name)))
+    return tuple(found)
+
+
+def find_firmware(persist: Path, known: Generation | None) -> str:
+    """The firmware image in use: packages that bring firmware make one under a new name."""
+    named = [file.path for file in known.base if file.kind == "firmware"] if known else []
+    return next((name for name in named if (persist / name).is_file()), layout.FIRMWARE_IMAGE)
+
+
+def _describe_image(path: Path, kind: Kind, before: StoredFile | None) -> StoredFile:
+    sealed = measure_verity(path)
+    if (
+        before is not None
+        and before.size_bytes == path.stat().st_size
+        and sealed in ("", before.verity)
+    ):
+        return before
+    digests = digest_file(path)
+    return StoredFile(kind, path.name, digests.size_bytes, digests.sha256, digests.verity)

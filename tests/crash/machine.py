@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos import layout
-from ramos.places import Places
+from ramos.layout import Places
 from ramos.store import generation
 from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts

@@ -23,7 +23,7 @@ from tests.crash.recovery_inside import PLAN, UPGRADE, VERDICTS
 from tests.crash.replay import materialize
 from tests.crash.states import State, draw_state, list_systematic, volatile
 from tests.crash.upgrade import DISK, read_esp
-from tests.root.packagelab import NEW
+from tests.labs.packagelab import NEW
 
 PROGRAM = "tests.crash.recovery_inside"
 # A user-mode Linux has names for so many disks of ours (/dev/vda to /dev/vdz).

@@ -19,8 +19,8 @@ from ramos.packages import debian, engine, journal
 from tests.crash import mounts
 from tests.crash.check import LADDER, REPAIRED
 from tests.crash.upgrade_inside import make_lab, make_mirror
-from tests.debmirror import Mirror
-from tests.root.packagelab import NEW, OLD, Lab
+from tests.labs.debmirror import Mirror
+from tests.labs.packagelab import NEW, OLD, Lab
 
 PLAN, VERDICTS = "plan", "verdicts"
 UPGRADE = "upgrade"

@@ -25,7 +25,7 @@ from tests.crash.check import check_store, read_truth
 from tests.crash.device import PERSIST_OPTIONS
 from tests.crash.machine import Machine, change_tree, read_newest
 from tests.crash.workloads import IMAGE_BYTES, build_system, make_image
-from tests.root.tree import ACL, ACL_NAMES, capture, explain
+from tests.labs.tree import ACL, ACL_NAMES, capture, explain
 
 WAIT_SECONDS = 10.0
 CONFIG = SaveConfig(keep=2, reserve_mib=8)

@@ -25,7 +25,7 @@ from tests.crash.log import WriteLog
 from tests.crash.replay import materialize
 from tests.crash.states import State
 from tests.crash.workloads import Recording
-from tests.root.packagelab import NEW, OLD, make_stick
+from tests.labs.packagelab import NEW, OLD, make_stick
 
 DISK = DiskLayout(size_bytes=512 << 20)
 IDENTITY = make_identity("power cuts")

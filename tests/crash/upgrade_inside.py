@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from ramos.boot import esp
+from ramos.booted import Boot
 from ramos.packages.site import Site
 from ramos.stick import identity
-from ramos.stick.check import Boot
 from tests.crash import mounts
 from tests.crash.device import PERSIST_OPTIONS
-from tests.debmirror import Mirror
-from tests.root.packagelab import NEW, OLD, Lab, add_kernel, make_root, write_apt_config
+from tests.labs.debmirror import Mirror
+from tests.labs.packagelab import NEW, OLD, Lab, add_kernel, make_root, write_apt_config
 
 MARKS = "stick/fuse/mark"
 # As the image builder leaves it: the stock metapackage of the kernel.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import alpine_root
+from tests.labs import alpine_root
 
 CLONE_NEWNS = 0x00020000
 MS_REC = 0x4000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.root.tree import ACL, ACL_NAMES, capture, explain
+from tests.labs.tree import ACL, ACL_NAMES, capture, explain
 
 BASE_TIME = 1_700_000_000
 Change = Callable[[Path], object]

@@ -15,8 +15,8 @@ from ramos.cli.screen import Screen
 from ramos.daemon import loop
 from ramos.errors import RamosError, escape
 from ramos.image.progress import Event
+from ramos.layout import Places
 from ramos.linux import terminals
-from ramos.places import Places
 from ramos.shutdown.order import Screen as Consoles
 from tests.names import HOSTILE, HOSTILE_TEXTS, find_harm
 

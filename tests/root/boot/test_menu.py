@@ -1,0 +1,111 @@
+"""The state machine of the boot menu, in GRUB itself: every state of grubenv boots something."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ramos import layout
+from ramos.boot import env as boot_env
+from ramos.boot.env import BootEnv
+from tests.labs.grub import GrubDisk, Started
+
+OLD, NEW, NEWER = "6.1.0-1-amd64", "6.1.0-2-amd64", "6.12~bpo+1-amd64"
+STANDARD = BootEnv(OLD, "", 0, 7, 3)
+
+
+def env_bytes(text: str) -> bytes:
+    return (boot_env.HEADER + text.encode()).ljust(boot_env.SIZE_BYTES, b"#")
+
+
+@dataclass
+class Case:
+    """An environment, the kernels, and what must come of them."""
+
+    env: BootEnv | bytes | None
+    kernel: str
+    generation: str = ""
+    after: BootEnv | None = None
+    damaged: tuple[str, ...] = ()
+    lacks: dict[str, str] = field(default_factory=dict)
+    writable: bool = True
+    mode: str = "default"
+    trial: bool = False
+    fallback: str = ""
+
+
+CASES = {
+    "good": Case(STANDARD, OLD, after=BootEnv(OLD, "", 0, 7, 2)),
+    "generation's last try": Case(
+        BootEnv(OLD, "", 0, 7, 1), OLD, after=BootEnv(OLD, "", 0, 7, 0)
+    ),
+    "generation used up": Case(BootEnv(OLD, "", 0, 7, 0), OLD, "7"),
+    "generation used up, none good": Case(BootEnv(OLD, "", 0, 0, 0), OLD),
+    "backup counts nothing": Case(STANDARD, OLD, after=STANDARD, mode="backup"),
+    "clean counts nothing": Case(STANDARD, OLD, after=STANDARD, mode="clean"),
+    "trial": Case(BootEnv(OLD, NEW, 2, 7, 3), NEW, after=BootEnv(OLD, NEW, 1, 7, 3), trial=True),
+    "trial's last try": Case(
+        BootEnv(OLD, NEW, 1, 7, 3), NEW, after=BootEnv(OLD, NEW, 0, 7, 3), trial=True
+    ),
+    "trial used up": Case(
+        BootEnv(OLD, NEW, 0, 7, 3), OLD, after=BootEnv(OLD, NEW, 0, 7, 2), fallback=NEW
+    ),
+    "trial and generation used up": Case(BootEnv(OLD, NEW, 0, 7, 0), OLD, "7", fallback=NEW),
+    "trial in backup": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, mode="backup"),
+    "trial is damaged": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, damaged=(NEW,), fallback=NEW),
+    "trial is not complete": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, lacks={NEW: "complete"}),
+    "trial is gone": Case(BootEnv(OLD, "6.9", 2, 7, 3), OLD),
+    "trial has no hashes": Case(
+        BootEnv(OLD, NEW, 2, 7, 3), OLD, lacks={NEW: "sha256"}, fallback=NEW
+    ),
+    "trial, junk counter": Case(
+        env_bytes(f"good={OLD}\ntrial={NEW}\ntries=many\n"), OLD, fallback=NEW
+    ),
+    "trial, huge counter": Case(
+        env_bytes(f"good={OLD}\ntrial={NEW}\ntries=10\n"), OLD, fallback=NEW
+    ),
+    "trial, stick is read-only": Case(BootEnv(OLD, NEW, 2, 7, 3), OLD, writable=False),
+    "stick is read-only": Case(STANDARD, OLD, after=STANDARD, writable=False),
+    "good is gone": Case(BootEnv("6.9", "", 0, 7, 3), NEWER),
+    "good lacks its kernel": Case(STANDARD, NEWER, lacks={OLD: "vmlinuz"}),
+    "good is damaged, unconfirmed boot": Case(BootEnv(OLD, "", 0, 7, 2), NEWER, damaged=(OLD,)),
+    "env absent": Case(None, NEWER),
+    "env absent, newest damaged": Case(None, NEW, damaged=(NEWER,)),
+    "env absent, newest not complete": Case(None, NEW, lacks={NEWER: "complete"}),
+    "env absent, all damaged": Case(None, NEWER, damaged=(OLD, NEW, NEWER)),
+    "env empty": Case(b"", NEWER),
+    "env zeroed": Case(bytes(boot_env.SIZE_BYTES), NEWER),
+    "env garbage": Case(bytes(range(256)) * 2, NEWER),
+    "env hostile": Case(
+        env_bytes('good=../EFI\ntrial=";reboot\nprefix=(hd9)\nroot=(hd9)\ngen_good=1 init=/x\n'
+                  "gen_tries=0\n"),
+        NEWER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_menu(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    disk = GrubDisk(tmp_path)
+    if case.env is not None:
+        block = case.env if isinstance(case.env, bytes) else boot_env.render(case.env)
+        disk.put(block, layout.GRUBENV)
+    for kernel in (OLD, NEW, NEWER):
+        disk.add_kernel(kernel, case.lacks.get(kernel, "").split(), kernel in case.damaged)
+    started = disk.boot(case.mode, writable=case.writable)
+    assert started == Started(case.kernel, case.mode, case.generation, case.trial, case.fallback)
+    if case.after is not None:
+        assert boot_env.parse(disk.read_env()) == case.after
+
+
+def test_a_bad_generation_gets_three_tries_and_a_bad_kernel_two(tmp_path: Path) -> None:
+    disk = GrubDisk(tmp_path)
+    disk.put(boot_env.render(boot_env.start_trial(STANDARD, NEW)), layout.GRUBENV)
+    for kernel in (OLD, NEW):
+        disk.add_kernel(kernel)
+    started = [disk.boot() for _ in range(7)]
+    assert [boot.kernel for boot in started] == [NEW] * 2 + [OLD] * 5
+    assert [boot.generation for boot in started] == [""] * 5 + ["7"] * 2
+    assert [boot.trial for boot in started] == [True] * 2 + [False] * 5
+    assert [boot.fallback for boot in started] == [""] * 2 + [NEW] * 5

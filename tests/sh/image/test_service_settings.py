@@ -1,0 +1,61 @@
+"""What OpenRC's services read on Alpine, as its shell reads and uses it."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ramos.image import alpine_setup
+from ramos.image.plan import Plan
+from tests.labs.harness import SHELLS
+
+# openrc-run reads /etc/conf.d/NAME like this, and gives up where it ends with an error.
+READ = """
+if ! . "$1"; then echo "error loading $1"; exit 1; fi
+"""
+# The lines of localmount that make one expression of the places to keep.
+KEEP = """
+IFS="$IFS:"
+kept="/|/dev|/dev/.*"
+for x in $no_umounts; do kept="$kept|$x"; done
+printf %s "^($kept)$"
+"""
+
+
+def read_setting(shell: str, file: Path, script: str) -> str:
+    """What the lines print, in the directory in which OpenRC works."""
+    argv = [*SHELLS[shell], "-ec", READ + script, "openrc-run", str(file)]
+    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """/etc/conf.d of an image, whose deadline is the one of this test."""
+    alpine_setup.configure(Plan(base="alpine", output=tmp_path / "x.img", cache=tmp_path), tmp_path)
+    killprocs = tmp_path / "etc/conf.d/killprocs"
+    text = killprocs.read_text()
+    assert "/run/ramos/deadline.pid" in text
+    killprocs.write_text(text.replace("/run/ramos", str(tmp_path)))
+    return tmp_path / "etc/conf.d"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_is_unmounted_before_the_save(shell: str, settings: Path) -> None:
+    kept = re.compile(read_setting(shell, settings / "localmount", KEEP))
+    places = ("/persist", "/run/ramos/upper", "/run/ramos/layers/0", "/mnt", "/media/usb stick")
+    assert not [place for place in places if not kept.match(place)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(("pids", "options"), [("", ""), ("41\n", "-o 41"), (None, "")])
+def test_processes_are_ended_before_the_save(
+    shell: str, settings: Path, pids: str | None, options: str
+) -> None:
+    """With a deadline on the way down, without one, and with one that is being written."""
+    if pids is not None:
+        (settings.parents[1] / "deadline.pid").write_text(pids)
+    script = 'printf %s "$killall5_opts"'
+    assert read_setting(shell, settings / "killprocs", script) == options

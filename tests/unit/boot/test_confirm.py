@@ -1,0 +1,59 @@
+"""The guard of a kernel on trial is sent away once the system is up."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ramos.boot.confirm import STRICT_SETTINGS, count_generation, release_guard
+from ramos.booted import Boot
+from ramos.layout import Places
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    made = Places.below(tmp_path)
+    made.run.mkdir()
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """A kernel that has every setting but the last one."""
+    folder = tmp_path / "kernel"
+    folder.mkdir()
+    for name in STRICT_SETTINGS:
+        (folder / name).write_text("1\n")
+    (folder / "watchdog_thresh").unlink()
+    (folder / "watchdog_thresh").mkdir()
+    return folder
+
+
+def read_settings(folder: Path) -> set[str]:
+    return {path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_guard_is_told_and_the_kernel_is_lenient(places: Places, settings: Path) -> None:
+    os.mkfifo(places.run / "guard")
+    guard = os.open(places.run / "guard", os.O_RDWR)
+    assert release_guard(places, settings)
+    assert os.read(guard, 100) == b"confirmed\n"
+    os.close(guard)
+    assert read_settings(settings) == {"0\n"}
+    assert not release_guard(places, settings)
+
+
+def test_a_guard_that_has_gone_is_not_waited_for(places: Places, settings: Path) -> None:
+    os.mkfifo(places.run / "guard")
+    assert release_guard(places, settings)
+    assert read_settings(settings) == {"0\n"}
+
+
+def test_a_kernel_that_is_not_on_trial_keeps_its_settings(places: Places, settings: Path) -> None:
+    assert not release_guard(places, settings)
+    assert read_settings(settings) == {"1\n"}
+
+
+@pytest.mark.parametrize(("mode", "counts"), [("default", 7), ("backup", 0), ("clean", 0)])
+def test_only_a_default_boot_makes_its_generation_good(mode: str, counts: int) -> None:
+    assert count_generation(Boot(mode=mode, generation=7)) == counts
