@@ -46,7 +46,7 @@ COMMANDS: dict[str, str] = {
     "image": "ramos.cli.image:image",
     "key": "ramos.cli.key:key",
     "shutdown-save": "ramos.cli.runtime:shutdown_save",
-    "pkg": "ramos.cli.pkgwork:pkg",
+    "pkg": "ramos.cli.packages:pkg",
     "vm": "ramos.cli.vm:vm_group",
 }
 

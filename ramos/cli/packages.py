@@ -1,146 +1,250 @@
-"""`ramos pkg`: kernels, firmware, GRUB and the like on the running stick.
+"""`ramos pkg add, upgrade, remove, list, check`: the commands that ask the engine.
 
-Owns: options, tables and progress of the package commands. Refuses: doing any of the work.
+Owns: options, progress and reports. Refuses: doing any of the work.
 """
 
-from pathlib import Path
+import os
+import sys
+from collections.abc import Callable, Sequence
 
 import click
 
-from ramos import layout
-from ramos.cli import print_json, show_line
-from ramos.packages import explain as explaining
-from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
-from ramos.packages.recipes import detect_base, load_recipes
+from ramos.boot import confirm
+from ramos.cli import print_json, show_line, show_passing
+from ramos.cli.recipes import JSON, pkg
+from ramos.errors import RamosError
+from ramos.layout import Places
+from ramos.linux.fs import hold_lock
+from ramos.packages import engine
+from ramos.packages.change import Target
+from ramos.packages.running import find_site, require_route
+from ramos.packages.site import Site
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-OWN = click.option(
-    "--recipes-dir",
-    type=click.Path(path_type=Path),
-    default=layout.RECIPES_DIR,
-    show_default=True,
-    help="Where your own recipes lie.",
+OFFLINE = click.option(
+    "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
 )
-BASE = click.option(
-    "--base", type=click.Choice(BASES), help="The packages of which base; else this system's."
-)
+NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
+ASK = click.option("--ask", is_flag=True, help="Show what would happen, and ask before it does.")
+LOCK_NAME = "packages"
+Say = Callable[[str], None]
 
 
-@click.group()
-def pkg() -> None:
-    """Special packages: kernels, firmware, microcode, GRUB, initramfs tools.
+def make_say() -> Say:
+    """Progress on a terminal: each step stays, what is indented is shown in passing."""
+    shown = sys.stderr.isatty()
 
-    Ordinary packages are the package manager's business.
-    """
+    def say(text: str) -> None:
+        if shown:
+            show_passing(text[:78])
+            if not text.startswith(" "):
+                click.echo(err=True)
+
+    return say
 
 
-@pkg.command()
-@OWN
+def _start(purpose: str) -> tuple[Site, "click.Context"]:
+    context = click.get_current_context()
+    site = find_site()
+    context.with_resource(hold_lock(site.lock_file.with_name(LOCK_NAME), purpose))
+    context.with_resource(engine.workplace(site))
+    context.call_on_close(_end_progress)
+    return site, context
+
+
+def _recover(site: Site) -> list[str]:
+    """Finish or undo what was interrupted, and say so."""
+    recovery = engine.recover(site)
+    done = {"finished": recovery.finished, "undid": recovery.undone}
+    lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
+    for line in lines:
+        show_line(line)
+    return lines
+
+
+def _show_report(report: engine.Report, as_json: bool) -> None:
+    _end_progress()
+    if as_json:
+        print_json(vars(report))
+        return
+    if not report.packages:
+        show_line("nothing to do: no mirror has anything newer")
+        return
+    show_line(f"done: {', '.join(report.packages)}")
+    for kernel in report.kernels:
+        if kernel == report.trial:
+            text = "is tried at the next boot; if it fails, the old one is back"
+        else:
+            text = "is below 'Older kernels' in the boot menu"
+        show_line(f"kernel {kernel} {text}")
+    for kernel in report.removed_kernels:
+        show_line(f"kernel {kernel} was removed from the stick")
+    if report.generation:
+        show_line(f"generation {report.generation} names the new images")
+    show_line("The list of installed packages is in RAM until you save: ramos commit")
+
+
+@pkg.command("list")
 @JSON
-def recipes(recipes_dir: Path, as_json: bool) -> None:
-    """List the recipes, and check all of them.
+def list_command(as_json: bool) -> None:
+    """List installed special packages, and the kernels on the stick.
 
     \b
     Example:
-      ramos pkg recipes
+      ramos pkg list
     """
-    loaded = load_recipes(recipes_dir)
+    site = find_site()
+    rows = engine.list_special(site)
+    found = engine.list_kernels(site)
     if as_json:
-        print_json(
-            {
-                "recipes": [_describe_recipe(recipe) for recipe in loaded.usable],
-                "problems": [str(problem) for problem in loaded.problems],
-            }
-        )
-    else:
-        for recipe in loaded.usable:
-            show_line(f"{recipe.name}  ({recipe.base}) {recipe.summary}")
-            show_line(f"    for {', '.join(recipe.match)}")
-    loaded.require_sound()
+        names = ("name", "version", "recipe", "by_engine")
+        values = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"packages": values, "kernels": [vars(kernel) for kernel in found]})
+        return
+    for name, version, recipe, by_engine in rows:
+        show_line(f"{name} {version}  {recipe}{'' if by_engine else ', from the base image'}")
+    for kernel in found:
+        show_line(f"kernel {kernel.name}  {', '.join(kernel.words) or 'older'}")
+
+
+@pkg.command("recover")
+@click.option("--at-boot", is_flag=True, help="Tell the logins, too: a service runs it like this.")
+def recover_command(at_boot: bool) -> None:
+    """Finish or undo what a power cut interrupted.
+
+    A service does so at boot; add, upgrade and remove do so first.
+
+    \b
+    Example:
+      ramos pkg recover
+    """
+    site, _ = _start("pkg recover")
+    lines = _recover(site)
+    if at_boot:
+        confirm.tell_logins(Places(), lines)
+    elif not lines:
+        show_line("nothing was interrupted")
 
 
 @pkg.command()
-@click.argument("package")
-@BASE
-@OWN
+@NAMES
+@OFFLINE
 @JSON
-def explain(package: str, base: str | None, recipes_dir: Path, as_json: bool) -> None:
-    """Tell what happens to a package: by its name, or exactly by its file.
+def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Tell what is newer upstream: of all special packages, or of these. Nothing is installed.
 
     \b
     Examples:
-      ramos pkg explain linux-image-amd64
-      ramos pkg explain ./linux-lts-6.12.40-r0.apk
+      ramos pkg check
+      ramos pkg check linux-image-amd64
     """
-    usable = load_recipes(recipes_dir).require_sound()
-    if "/" in package or package.endswith((".deb", ".apk")):
-        found = explaining.explain_file(usable, Path(package))
-    else:
-        found = explaining.explain_name(usable, package, base or detect_base())
+    site, _ = _start("pkg check")
+    if not offline:
+        require_route()
+    engine.refresh(site, make_say())
+    newer = engine.find_newer(site, names)
     if as_json:
-        print_json(_describe_explanation(found))
-    elif found.recipe is None:
-        show_line(f"{found.package}: an ordinary package; it is installed as it comes")
-    else:
-        _show_explanation(found, found.recipe)
+        print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
+        return
+    _show_newer(newer)
+    if not newer:
+        what = f"up to date: {', '.join(names)}" if names else "every special package is up to date"
+        show_line(what)
 
 
-def _describe_recipe(recipe: Recipe) -> dict[str, object]:
-    return {
-        "name": recipe.name,
-        "base": recipe.base,
-        "summary": recipe.summary,
-        "source": recipe.source,
-        "match": recipe.match,
-        "except": recipe.excludes,
-    }
+def _show_newer(newer: Sequence[Target]) -> None:
+    _end_progress()
+    for item in newer:
+        size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
+        show_line(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
 
 
-def _describe_explanation(found: explaining.Explanation) -> dict[str, object]:
-    plan = found.plan
-    return {
-        "package": found.package,
-        "version": found.version,
-        "recipe": found.recipe.name if found.recipe else None,
-        "parts": [vars(part) for part in plan.parts] if plan else None,
-        "stays": {"files": plan.stays_files, "size_bytes": plan.stays_bytes} if plan else None,
-        "dropped_scripts": plan.dropped_scripts if plan else None,
-        "replaced_scripts": plan.replaced_scripts if plan else None,
-        "kept_scripts": plan.kept_scripts if plan else None,
-        "dropped_depends": plan.dropped_depends if plan else None,
-        "after": found.recipe.after if found.recipe else None,
-    }
+def _ask(question: str) -> None:
+    """Yes, or nothing happens. One line is read and no byte more: the caller may ask too."""
+    show_line(f"{question} [Y/n] ", nl=False)
+    answer = b""
+    while not answer.endswith(b"\n") and (byte := os.read(0, 1)):
+        answer += byte
+    if not answer or answer.strip().lower() not in (b"", b"y", b"yes"):
+        raise RamosError("not done", "special packages", "nobody agreed", "Nothing was changed")
 
 
-def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
-    title = f"{found.package} {found.version}".strip()
-    show_line(f"{title}: {recipe.summary}")
-    show_line(f"  recipe    {recipe.source}")
-    plan = found.plan
-    if plan is None:
-        for move in recipe.moves:
-            show_line(f"  leaves    {move.pattern} -> {PLACES[move.place]}")
-        _show_words("scripts", "dropped", recipe.dropped_scripts)
-        _show_words("scripts", "replaced", tuple(name for name, _ in recipe.replaced_scripts))
-        _show_words("depends", "dropped", recipe.dropped_depends)
-    else:
-        for part in plan.parts:
-            size = f"{part.files} files, {_format_size(part.size_bytes)}"
-            if part.files:
-                show_line(f"  leaves    {part.pattern} -> {PLACES[part.place]} ({size})")
-        show_line(f"  stays     {plan.stays_files} files, {_format_size(plan.stays_bytes)}")
-        _show_words("scripts", "dropped", plan.dropped_scripts)
-        _show_words("scripts", "replaced", plan.replaced_scripts)
-        _show_words("scripts", "kept", plan.kept_scripts)
-        _show_words("depends", "dropped", plan.dropped_depends)
-    for step in recipe.after:
-        show_line(f"  then      {STEPS[step]}")
+def _end_progress() -> None:
+    """Wipe away what was shown in passing."""
+    show_passing()
 
 
-def _show_words(title: str, what: str, words: tuple[str, ...]) -> None:
-    if words:
-        show_line(f"  {title:<9} {what}: {', '.join(words)}")
+@pkg.command()
+@NAMES
+@OFFLINE
+@ASK
+@JSON
+def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> None:
+    """Bring every special package, or these, to the newest version.
+
+    On Debian, 'apt upgrade' does this first, and then its own part.
+
+    \b
+    Examples:
+      ramos pkg upgrade
+      ramos pkg upgrade firmware-iwlwifi intel-microcode
+    """
+    site, _ = _start("pkg upgrade")
+    _recover(site)
+    if not offline:
+        require_route()
+    say = make_say()
+    engine.refresh(site, say)
+    newer = engine.find_newer(site, names)
+    if ask and newer:
+        _show_newer(newer)
+        _ask("Bring these special packages?")
+    old = engine.collect_kernels(site, say)
+    report = engine.bring(site, newer, say)
+    _show_report(report, as_json)
+    if old and not as_json:
+        show_line(f"removed old kernels: {', '.join(old)}")
 
 
-def _format_size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
+@pkg.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@OFFLINE
+@JSON
+def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Install special packages: NAME, or NAME=VERSION.
+
+    \b
+    Examples:
+      ramos pkg add firmware-iwlwifi
+      ramos pkg add linux-image-6.1.0-28-amd64
+    """
+    site, _ = _start("pkg add")
+    _recover(site)
+    if not offline:
+        require_route()
+    say = make_say()
+    engine.refresh(site, say)
+    _show_report(engine.add(site, names, say), as_json)
+
+
+@pkg.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@ASK
+@click.option(
+    "--also", multiple=True, metavar="NAME", help="An ordinary package that goes with them."
+)
+@JSON
+def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bool) -> None:
+    """Remove special packages, and what they had brought onto the stick.
+
+    The last kernel, the running one and the one that is known to boot stay.
+
+    \b
+    Example:
+      ramos pkg remove linux-image-6.1.0-28-amd64
+    """
+    site, _ = _start("pkg remove")
+    _recover(site)
+    if ask:
+        going, _ = engine.plan_removal(site, names, also)
+        _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
+    _show_report(engine.remove(site, names, make_say(), also), as_json)
