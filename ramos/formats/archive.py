@@ -1,9 +1,9 @@
 """Reading the tar archives inside packages, strictly.
 
 Owns: what a member of an archive is, and the streams that archives come in. Refuses: damaged
-headers (tarfile would end there without a word), sparse files, types that no package has, headers
-as large as files. Invariant: whatever the bytes are, the only error is a RamosError that names
-the package, and nothing is written anywhere.
+headers (tarfile would end there without a word), sparse files, sizes given twice, types that no
+package has, headers as large as files. Invariant: whatever the bytes are, the only error is a
+RamosError that names the package, and nothing is written anywhere.
 """
 
 import tarfile
@@ -181,6 +181,9 @@ def _read_tar(stream: Stream, label: str) -> Iterator[tuple[Member, IO[bytes] | 
 def _describe(header: tarfile.TarInfo, label: str) -> Member:
     if any(key.startswith("GNU.sparse") for key in header.pax_headers):
         refuse(label, f"{header.name!r} is stored as a sparse file")
+    if "size" in header.pax_headers:
+        # apk and dpkg go by the header's own size: what they would install is not what is read.
+        refuse(label, f"{header.name!r} has a second size (PAX)")
     values = header.pax_headers.items()
     xattrs = {
         key.removeprefix(XATTR_PREFIX): value.encode("utf-8", "surrogateescape")

@@ -180,8 +180,8 @@ def workplace(site: Site) -> Iterator[None]:
 
     Its name is known and lies where anybody can make one: what has it goes, and is never used.
     """
-    if site.work.is_symlink() or site.work.is_file():
-        site.work.unlink()
+    if site.work.is_symlink() or not site.work.is_dir():
+        site.work.unlink(missing_ok=True)  # opening a pipe, as rmtree does, would wait for ever
     shutil.rmtree(site.work, ignore_errors=True)
     site.work.parent.mkdir(parents=True, exist_ok=True)
     try:

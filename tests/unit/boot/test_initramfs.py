@@ -25,6 +25,7 @@ DEPENDENCIES = {
     "hid": ("drivers/hid/hid.ko", []),
     "sound": ("sound/soundcore.ko", []),
 }
+ALIAS = "alias crypto-soft soundcore"
 
 
 def read_archive(data: bytes) -> dict[str, tuple[int, bytes]]:
@@ -119,6 +120,20 @@ def test_whole_initramfs(tmp_path: Path, modules_root: Path) -> None:
     assert "xhci_pci" in aliases
     assert "usbhid" not in aliases, "keyboards are loaded only where somebody has to type"
     assert "soundcore" not in aliases
+
+
+@pytest.mark.parametrize(
+    "word", ["soundcore", "crypto-soft", "pre: soundcore", "post: crypto-soft"]
+)
+def test_soft_dependencies_come_along(tmp_path: Path, modules_root: Path, word: str) -> None:
+    """By the module's name and by an alias of it; nothing else asks for this module."""
+    folder = modules_root / "lib/modules" / KERNEL
+    for table, line in (("softdep", f"softdep xhci-pci {word}"), ("alias", ALIAS)):
+        with (folder / f"modules.{table}").open("a") as file:
+            file.write(f"{line}\n")
+    assert "soundcore" in kmod.load(modules_root, KERNEL).close({"xhci-pci"})
+    plain = f"lib/modules/{KERNEL}/kernel/{DEPENDENCIES['sound'][0]}"
+    assert plain in build(tmp_path, modules_root)
 
 
 def test_tools_run_with_nothing_but_the_initramfs(tmp_path: Path, modules_root: Path) -> None:

@@ -11,7 +11,7 @@ from ramos.boot import env as boot_env
 from ramos.boot import kernels
 from ramos.boot.env import BootEnv
 from ramos.boot.kernels import KernelFiles
-from ramos.errors import RamosError
+from ramos.errors import RamosError, UsageError
 from ramos.linux.fs import hash_file
 from ramos.store.generation import StoredFile
 
@@ -93,6 +93,27 @@ def test_a_full_esp_leaves_nothing_behind(tmp_path: Path) -> None:
 )
 def test_which_kernels_are_old(env: BootEnv, running: str, gone: list[str]) -> None:
     assert kernels.plan_removal(["a", "b", "c"], env, running) == gone
+
+
+@pytest.mark.parametrize(
+    ("names", "running", "reason"),
+    [
+        (["a"], "a", "the one that runs now"),
+        (["b", "a"], "a", "the one that runs now"),
+        (["b"], "a", "known to boot"),
+        (["a", "b", "c"], "x", "the last kernel"),
+    ],
+)
+def test_the_running_the_good_and_the_last_kernel_stay(
+    tmp_path: Path, names: list[str], running: str, reason: str
+) -> None:
+    for name in "abc":
+        (tmp_path / "kernels" / name).mkdir(parents=True)
+        (tmp_path / "kernels" / name / "complete").touch()
+    env = BootEnv(good="" if running in names or running == "x" else "b")
+    with pytest.raises(UsageError, match=reason):
+        kernels.check_removal(tmp_path, names, env, running)
+    kernels.check_removal(tmp_path, ["c"], env, running)
 
 
 def test_versions_are_sorted_as_people_read_them() -> None:

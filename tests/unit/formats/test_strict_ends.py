@@ -1,0 +1,117 @@
+"""Where an archive ends and how large a file is: what two readers would take in two ways."""
+
+import gzip
+import hashlib
+import io
+import lzma
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ramos.errors import RamosError
+from ramos.formats import apk, deb
+from ramos.formats.ar import write_members
+from ramos.formats.archive import read_tar
+from ramos.formats.deb_package import Package
+from tests.labs import apk_tools
+
+CONTROL = b"Package: sample\nVersion: 1\nArchitecture: amd64\nDescription: a sample\n"
+
+
+def pack_zstd(data: bytes) -> bytes:
+    argv = ["zstd", "-q", "-c", "--check"]
+    return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".zst": pack_zstd,
+    "": bytes,
+}
+
+
+def make_tar(pax: dict[str, str] | None = None, name: str = "file") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo(name)
+        info.size, info.pax_headers = 512, pax or {}
+        tar.addfile(info, io.BytesIO(b"x" * 512))
+    return buffer.getvalue()
+
+
+def make_deb(path: Path, data: bytes, ending: str) -> Package:
+    control = io.BytesIO()
+    with tarfile.open(fileobj=control, mode="w") as tar:
+        info = tarfile.TarInfo("control")
+        info.size = len(CONTROL)
+        tar.addfile(info, io.BytesIO(CONTROL))
+    control.seek(0)
+    members = [("debian-binary", io.BytesIO(b"2.0\n")), ("control.tar", control)]
+    with path.open("wb") as file:
+        write_members(file, [*members, (f"data.tar{ending}", io.BytesIO(data))])
+    return deb.read_package(path)
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_bytes_behind_the_end_are_refused(tmp_path: Path, ending: str) -> None:
+    """Behind the compressed data, and behind the archive in it."""
+    packed = PACKERS[ending](make_tar())
+    good = make_deb(tmp_path / "good.deb", packed, ending)
+    assert deb.unpack(good, tmp_path / "good") == ["file"]
+    inside = PACKERS[ending](make_tar() + b"more".ljust(512, b"\0"))
+    for number, data in enumerate([packed + b"more", packed + packed, inside]):
+        bad = make_deb(tmp_path / "bad.deb", data, ending)
+        if ending == ".zst" and number == 1:
+            continue  # two frames are one stream, and dpkg reads them so
+        with pytest.raises(RamosError, match=r"sample_1: (bytes follow|damaged)"):
+            deb.unpack(bad, tmp_path / f"bad{number}")
+
+
+def test_zstd_without_its_checksum_is_refused(tmp_path: Path) -> None:
+    """All of the archive comes out of it; only the exit status of zstd says that it is damaged."""
+    whole = pack_zstd(make_tar())
+    for number, data in enumerate([whole[:-1], whole[:-4] + b"\0\0\0\0"]):
+        bad = make_deb(tmp_path / "bad.deb", data, ".zst")
+        with pytest.raises(RamosError, match=r"sample_1: damaged or truncated .*zstd"):
+            deb.unpack(bad, tmp_path / f"bad{number}")
+
+
+def test_data_of_another_package_is_refused(tmp_path: Path) -> None:
+    """Sound data that the signed part does not name: nothing but the hash tells."""
+    key, keys = apk_tools.make_keys(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("signed")
+    fields = {"pkgname": "demo", "pkgver": "1-r0", "arch": "x86_64"}
+    made = apk.pack(apk.make_package(fields), tmp_path / "tree", tmp_path / "demo.apk", key)
+    head = made.path.read_bytes()[: made.data_offset]
+    made.path.write_bytes(head + gzip.compress(make_tar()))
+    other = apk.read_package(made.path)
+    with pytest.raises(RamosError, match="does not match its signed hash"):
+        apk.verify_package(made.path, keys)
+    with pytest.raises(RamosError, match="does not match its own hash"):
+        apk.unpack(other, tmp_path / "out")
+
+
+def test_bytes_behind_an_apk_are_refused(tmp_path: Path) -> None:
+    """Its hash covers them too: whoever signs may not hide anything from one of two readers."""
+    data = gzip.compress(make_tar()) + b"more"
+    info = f"pkgname = demo\npkgver = 1-r0\narch = x86_64\ndatahash = {hash_bytes(data)}\n"
+    control = gzip.compress(apk_tools.cut_tar({".PKGINFO": info.encode()}))
+    (tmp_path / "demo.apk").write_bytes(control + data)
+    with pytest.raises(RamosError, match=r"demo-1-r0: bytes follow the end of its data"):
+        apk.unpack(apk.read_package(tmp_path / "demo.apk"), tmp_path / "out")
+
+
+def hash_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("size", ["0", "1", "512", "1024", "-1", "many", "9" * 30])
+def test_hostile_second_size_is_refused_by_name(size: str) -> None:
+    stream = io.BytesIO(make_tar({"size": size}) + make_tar())
+    with pytest.raises(RamosError, match=r"cannot read package: evil-1: "):
+        list(read_tar(stream, "evil-1"))
