@@ -16,6 +16,8 @@ from ramos.errors import RamosError
 
 CHUNK_BYTES = 1 << 16
 MAX_HEADER_BYTES = 1 << 20
+# No file of a package is larger; tarfile would skip a huge one at the end of its stream for ever.
+MAX_MEMBER_BYTES = 8 << 30
 MAX_READS_AT_END = 64
 XATTR_PREFIX = "SCHILY.xattr."
 CHECKSUM_KEY = "APK-TOOLS.checksum.SHA1"
@@ -143,7 +145,8 @@ class _StrictHeader(tarfile.TarInfo):
             if buf.count(0) == len(buf):
                 raise
             raise _DamagedHeader(f"damaged archive header ({error})") from None
-        if header.size < 0 or (header.type in EXTENDED_TYPES and header.size > MAX_HEADER_BYTES):
+        most = MAX_HEADER_BYTES if header.type in EXTENDED_TYPES else MAX_MEMBER_BYTES
+        if not 0 <= header.size <= most:
             raise _DamagedHeader("an archive header with an absurd size")
         if header.type not in KINDS and header.type not in EXTENDED_TYPES:
             raise _DamagedHeader(f"an entry of type {header.type!r}")

@@ -121,3 +121,12 @@ def test_hostile_second_size_is_refused_by_name(size: str) -> None:
 def test_hostile_second_size_that_ends_nowhere_is_refused(size: str) -> None:
     with pytest.raises(RamosError, match=r"cannot read package: evil-1: "):
         list(read_tar(io.BytesIO(make_tar({"size": size})), "evil-1"))
+
+
+@pytest.mark.parametrize("size", [(8 << 30) + 1, 1 << 70])
+def test_hostile_size_beyond_any_file_is_refused(size: int) -> None:
+    info = tarfile.TarInfo("file")
+    info.size = size
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(RamosError, match=r"evil-1: .*absurd size"):
+        next(read_tar(io.BytesIO(header + bytes(1024)), "evil-1"))
