@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -278,9 +279,13 @@ def test_a_failure_leaves_no_litter(lab: Lab) -> None:
     (lab.places.root / "file").write_text("1")
     lab.commit()
     (lab.places.root / "file").write_text("2")
-    (persist / "upperfs/generations/000002.tmp").mkdir()
-    with pytest.raises(RamosError):
-        lab.commit()
+    generations = persist / "upperfs/generations"
+    subprocess.run(["chattr", "+i", generations], check=True)  # no name can be made there
+    try:
+        with pytest.raises(RamosError, match="cannot write"):
+            lab.commit()
+    finally:
+        subprocess.run(["chattr", "-i", generations], check=True)
     assert len(os.listdir(persist / "upperfs/layers")) == 1
     assert not os.listdir(lab.places.snapshots_dir)
     assert not lab.places.stage_dir.exists()
