@@ -112,20 +112,24 @@ def plant_all(
 
 def report(options: argparse.Namespace, verdicts: list[Verdict], equivalent: list[Drawn]) -> int:
     """What survived, what is equivalent, and the last line."""
-    survived = [verdict.fault for verdict in verdicts if not verdict.killed]
+    survived = [verdict.fault for verdict in verdicts if verdict.known and not verdict.killed]
+    unknown = [verdict for verdict in verdicts if not verdict.known]
     if options.json:
         rows = [{**vars(v.fault), "text": v.fault.text.decode()} for v in verdicts]
         for row, verdict in zip(rows, verdicts, strict=True):
-            row |= {"killed": verdict.killed, "told": verdict.told}
+            row |= {"killed": verdict.killed, "known": verdict.known, "told": verdict.told}
         named = [{"fault": d.fault.describe(), "reason": d.reason} for d in equivalent]
         print(json.dumps({"seed": options.seed, "faults": rows, "equivalent": named}))
-        return 1 if survived else 0
+        return 1 if survived or unknown else 0
     for drawn in equivalent:
         print(f"equivalent: {drawn.fault.describe()}\n    {drawn.reason}")
     for fault in survived:
         print(f"survived: {fault.describe()}\n    becomes: {fault.text.decode()!r}")
-    print(f"planted {len(verdicts)} survived {len(survived)}")
-    return 1 if survived else 0
+    for verdict in unknown:
+        print(f"no verdict: {verdict.fault.describe()}\n    {verdict.told}")
+    judged = len(verdicts) - len(unknown)
+    print(f"planted {judged} survived {len(survived)}")
+    return 1 if survived or unknown else 0
 
 
 def main(argv: list[str]) -> int:
@@ -145,8 +149,8 @@ def main(argv: list[str]) -> int:
     def show(verdict: Verdict) -> None:
         nonlocal done
         done += 1
-        word = "killed" if verdict.killed else "SURVIVED"
-        told = f" by {verdict.told}" if verdict.killed else ""
+        word = "killed" if verdict.killed else "SURVIVED" if verdict.known else "NO VERDICT"
+        told = f" by {verdict.told}" if verdict.told else ""
         line = f"[{done}/{len(real)}] {word}: {verdict.fault.describe()}{told}"
         print(line, file=sys.stderr, flush=True)
 

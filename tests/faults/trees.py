@@ -30,6 +30,15 @@ SLOWER = 6.0
 OWN = ("tests/unit/test_planted.py", "tests/root/test_planted.py")
 
 
+# What pytest says itself; a signal, no memory or a wrong call says nothing about the fault.
+OUTCOMES = {0: "passed", 1: "failed"}
+
+
+def name_outcome(status: int) -> str:
+    """What the exit status of the tests says."""
+    return OUTCOMES.get(status, "unknown")
+
+
 @dataclass
 class Tree:
     """One copy, used by one thread."""
@@ -52,7 +61,7 @@ class Tree:
         return self.place / "tree"
 
     def run(self, tests: list[str], checkout: Path, seconds: float) -> tuple[str, str]:
-        """`passed`, `failed` or `timeout`, and the last line that says so."""
+        """`passed`, `failed`, `timeout` or `unknown`, and the last line that says so."""
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         for name in NOT_ASKED:
             command += [f"--deselect=tests/lint/test_linters.py::{name}"]
@@ -77,7 +86,7 @@ class Tree:
             raise OSError(f"no namespaces for the tests: {text.strip()}")
         failures = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
         told = failures[0] if failures else (text.strip().splitlines() or [""])[-1]
-        return ("failed" if status else "passed"), told
+        return name_outcome(status), told
 
     def wait(self, seconds: float) -> int | None:
         """The exit status; none where the time ran out."""
@@ -121,11 +130,12 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a fault ended: killed (by a failure or by its time) or survived."""
+    """How a fault ended: killed (by a failure or by its time), survived, or nobody knows."""
 
     fault: one.Fault
     killed: bool
     told: str
+    known: bool = True
 
 
 def judge(tree: Tree, fault: one.Fault, stages: list[list[str]], baseline: Baseline) -> Verdict:
@@ -138,6 +148,8 @@ def judge(tree: Tree, fault: one.Fault, stages: list[list[str]], baseline: Basel
                 continue
             allowed = SLACK_SECONDS + SLOWER * sum(baseline.measure(test) for test in tests)
             outcome, told = tree.run(tests, baseline.checkout, allowed)
+            if outcome == "unknown":
+                return Verdict(fault, False, told, known=False)
             if outcome != "passed":
                 return Verdict(fault, True, told)
     return Verdict(fault, False, "")

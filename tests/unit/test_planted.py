@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import choice, lines, python, reach
+from tests.faults import choice, lines, python, reach, trees
 from tests.faults.fault import Fault, planted
 
 PYTHON = '''"""Owns: a toy."""
@@ -171,3 +171,11 @@ def test_what_was_planted_is_taken_out_again(toy: Path) -> None:
     after = (toy / fault.file).stat()
     assert (toy / fault.file).read_text(encoding="utf-8") == PYTHON
     assert int(during.st_mtime) not in (int(before.st_mtime), int(after.st_mtime))
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(0, "passed"), (1, "failed"), *((n, "unknown") for n in (2, 3, 4, 5, 137, 139, -9))],
+)
+def test_only_a_failed_test_counts_against_a_fault(status: int, outcome: str) -> None:
+    assert trees.name_outcome(status) == outcome
