@@ -108,7 +108,7 @@ def note_boot(boot: Boot, uptime_seconds: float) -> None:
 def tell_last_shutdown(places: Places) -> str:
     """Have the next login told of a save that failed at the last shutdown."""
     last: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError):
         text = (places.persist / layout.LOG_DIR / layout.LAST_SHUTDOWN).read_text(encoding="utf-8")
         last = dict(json.loads(text))
     if last.get("result") not in ("failed", "elsewhere"):

@@ -12,6 +12,7 @@ import click
 
 from ramos.booted import read_boot
 from ramos.cli import print_json, show_line, show_passing
+from ramos.cli.save import find_places
 from ramos.daemon import status
 from ramos.layout import Places
 from ramos.save import usage
@@ -32,7 +33,7 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
       ramos health --scrub    read everything that is stored and compare it first
       ramos health --json     for programs
     """
-    places = Places()
+    places = find_places()
     read_boot(places)
     if do_scrub:
         _scrub(places)

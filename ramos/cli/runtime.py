@@ -14,10 +14,11 @@ import click
 from ramos.boot import bootchart, confirm, report
 from ramos.booted import Boot, read_boot
 from ramos.cli import print_json, show_line
+from ramos.cli.save import find_places
 from ramos.config import load_settings
 from ramos.errors import RamosError
 from ramos.layers import bootacls
-from ramos.layout import Places
+from ramos.layout import CONFIG_DIR, CONFIG_FILE, Places
 from ramos.linux import syscalls, terminals
 from ramos.shutdown import deadline, finalsave, order, stranded
 from ramos.stick import watch
@@ -164,8 +165,7 @@ def shutdown_save() -> None:
     for problem in order.finish(outcome, config.health.log_mib, stall):
         screen.say(problem)
     deadline.start_deadline(END_SECONDS)
-    if outcome.result == "failed":
-        sys.exit(1)
+    sys.exit(outcome.exit_code)
 
 
 @click.command("config")
@@ -178,7 +178,8 @@ def config_command(as_json: bool) -> None:
       ramos config            after editing /etc/ramos/ramos.toml
       ramos config --json     for programs
     """
-    loaded = load_settings()
+    root = find_places().root
+    loaded = load_settings(*(root / p.relative_to("/") for p in (CONFIG_FILE, CONFIG_DIR)))
     if as_json:
         print_json({"settings": [asdict(s) for s in loaded.settings], "problems": loaded.problems})
     else:

@@ -19,7 +19,7 @@ from typing import Any
 from ramos import layout
 from ramos.booted import Boot
 from ramos.config import SaveConfig
-from ramos.errors import RamosError, escape
+from ramos.errors import EXIT_ERROR, RamosError, escape
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.child import OnProgress, Pulse, run_worker
 from ramos.shutdown.deadline import count_sectors
@@ -42,6 +42,11 @@ class Outcome:
     result: str
     text: str
     error: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """What the service manager is told: only a save that failed is a failure."""
+        return EXIT_ERROR if self.result == "failed" else 0
 
 
 class Screen:

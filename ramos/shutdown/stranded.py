@@ -5,6 +5,7 @@ it is back, the save at shutdown does that as always. Invariant: the machine goe
 nobody answers and when the programs that should do it are gone.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def leave(
 
     Alone: no program could be started that would end the system, so it ends with us.
     """
-    if alone or (gone and is_going_down()):
+    if has_last_word(gone=gone, alone=alone, going_down=is_going_down):
         outcome = go_down(boot, known, config, 0 if alone else END_SECONDS)
         if alone and outcome.result == "unchanged":
             run.run(["poweroff"], check=False)  # the stick is back
@@ -43,6 +44,11 @@ def leave(
         # A stick that does not answer would stop the next program, and only we need none.
         # systemd has limits of its own for each of its steps.
         deadline.start_deadline(BEGIN_SECONDS)
+
+
+def has_last_word(*, gone: bool, alone: bool, going_down: Callable[[], bool]) -> bool:
+    """Whether nothing after us can save: the stick is out at the end, or no program starts."""
+    return alone or (gone and going_down())
 
 
 def is_going_down() -> bool:

@@ -135,20 +135,6 @@ def test_a_clock_that_jumps_back(lab: Lab) -> None:
     assert (root / "new").read_text() == "2"
 
 
-def test_changes_right_after_a_snapshot_are_not_missed(quick_lab: Lab) -> None:
-    """Same size, same tick of the clock that times are made with: only care finds these."""
-    root = quick_lab.places.root
-    for number in range(12):
-        (root / "new").write_text(f"{number:04d}")
-        quick_lab.commit()
-        (root / "new").write_text(f"{number + 1:04d}")
-        quick_lab.commit()
-        default = read_default(quick_lab.places.persist)
-        assert default is not None
-    check_same_after_boot(quick_lab)
-    assert (root / "new").read_text() == "0012"
-
-
 def test_the_chain_never_grows_too_long(lab: Lab) -> None:
     config = SaveConfig(reserve_mib=1, max_layers=3)
     for number in range(9):

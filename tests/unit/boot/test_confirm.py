@@ -1,11 +1,17 @@
 """The guard of a kernel on trial is sent away once the system is up."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ramos.boot.confirm import STRICT_SETTINGS, count_generation, release_guard
+from ramos.boot.confirm import (
+    STRICT_SETTINGS,
+    count_generation,
+    release_guard,
+    tell_last_shutdown,
+)
 from ramos.booted import Boot
 from ramos.layout import Places
 
@@ -57,3 +63,28 @@ def test_a_kernel_that_is_not_on_trial_keeps_its_settings(places: Places, settin
 @pytest.mark.parametrize(("mode", "counts"), [("default", 7), ("backup", 0), ("clean", 0)])
 def test_only_a_default_boot_makes_its_generation_good(mode: str, counts: int) -> None:
     assert count_generation(Boot(mode=mode, generation=7)) == counts
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [("failed", True), ("elsewhere", True), ("saved", False), ("unchanged", False), ("off", False)],
+)
+def test_only_a_save_that_failed_is_told_to_logins(places: Places, result: str, told: bool) -> None:
+    log = places.persist / "log"
+    log.mkdir(parents=True)
+    entry = {"result": result, "text": "gave up", "error": "the stick was out"}
+    (log / "last-shutdown.json").write_text(json.dumps(entry))
+    for _ in range(2):  # once, however often it is asked
+        assert bool(tell_last_shutdown(places)) is told
+    motd = places.run / "motd"
+    assert motd.exists() is told
+    if told:
+        assert motd.read_text().count("the stick was out") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_a_damaged_record_of_the_shutdown_is_passed_over(places: Places, text: str) -> None:
+    log = places.persist / "log"
+    log.mkdir(parents=True)
+    (log / "last-shutdown.json").write_text(text)
+    assert tell_last_shutdown(places) == ""

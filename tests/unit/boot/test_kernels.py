@@ -71,7 +71,7 @@ def test_a_name_whose_modules_a_generation_knows_otherwise_is_taken(tmp_path: Pa
     assert kernels.choose_name(esp, tmp_path, files, [mine]) == (f"{name}+2", False)
 
 
-def test_a_full_esp_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
     esp = tmp_path / "esp"
     (esp / "kernels").mkdir(parents=True)
     files = make_files(tmp_path, "a")

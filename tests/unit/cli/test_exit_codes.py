@@ -1,0 +1,74 @@
+"""What commands end with, as a program that calls them sees it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ramos.layout import Places
+from ramos.linux.fs import hold_lock
+from ramos.shutdown.order import Outcome
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    made = Places.below(tmp_path)
+    made.run.mkdir()
+    made.boot_file.write_text("mode=default\n")
+    (made.persist / "log").mkdir(parents=True)
+    return made
+
+
+def ramos(places: Places, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command on a tree that stands in for the running system."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ramos", *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "RAMOS_TREE": str(places.run.parent)},
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize(("damaged", "code"), [([], 0), (["rootfs.squashfs"], 3)])
+def test_health(places: Places, damaged: list[str], code: int) -> None:
+    (places.persist / "log/ledger.json").write_text(json.dumps({"damaged": damaged}))
+    for words in (("health",), ("health", "--json")):
+        done = ramos(places, *words)
+        assert done.returncode == code, done.stderr
+        assert all(name in done.stdout for name in damaged)
+
+
+@pytest.mark.parametrize(("text", "code"), [("[save]\n", 0), ("[save]\nno_such = 1\n", 1)])
+def test_config(places: Places, text: str, code: int) -> None:
+    folder = places.root / "etc/ramos"
+    folder.mkdir(parents=True)
+    (folder / "ramos.toml").write_text(text)
+    for words in (("config",), ("config", "--json")):
+        done = ramos(places, *words)
+        assert done.returncode == code, done.stderr
+        assert ("no_such" in done.stderr) is bool(code)
+
+
+@pytest.mark.parametrize("result", ["saved", "unchanged", "off", "clean", "elsewhere", "failed"])
+def test_only_a_failed_save_at_shutdown_is_a_failure(result: str) -> None:
+    assert Outcome(result, "").exit_code == (1 if result == "failed" else 0)
+
+
+@pytest.mark.parametrize(
+    "words", [("pin", "1"), ("unpin", "1"), ("prune",), ("import", "/nonexistent.squashfs")]
+)
+def test_what_changes_the_store_waits_for_the_lock(places: Places, words: tuple[str, ...]) -> None:
+    with hold_lock(places.lock_file, "a save"):
+        done = ramos(places, *words)
+    assert done.returncode == 4, done.stderr
+    assert "a save" in done.stderr
+    assert ramos(places, *words).returncode != 4
