@@ -23,7 +23,16 @@ hide_disks || exit 97
 umount -l /sys/fs/cgroup/unified 2>/dev/null
 umount -l /sys/fs/cgroup 2>/dev/null
 mount --bind "$tree" /mnt || exit 97
-mount --bind "$scratch" /tmp && mount --bind /tmp /var/tmp || exit 97
+# The interpreter may lie where the scratch covers it: it is shown there again.
+home=$(dirname "$(dirname "$1")")
+case $home in
+/tmp/* | /var/tmp/*)
+    exec 3<"$home"
+    mount --bind "$scratch" /tmp && mount --bind /tmp /var/tmp || exit 97
+    mkdir -p "$home" && mount -c --bind /proc/self/fd/3 "$home" || exit 97
+    ;;
+*) mount --bind "$scratch" /tmp && mount --bind /tmp /var/tmp || exit 97 ;;
+esac
 mkdir -p "$checkout" && mount --bind /mnt "$checkout" && umount /mnt || exit 97
 mount -o remount,bind,ro / || exit 97
 cd "$checkout" || exit 97
