@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ramos.errors import RamosError
 from ramos.layout import Places
 
+# What is text in the file, and has the same name here.
+WORDS = ("kernel", "persist", "persist_uuid", "esp_uuid", "luks_uuid", "proof_end", "upper")
+
 
 @dataclass(frozen=True)
 class Boot:
@@ -41,13 +44,7 @@ def parse_boot(text: str) -> Boot:
     """Read KEY=value lines; what is missing or is no number gets its default."""
     pairs = [line.partition("=") for line in text.splitlines()]
     values = {key: value for key, _, value in pairs if key not in ("skipped", "warning")}
-    words = {
-        key: values.get(key, "")
-        for key in (
-            *("kernel", "persist", "persist_uuid", "esp_uuid", "luks_uuid", "proof_end"),
-            "upper",
-        )
-    }
+    words = {key: values.get(key, "") for key in WORDS}
     return Boot(
         mode=values.get("mode", "default"),
         generation=_number(values.get("generation", "")),
