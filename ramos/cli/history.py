@@ -19,7 +19,6 @@ from ramos.cli.save import (
     JSON,
     end_steps,
     find_places,
-    follow_up,
     load_config,
     show_size,
     show_step,
@@ -248,7 +247,6 @@ def import_command(file: Path, add: bool) -> None:
         made = import_image(places, file, load_config(), add=add, on_progress=show_step)
     finally:
         end_steps()
-    follow_up(places, "commits", {"reason": "import", "generation": made.number})
     show_line(
         f"generation {made.number} is the default now: {made.message}. "
         "The running system is unchanged until you reboot."

@@ -41,13 +41,6 @@ def find_places() -> Places:
     return Places.below(Path(tree)) if tree else Places()
 
 
-def find_records(places: Places) -> Path:
-    """Where what happened is remembered until the next save takes it to the stick."""
-    from ramos.store.records import RECORDS_DIR
-
-    return places.run / RECORDS_DIR.name
-
-
 def load_config() -> "SaveConfig":
     """The [save] settings of this machine; what is wrong with them is said once."""
     from ramos.config import load_settings
@@ -77,27 +70,6 @@ def show_size(count: float) -> str:
     return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
 
 
-def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
-    """Let GRUB try the new generation, and take the records to the stick."""
-    from ramos.boot import confirm
-    from ramos.booted import read_boot
-    from ramos.config import load_settings
-    from ramos.stick.watch import read_boot_bytes
-    from ramos.store import records
-
-    plain: dict[str, Any] = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
-    folder = find_records(places)
-    records.note(kind, folder, **plain)
-    if places != Places():
-        return  # not the running system: it has no ESP
-    try:
-        confirm.arm_generation(read_boot(places))
-        limit_mib = load_settings().config.health.log_mib
-        records.flush_records(places.persist, read_boot_bytes(places.persist), limit_mib)
-    except (OSError, RamosError) as error:
-        records.note("failures", folder, what="after the save", error=str(error))
-
-
 @click.command("commit")
 @click.option("-m", "--message", default="", help="What this state is, for 'ramos log'.")
 @click.option("--pin", is_flag=True, help="Never prune the new generation.")
@@ -105,7 +77,6 @@ def follow_up(places: Places, kind: str, values: dict[str, Any]) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be saved; write nothing.")
 @click.option("--from-clean", is_flag=True, help="Save a clean system as the new default.")
 @click.option("--wait", default=0.0, help="Seconds to wait for another save to end.")
-@click.option("--shutdown", is_flag=True, hidden=True, help="Nothing else runs any more.")
 @click.option("--reason", default="user", hidden=True, help="Who saves, as one word.")
 @JSON
 def commit_command(as_json: bool, wait: float, **options: Any) -> None:
@@ -129,39 +100,20 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         report = commit(places, request, show_step)
     except RamosError as error:
         if not request.dry_run:
-            from ramos.store import records
+            from ramos.save.after import note_failure
 
-            records.note("failures", find_records(places), what="save", error=str(error))
+            note_failure(places, "save", error)
         raise
     finally:
         end_steps()
-    values = asdict(report)
-    if report.generation:
-        follow_up(places, "commits", {"reason": request.reason, **values})
-        if request.shutdown:
-            _compact_if_due(places, request.config)
     if as_json:
-        print_json({**values, "dry_run": request.dry_run})
+        print_json({**asdict(report), "dry_run": request.dry_run})
         return
     show_line(describe_commit(report, dry_run=request.dry_run))
     for name in report.left_out:
         show_line(f"NOT SAVED: {name}")
     for note in report.notes:
         show_line(f"note: {note}")
-
-
-def _compact_if_due(places: Places, config: "SaveConfig") -> None:
-    """The commit is done and stays done, whatever becomes of this."""
-    from ramos.save.compact import compact_if_due
-    from ramos.store import records
-
-    try:
-        compact_if_due(places, config, show_step)
-    except RamosError as error:
-        records.note("failures", find_records(places), what="compact", error=str(error))
-        show_line(f"ramos: {error}", err=True)
-    finally:
-        end_steps()
 
 
 def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
@@ -209,7 +161,7 @@ def status_command(as_json: bool) -> None:
     places, config = find_places(), load_config()
     state = read_state(places, config)
     runtime = status.read_status(places)
-    failures = records.read_records("failures", find_records(places))[-5:]
+    failures = records.read_records("failures", records.find_records(places))[-5:]
     if as_json:
         print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
@@ -271,7 +223,6 @@ def rollback_command(generation: int | None, as_json: bool) -> None:
         made = rollback(places, generation, show_step)
     finally:
         end_steps()
-    follow_up(places, "commits", {"reason": "rollback", "generation": made.number})
     if as_json:
         print_json({"generation": made.number, "parent": made.parent, "message": made.message})
         return
@@ -351,8 +302,6 @@ def compact_command(everything: bool, as_json: bool) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(end_steps)
         report = compact(places, load_config(), everything=everything, on_progress=show_step)
-    if report.generation:
-        follow_up(places, "commits", {"reason": "compact", **asdict(report)})
     if as_json:
         print_json(asdict(report))
         return

@@ -52,14 +52,14 @@ def read_health(places: Places) -> Health:
     """What the ledger and the kernel say."""
     log = places.persist / layout.LOG_DIR
     written = watch.read_boot_bytes(places.persist)
-    ledger = records.total_up(log, written, places.run / records.RECORDS_DIR.name)
+    ledger = records.total_up(log, written, records.find_records(places))
     mount = find_mount(places.persist)
     source = Path(mount.source) if mount else Path()
     capacity = _read_capacity(identity.find_disk(source)) if mount else None
     full = ledger.bytes_written / capacity if capacity else None
     failures = [
         *records.read_records("failures", log),
-        *records.read_records("failures", places.run / records.RECORDS_DIR.name),
+        *records.read_records("failures", records.find_records(places)),
     ]
     return Health(
         bytes_written_boot=written,

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ramos.booted import Boot, read_boot
@@ -26,6 +26,7 @@ from ramos.linux.child import guarded
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.linux.squashfs import DEFAULT_STAYS
 from ramos.save.adopt import adopt_old_layout
+from ramos.save.after import settle
 from ramos.save.ground import Ground, choose_ground, restore_booted
 from ramos.save.session import Recorder, Session, open_index, record_session
 from ramos.save.snapshot import clean_leftovers, has_snapshots
@@ -115,7 +116,10 @@ class CommitReport:
 def commit(places: Places, request: CommitRequest, on_progress: Progress = quiet) -> CommitReport:
     """Save what changed; the report says what that took."""
     with hold_lock(places.lock_file, "commit", request.wait_seconds), _plain_errors(places):
-        return _commit(places, request, on_progress)
+        report = _commit(places, request, on_progress)
+    if report.generation:
+        settle(places, request.reason, **asdict(report))
+    return report
 
 
 @contextlib.contextmanager

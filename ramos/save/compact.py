@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramos.booted import read_boot
@@ -22,6 +22,7 @@ from ramos.layout import Places
 from ramos.linux.child import guarded
 from ramos.linux.fs import hold_lock
 from ramos.linux.mounts import mount_image
+from ramos.save.after import settle
 from ramos.save.session import read_session, replace_tip
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick
@@ -76,7 +77,7 @@ def compact(
                     on_progress,
                 )
             number = _publish(places, default, (*default.base, *after), config)
-        return CompactReport(
+        report = CompactReport(
             number,
             len(sizes),
             sum(file.kind == "layer" for file in after),
@@ -84,6 +85,9 @@ def compact(
             sum(file.size_bytes for file in after),
             time.monotonic() - started,
         )
+    if report.generation:
+        settle(places, "compact", **asdict(report))
+    return report
 
 
 def compact_if_due(

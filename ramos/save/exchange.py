@@ -33,6 +33,7 @@ from ramos.linux.beneath import (
 )
 from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
 from ramos.linux.mounts import mount_image
+from ramos.save.after import settle
 from ramos.save.diff import Stacks
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick
@@ -225,7 +226,8 @@ def import_image(
         publish_generation(places.persist, made)
         # What runs is not what was imported: a save at shutdown would put it back.
         places.rollback_file.write_text(f"{made.number} {made.number}\n")
-        return made
+    settle(places, made.reason, generation=made.number)
+    return made
 
 
 def _read_sidecar(image: Path) -> bytes:

@@ -13,6 +13,7 @@ from ramos.booted import read_boot
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.layout import Places
 from ramos.linux.fs import crash_point, hold_lock
+from ramos.save.after import settle
 from ramos.save.session import read_session
 from ramos.stick.check import check_stick
 from ramos.store.generation import Generation, StoredFile
@@ -97,7 +98,8 @@ def rollback(places: Places, number: int | None, on_progress: Progress) -> Gener
         crash_point("rollback-checked")
         publish_generation(places.persist, made)
         places.rollback_file.write_text(f"{made.number} {target.number}\n")
-        return made
+    settle(places, made.reason, generation=made.number)
+    return made
 
 
 def refuse_damaged(places: Places, target: Generation, on_progress: Progress) -> None:

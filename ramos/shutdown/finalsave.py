@@ -9,12 +9,10 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ramos.boot import confirm
-from ramos.booted import Boot, read_boot
+from ramos.booted import read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers import layer
@@ -24,10 +22,10 @@ from ramos.linux.beneath import make_workplace, open_folder
 from ramos.linux.child import OnProgress
 from ramos.linux.mounts import find_mount
 from ramos.save import commit, compact, exchange
+from ramos.save.after import note_failure
 from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
 from ramos.save.source import Source, open_source
-from ramos.store import records
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512
@@ -53,8 +51,6 @@ def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[st
         places, request, lambda step, done, total: _tell(on_progress, step, done, total)
     )
     if report.generation:
-        records.note("commits", reason="shutdown", **_plain(report))
-        _arm(read_boot(places))
         _compact(places, config, on_progress)
     return {"generation": report.generation, "text": describe(report)}
 
@@ -64,25 +60,12 @@ def _tell(on_progress: OnProgress, step: str, done: int, total: int) -> None:
     on_progress(part + (0.1 * done / total if total else 0.0), text)
 
 
-def _plain(report: commit.CommitReport) -> dict[str, Any]:
-    values = asdict(report)
-    return {key: value for key, value in values.items() if isinstance(value, int | float | str)}
-
-
-def _arm(boot: Boot) -> None:
-    """Let GRUB try the new generation; without that, it takes the one before."""
-    try:
-        confirm.arm_generation(boot)
-    except (OSError, RamosError) as error:
-        records.note("failures", what="arm the new generation", error=str(error))
-
-
 def _compact(places: Places, config: SaveConfig, on_progress: OnProgress) -> None:
     """Shorten the chain when it is due; the save counts without it."""
     try:
         compact.compact_if_due(places, config, lambda *_: on_progress(0.97, "merging old layers"))
     except (OSError, RamosError) as error:
-        records.note("failures", what="compact", error=str(error))
+        note_failure(places, "compact", error)
 
 
 def describe(report: commit.CommitReport) -> str:

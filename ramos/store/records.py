@@ -49,6 +49,11 @@ class Ledger:
     boot_bytes: int = 0
 
 
+def find_records(places: layout.Places) -> Path:
+    """Where what happened is remembered until the next save takes it to the stick."""
+    return places.run / RECORDS_DIR.name
+
+
 def read_boot_id() -> str:
     """A name for the running boot."""
     with contextlib.suppress(OSError):
