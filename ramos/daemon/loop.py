@@ -118,7 +118,7 @@ def open_daemon() -> Daemon:
     if stick_watch.is_there():
         stick_watch.remember_loops()
     else:
-        handle(daemon, StickGone())
+        handle(daemon, StickGone(released=boot.toram))
         _look_for_stick(daemon)
     _find_owner(daemon)
     handle(daemon, LinksChanged())

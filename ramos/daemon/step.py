@@ -35,6 +35,7 @@ class State:
     fill_percent: float = 0.0
     fill_level: int = 0
     stick: str = "present"
+    released: bool = False
     returning: bool = False
     seal: str = "done"
     scrubbing: bool = False
@@ -53,7 +54,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class StickGone:
-    """The device of persist was removed."""
+    """The device of persist was removed; `released`: the boot itself let go of it."""
+
+    released: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def step(state: State, event: Event) -> Decided:
     if isinstance(event, Measured):
         return _measured(state, event)
     if isinstance(event, StickGone):
-        return _stick_gone(state)
+        return _stick_gone(state, event)
     if isinstance(event, StickSeen):
         return _stick_seen(state, event)
     if isinstance(event, Reload):
@@ -216,9 +219,11 @@ def _decide_scrub(state: State, now: float) -> Decided:
     return replace(state, scrubbing=True, next_scrub=next_scrub), [Start("scrub")]
 
 
-def _stick_gone(state: State) -> Decided:
+def _stick_gone(state: State, event: StickGone) -> Decided:
     if state.stick == "gone":
         return state, []
+    if event.released:
+        return replace(state, stick="gone", released=True), []
     words = ["the stick was pulled out. Nothing can be saved until it is back."]
     if state.reads_stick:
         words.append("Programs that are not in memory yet cannot be started.")
@@ -257,7 +262,8 @@ def _job_done(state: State, event: JobDone) -> Decided:
         state = replace(state, returning=False)
         if event.error:
             return state, [*failed, Tell(f"the stick is back but cannot be used: {event.error}")]
-        return replace(state, stick="present"), [Tell(event.text), SyncLinks()]
+        told = [] if state.released else [Tell(event.text)]
+        return replace(state, stick="present", released=False), [*told, SyncLinks()]
     if event.job == "power-off" and event.error and state.stick == "gone":
         return state, [*failed, Leave()]
     if event.job == "scrub":

@@ -128,6 +128,16 @@ def test_the_stick_goes_and_comes_back() -> None:
     assert actions == [Tell("back"), SyncLinks()]
 
 
+def test_a_stick_that_the_boot_released_is_taken_back_without_a_word() -> None:
+    state, actions = play(fresh(), StickGone(released=True), StickGone())
+    assert (state.stick, actions) == ("gone", [])
+    state, actions = play(state, StickSeen("/dev/sdb2", True), JobDone("return", "", "back"))
+    assert state.stick == "present"
+    assert actions == [Start("return", "/dev/sdb2"), SyncLinks()]
+    _, actions = play(state, StickGone())
+    assert Tell in map(type, actions), "the next time somebody pulled it"
+
+
 def test_a_return_that_fails_leaves_it_gone_and_the_next_one_is_tried() -> None:
     state, _ = play(fresh(stick="gone"), StickSeen("/dev/sdb2", True))
     state, actions = play(state, JobDone("return", "damaged"))
