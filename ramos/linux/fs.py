@@ -12,8 +12,9 @@ import hashlib
 import mmap
 import os
 import signal
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ramos.errors import LockedError, RamosError
@@ -76,6 +77,16 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     publish(temporary, path)
 
 
+def write_changed(path: Path, text: str) -> None:
+    """Replace a small file as a whole where it differs; who may read it stays as it is."""
+    data = text.encode("utf-8", "surrogateescape")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, data)
+    elif path.read_bytes() != data:
+        write_durably(path, data, stat.S_IMODE(path.stat().st_mode))
+
+
 def read_chunks_direct(path: Path) -> Iterator[memoryview]:
     """A file's bytes from the device, past the page cache (plainly where O_DIRECT is refused)."""
     try:
@@ -108,10 +119,16 @@ def hash_file(path: Path, *, direct: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path, purpose: str, wait_seconds: float = 0) -> Iterator[None]:
+def hold_lock(
+    path: Path,
+    purpose: str,
+    wait_seconds: float = 0,
+    take: Callable[[int, int], None] = fcntl.flock,
+) -> Iterator[None]:
     """Hold the lock file; who holds it, and for what, can be read in it.
 
-    Whoever can open a file can lock it: nobody else can open this one.
+    Whoever can open a file can lock it: nobody else can open this one. `take` is fcntl.lockf where
+    the others hold it that way.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,7 +138,7 @@ def hold_lock(path: Path, purpose: str, wait_seconds: float = 0) -> Iterator[Non
             "cannot start", path, error.strerror or error, "Nothing was changed"
         ) from error
     try:
-        _take_lock(descriptor, path, time.monotonic() + wait_seconds)
+        _take_lock(descriptor, path, time.monotonic() + wait_seconds, take)
         _note_holder(descriptor, f"{os.getpid()} {purpose}\n")
         try:
             yield
@@ -138,10 +155,12 @@ def _note_holder(descriptor: int, text: str) -> None:
         os.pwrite(descriptor, text.encode(), 0)
 
 
-def _take_lock(descriptor: int, path: Path, deadline: float) -> None:
+def _take_lock(
+    descriptor: int, path: Path, deadline: float, take: Callable[[int, int], None]
+) -> None:
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:

@@ -11,18 +11,24 @@ that neither `apk upgrade` nor `apk upgrade -a` ever takes a mirror's.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Entry, make_index, read_index
-from ramos.linux.fs import TEMPORARY_SUFFIX, publish, write_durably
+from ramos.linux.fs import hold_lock, write_changed, write_durably
 from ramos.linux.run import run, run_watched
 from ramos.packages.recipe import Recipe
 from ramos.packages.recipes import load_recipes
-from ramos.packages.site import Candidate, Installed, Removal, Site, find_key
+from ramos.packages.site import (
+    LOCK_WAIT_SECONDS,
+    Candidate,
+    Installed,
+    Removal,
+    Site,
+    find_key,
+)
 from ramos.packages.unpack import Staged, stage_apk
 
 TAG = "ramos"
@@ -238,15 +244,15 @@ def write_settings(site: Site) -> None:
     """Tell apk about the stick's repository and key, and the wrapper about what is special."""
     key = find_key(site)
     public = key.with_name(f"{key.name}.pub")
-    _replace(site.root / "etc/apk/keys" / public.name, public.read_text(encoding="ascii"))
+    write_changed(site.root / "etc/apk/keys" / public.name, public.read_text(encoding="ascii"))
     recipes = load_recipes(site.recipes_dir).require_sound()
-    _replace(site.root / SPECIAL_FILE, render_special(recipes))
+    write_changed(site.root / SPECIAL_FILE, render_special(recipes))
     path = site.root / "etc/apk/repositories"
     line = f"@{TAG} {find_repository(site).parent}"
     lines = path.read_text(encoding="utf-8").splitlines()
     if line not in lines:
         kept = [other for other in lines if not other.startswith(f"@{TAG} ")]
-        _replace(path, "".join(f"{text}\n" for text in [*kept, line]))
+        write_changed(path, "".join(f"{text}\n" for text in [*kept, line]))
 
 
 def render_special(recipes: Sequence[Recipe]) -> str:
@@ -263,12 +269,13 @@ def release_files(site: Site, name: str, recipe: Recipe) -> None:
     Otherwise replacing it would delete the running kernel's modules from the system in RAM.
     """
     path = site.root / DATABASE
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    records = []
-    for record in text.split("\n\n"):
-        released = _release(record, recipe) if _field(record, "P") == name else record
-        records.append(released)
-    _replace(path, "\n\n".join(records))
+    with hold_lock(path.with_name("lock"), "packages", LOCK_WAIT_SECONDS):
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        records = []
+        for record in text.split("\n\n"):
+            released = _release(record, recipe) if _field(record, "P") == name else record
+            records.append(released)
+        write_changed(path, "\n\n".join(records))
 
 
 def _release(record: str, recipe: Recipe) -> str:
@@ -335,15 +342,3 @@ def _list_indexes(site: Site) -> list[Path]:
     found = [path for name in CACHES for path in (site.root / name).glob("APKINDEX.*.tar.gz")]
     local = (Path(line) / find_arch(site) / INDEX for line in _list_sources(site) if line[0] == "/")
     return list(dict.fromkeys(path.resolve() for path in (*found, *local) if path.is_file()))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file as a whole where it differs, keeping who may read it."""
-    if path.exists() and path.read_text(encoding="utf-8", errors="surrogateescape") == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-    if path.exists():
-        shutil.copystat(path, temporary)
-    publish(temporary, path)

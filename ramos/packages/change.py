@@ -18,12 +18,11 @@ from ramos.packages import repository
 from ramos.packages.build import Built
 from ramos.packages.journal import Journal, Recovery
 from ramos.packages.recipe import Recipe
-from ramos.packages.site import Candidate, Site
+from ramos.packages.site import LOCK_WAIT_SECONDS, Candidate, Site
 from ramos.packages.unpack import Staged
 from ramos.store import images as store_images
 from ramos.store.generations import read_all, sweep
 
-LOCK_WAIT_SECONDS = 60
 Say = Callable[[str], None]
 
 

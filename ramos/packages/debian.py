@@ -9,6 +9,7 @@ names; what is installed comes from the stick's repository, which the stick's ke
     /etc/apt/sources.list.d/ramos.sources          names both; written with the first package
 """
 
+import fcntl
 import os
 import re
 import time
@@ -19,21 +20,30 @@ from ramos.errors import RamosError
 from ramos.formats import deb, deb_repository
 from ramos.formats.deb_package import parse_fields, split_relations
 from ramos.formats.openpgp import make_public_key, sign_detached
-from ramos.linux.fs import TEMPORARY_SUFFIX, hash_file, publish, write_durably
+from ramos.linux.fs import hash_file, hold_lock, write_changed, write_durably
 from ramos.linux.run import Result, run, run_watched
 from ramos.packages.debian_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.packages.recipe import Recipe
 from ramos.packages.recipes import find_shipped_dir, load_recipes
-from ramos.packages.site import Candidate, Installed, Removal, Site, find_key
+from ramos.packages.site import (
+    LOCK_WAIT_SECONDS,
+    Candidate,
+    Installed,
+    Removal,
+    Site,
+    find_key,
+)
 from ramos.packages.unpack import MARK, Staged, stage_deb
 
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
+# For the wrapper and the hook of apt: this call is the engine's.
+OURS = ("-o", "RAMOS::Engine=true")
 INSTALL = (
-    *("apt-get", "install", "-y", "-q", "--no-install-recommends", *NEVER),
+    *("apt-get", *OURS, "install", "-y", "-q", "--no-install-recommends", *NEVER),
     *("-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0"),
 )
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RAMOS_ENGINE": "1"}
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RAMOS_NO_NEWS": "1"}
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 REMOVE_LINE = re.compile(r"^Remv (\S+)", re.MULTILINE)
 COMPLAINT = "E: "
@@ -237,7 +247,7 @@ def list_kernel_versions(site: Site, names: Iterable[str]) -> list[str]:
 
 def plan_removal(_site: Site, names: Sequence[str]) -> Removal:
     """What would go with these packages: apt takes what needs them along."""
-    argv = ["apt-get", "remove", "--simulate", "-q", *names]
+    argv = ["apt-get", *OURS, "remove", "--simulate", "-q", *names]
     said: list[str] = []
     _watch(argv, said.append)
     going = REMOVE_LINE.findall("\n".join(said))
@@ -246,7 +256,7 @@ def plan_removal(_site: Site, names: Sequence[str]) -> Removal:
 
 def remove(_site: Site, names: Sequence[str], on_line: OnLine) -> None:
     """Remove packages; what a special one had left behind elsewhere is the engine's business."""
-    argv = ["apt-get", "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
+    argv = ["apt-get", *OURS, "remove", "-y", "-q", "-o", "Dpkg::Use-Pty=0", *names]
     _watch(argv, on_line)
 
 
@@ -255,14 +265,15 @@ def release_files(site: Site, name: str, recipe: Recipe) -> None:
 
     Otherwise replacing it would delete the running kernel's modules from the system in RAM.
     """
-    info = site.root / "var/lib/dpkg/info"
-    for listing in (*info.glob(f"{name}.list"), *info.glob(f"{name}:*.list")):
-        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        kept = [line for line in lines if not recipe.find_place(line.lstrip("/"))]
-        text = "".join(f"{line}\n" for line in kept)
-        listing.write_text(text, encoding="utf-8", errors="surrogateescape")
-        for script in recipe.dropped_scripts:
-            listing.with_suffix(f".{script}").unlink(missing_ok=True)
+    database = site.root / "var/lib/dpkg"
+    with hold_lock(database / "lock-frontend", "packages", LOCK_WAIT_SECONDS, fcntl.lockf):
+        info = database / "info"
+        for listing in (*info.glob(f"{name}.list"), *info.glob(f"{name}:*.list")):
+            lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            kept = [line for line in lines if not recipe.find_place(line.lstrip("/"))]
+            write_changed(listing, "".join(f"{line}\n" for line in kept))
+            for script in recipe.dropped_scripts:
+                listing.with_suffix(f".{script}").unlink(missing_ok=True)
 
 
 def write_settings(site: Site) -> None:
@@ -272,12 +283,7 @@ def write_settings(site: Site) -> None:
     texts = render_settings(recipes, hook, site.root, find_repository(site))
     texts[SOURCE_FILE] = render_source(find_repository(site))
     for name, text in texts.items():
-        path = site.root / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-            temporary.write_text(text, encoding="utf-8")
-            publish(temporary, path)
+        write_changed(site.root / name, text)
 
 
 def _watch(argv: Sequence[str | Path], on_line: OnLine, **options: object) -> Result:

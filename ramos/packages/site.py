@@ -14,6 +14,8 @@ from ramos.formats.apk_sign import make_key
 
 # Enough for a key that vouches for the stick's own packages; 4096 take a slow machine a minute.
 KEY_BITS = 3072
+# For the lock of a save, or of the package manager.
+LOCK_WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)

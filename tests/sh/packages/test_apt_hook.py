@@ -25,15 +25,15 @@ class Bench:
     def repository(self) -> Path:
         return self.folder / "persist/packages/debian"
 
-    def offer(self, path: Path, name: str = "linux-1", **env: str) -> int:
+    def offer(self, path: Path | str, name: str = "linux-1", *config: str, **env: str) -> int:
         """What the hook says when apt is about to unpack a file."""
-        lines = ("VERSION 3", "APT::Architecture=amd64", "")
+        lines = ("VERSION 3", "APT::Architecture=amd64", *config, "")
         package = f"{name} - - none < 1 amd64 none {path}"
         program = TRIGGERS / "debian/apt-hook"
         done = subprocess.run(
             [*SHELLS[self.shell], program, self.folder / "special", self.repository],
             input="\n".join([*lines, package, ""]),
-            env={"PATH": os.environ["PATH"], **env},
+            env={"PATH": os.environ["PATH"]} | env,
             capture_output=True,
             text=True,
             check=False,
@@ -74,6 +74,25 @@ def test_a_hostile_package_that_calls_itself_ours_is_stopped(bench: Bench) -> No
     assert bench.offer(bench.repository / "linux-1.deb") == 1
     (bench.repository / "Packages").unlink()
     assert bench.offer(other) == 1
+
+
+def test_only_the_engine_removes(bench: Bench) -> None:
+    """It says so to apt, whose settings the hook is told; what the environment says is nothing."""
+    tools = bench.folder / "bin"
+    tools.mkdir()
+    (tools / "dpkg-query").write_text("#!/bin/sh\nprintf '%s' \"$STATUS\"\n")
+    (tools / "dpkg-query").chmod(0o755)
+    path = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    for config, env, status, code in (
+        ((), {}, "ii ", 1),
+        ((), {"RAMOS_ENGINE": "1", "engine": "1"}, "ii ", 1),
+        (("RAMOS::Engine=false",), {}, "ii ", 1),
+        (("RAMOS::Engine=true",), {}, "ii ", 0),
+        ((), {}, "rc ", 0),
+    ):
+        told = bench.offer("**REMOVE**", "linux-1", *config, STATUS=status, **env, **path)
+        assert (told, "cannot remove: linux-1" in bench.said) == (code, code == 1), (config, env)
+    assert bench.offer(Path("/nowhere/x.deb"), "linux-1", "RAMOS::Engine=true") == 1
 
 
 def test_a_hostile_environment_names_no_file_to_write(bench: Bench) -> None:

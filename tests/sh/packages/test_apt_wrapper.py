@@ -170,12 +170,14 @@ def test_who_is_asked_nothing(bench: Bench) -> None:
     assert bench.run("upgrade", CONFIGURED="true") == (0, calls)
 
 
-@pytest.mark.parametrize("env", [{"RAMOS_ENGINE": "1"}, {"APT_CONFIG": "/x"}, {}])
-def test_who_gets_the_real_program_at_once(bench: Bench, env: dict[str, str]) -> None:
-    if not env:
-        (bench.folder / "special").unlink()
+def test_who_gets_the_real_program_at_once(bench: Bench) -> None:
+    engine = "-o RAMOS::Engine=true install grub-pc"
+    assert bench.run(engine) == (0, [show_call("apt", engine)])
     expected = [show_call("apt", "install grub-pc")]
-    assert bench.run("install grub-pc", environment=env) == (0, expected)
+    assert bench.run("install grub-pc", environment={"RAMOS_ENGINE": "1"}) != (0, expected)
+    assert bench.run("install grub-pc", environment={"APT_CONFIG": "/x"}) == (0, expected)
+    (bench.folder / "special").unlink()
+    assert bench.run("install grub-pc") == (0, expected)
 
 
 def test_a_hostile_environment_changes_nothing(bench: Bench) -> None:
@@ -187,7 +189,7 @@ def test_a_hostile_environment_changes_nothing(bench: Bench) -> None:
     text = WRAPPER.read_text()
     names = {*re.findall(r"\b([A-Z][A-Z_]+)=", text), *re.findall(r"\$\{?(\w+)", text)}
     given = {f"RAMOS_{word}" for word in ("REAL_APT_DIR", "SPECIAL", "TRIGGERS", "REFUSED")}
-    allowed = {"RAMOS_ENGINE", "APT_CONFIG"}  # they only make the real program run at once
+    allowed = {"APT_CONFIG"}  # it only makes the real program run at once
     hostile = {name: str(trap) for name in (names | given) - allowed if not name.isdigit()}
     hostile |= {"ENV": str(trap / "apt"), "BASH_ENV": str(trap / "apt"), "IFS": "/"}
     assert len(hostile) > 30
