@@ -5,6 +5,7 @@ default, so that a newer or an older init is understood as far as it goes.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ramos.errors import RamosError
 from ramos.layout import Places
@@ -13,11 +14,24 @@ from ramos.layout import Places
 WORDS = ("kernel", "persist", "persist_uuid", "esp_uuid", "luks_uuid", "proof_end", "upper")
 
 
+class Mode(StrEnum):
+    """The modes of a boot; the menu, the initramfs and RAMOS name them alike."""
+
+    DEFAULT = "default"
+    BACKUP = "backup"
+    CLEAN = "clean"
+
+
 @dataclass(frozen=True)
 class Boot:
-    """How this system was started."""
+    """How this system was started.
 
-    mode: str = "default"
+    `mode` is what it became, `asked_mode` what the menu asked for: where no generation could be
+    read, a boot ends in clean mode unasked.
+    """
+
+    mode: Mode = Mode.DEFAULT
+    asked_mode: Mode = Mode.DEFAULT
     generation: int = 0
     kernel: str = ""
     persist: str = ""
@@ -45,8 +59,10 @@ def parse_boot(text: str) -> Boot:
     pairs = [line.partition("=") for line in text.splitlines()]
     values = {key: value for key, _, value in pairs if key not in ("skipped", "warning")}
     words = {key: values.get(key, "") for key in WORDS}
+    mode = values.get("mode", Mode.DEFAULT)
     return Boot(
-        mode=values.get("mode", "default"),
+        mode=_mode(mode),
+        asked_mode=_mode(values.get("asked_mode", mode)),
         generation=_number(values.get("generation", "")),
         luks=values.get("luks") == "1",
         disk_sequence=_number(values.get("disk_sequence", "")),
@@ -59,6 +75,11 @@ def parse_boot(text: str) -> Boot:
         warnings=tuple(value for key, _, value in pairs if key == "warning"),
         **words,
     )
+
+
+def _mode(text: str) -> Mode:
+    """A mode that nobody knows is as clean mode: nothing is saved by accident."""
+    return Mode(text) if text in list(Mode) else Mode.CLEAN
 
 
 def _number(text: str) -> int:

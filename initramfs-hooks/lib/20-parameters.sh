@@ -2,7 +2,7 @@
 # told and ignored, and nothing is ever evaluated. ramos-boot(7) has the same list; a test compares.
 # shellcheck shell=dash disable=SC2034,SC2153
 
-MODE=default
+ASKED_MODE=default
 ASKED_GENERATION=""
 PERSIST_ID=""
 LUKS_ID=""
@@ -26,7 +26,7 @@ parse_parameters() {
     done
     set +f
     [ -n "$PERSIST_ID" ] || PERSIST_ID=LABEL=$RAMOS_PERSIST_LABEL
-    note parameters "mode=$MODE persist=$PERSIST_ID restore=$RESTORE upper=$UPPER_KIND"
+    note parameters "mode=$ASKED_MODE persist=$PERSIST_ID restore=$RESTORE upper=$UPPER_KIND"
 }
 
 # parse_parameter WORD: fails where it begins like one of ours and is not
@@ -34,7 +34,7 @@ parse_parameter() {
     local value
     value=${1#*=}
     case $1 in
-    ramos.mode=default | ramos.mode=backup | ramos.mode=clean) MODE=$value ;;
+    ramos.mode=default | ramos.mode=backup | ramos.mode=clean) ASKED_MODE=$value ;;
     ramos.generation=*) is_number "$value" && strip_zeros "$value" && ASKED_GENERATION=$STRIPPED ;;
     ramos.persist=UUID=*) is_uuid "${value#UUID=}" && PERSIST_ID=$value ;;
     ramos.persist=LABEL=*) is_word "${value#LABEL=}" && PERSIST_ID=$value ;;

@@ -3,6 +3,8 @@
 # shellcheck shell=dash disable=SC2034,SC2153
 
 MAX_FILE_BYTES=65536
+# What boots at last; ASKED_MODE is what the menu asked for.
+MODE=default
 NUMBERS=""
 ANY_GENERATION=0
 GEN_NUMBER=0
@@ -19,7 +21,8 @@ pick_generation() {
     list_generations
     clear_generation
     LAYOUT=none
-    if [ "$MODE" = clean ]; then
+    MODE=$ASKED_MODE
+    if [ "$ASKED_MODE" = clean ]; then
         # Only for the digests of the base images; a clean boot loads no layers.
         pick_below 1000000000 && GEN_NUMBER=0
         DONE="clean"
@@ -27,7 +30,7 @@ pick_generation() {
         pick_asked
     elif pick_below 1000000000; then
         LAYOUT=generations
-        [ "$MODE" != backup ] || step_down
+        [ "$ASKED_MODE" != backup ] || step_down
     else
         clear_generation
     fi
@@ -82,7 +85,7 @@ pick_below() {
     for number in $NUMBERS; do
         [ "$number" -lt "$1" ] || continue
         read_generation "$number" && return 0
-        [ "$MODE" = clean ] || skip_generation "$number" "$WHY"
+        [ "$ASKED_MODE" = clean ] || skip_generation "$number" "$WHY"
     done
     return 1
 }
@@ -107,15 +110,15 @@ pick_old_layout() {
     local persist
     persist=$RAMOS_PERSIST_DIR
     clear_generation
-    if [ "$MODE" = default ] && [ -f "$persist/$RAMOS_OLD_DEFAULT" ]; then
+    if [ "$ASKED_MODE" = default ] && [ -f "$persist/$RAMOS_OLD_DEFAULT" ]; then
         LAYOUT=old
-    elif [ -f "$persist/$RAMOS_OLD_BACKUP" ] && [ "$MODE" = backup ]; then
+    elif [ -f "$persist/$RAMOS_OLD_BACKUP" ] && [ "$ASKED_MODE" = backup ]; then
         LAYOUT=old
     elif has_layers; then
         warn "$PERSIST_NODE holds layers, but no generation that could be read: nothing that was saved is loaded"
         MODE=clean
-    elif [ -n "$SKIPPED" ] || [ "$MODE" = backup ]; then
-        [ "$MODE" != backup ] || warn "there is no backup to boot: this is a clean boot"
+    elif [ -n "$SKIPPED" ] || [ "$ASKED_MODE" = backup ]; then
+        [ "$ASKED_MODE" != backup ] || warn "there is no backup to boot: this is a clean boot"
         MODE=clean
     fi
 }

@@ -145,7 +145,7 @@ drop_layers() {
 provide_old() {
     local name bytes
     for name in "$RAMOS_OLD_DEFAULT" "$RAMOS_OLD_BACKUP"; do
-        [ "$MODE:$name" != "backup:$RAMOS_OLD_DEFAULT" ] || continue
+        [ "$ASKED_MODE:$name" != "backup:$RAMOS_OLD_DEFAULT" ] || continue
         if [ ! -f "$RAMOS_PERSIST_DIR/$name" ]; then
             WHY="$name is missing"
             continue

@@ -67,6 +67,7 @@ write_boot_file() {
     esac
     {
         echo "mode=$MODE"
+        echo "asked_mode=$ASKED_MODE"
         echo "generation=$GEN_NUMBER"
         echo "kernel=$KERNEL"
         echo "persist=$PERSIST_NODE"

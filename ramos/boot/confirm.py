@@ -16,7 +16,7 @@ from ramos import layout
 from ramos.boot import env as boot_env
 from ramos.boot import esp
 from ramos.boot.kernels import list_complete, read_running_kernel
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.errors import escape
 from ramos.layout import Places
 from ramos.store import generations, records
@@ -50,7 +50,7 @@ def read_attempts(boot: Boot) -> Attempts:
 
 def count_generation(boot: Boot) -> int:
     """The generation that a boot proves to be good: nobody chose a backup or clean one to stay."""
-    return boot.generation if boot.mode == "default" else 0
+    return boot.generation if boot.mode is Mode.DEFAULT else 0
 
 
 def confirm_boot(boot: Boot, persist: Path) -> Attempts:

@@ -14,7 +14,7 @@ import click
 from ramos.boot import bootchart, confirm, report
 from ramos.booted import Boot, read_boot
 from ramos.cli import print_json, show_line
-from ramos.cli.save import find_places
+from ramos.cli.save import describe_mode, find_places
 from ramos.config import load_settings
 from ramos.errors import RamosError
 from ramos.layers import bootacls
@@ -77,7 +77,8 @@ def _read_attempts(info: Boot) -> tuple[confirm.Attempts | None, str]:
 def _show_boot(info: Boot, attempts: confirm.Attempts | None, problem: str) -> None:
     confirmed = attempts is not None and attempts.env.gen_good == info.generation
     trial = ", on trial" if info.trial and not confirmed else ""
-    show_line(f"{info.mode}, generation {info.generation}{trial}, kernel {info.kernel}")
+    mode = describe_mode(info.mode, info.asked_mode)
+    show_line(f"{mode}, generation {info.generation}{trial}, kernel {info.kernel}")
     show_line(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
     for skipped in info.skipped:
         show_line(f"skipped {skipped}")

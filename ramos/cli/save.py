@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ramos.booted import Mode
 from ramos.cli import print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
@@ -116,6 +117,11 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         show_line(f"note: {note}")
 
 
+def describe_mode(mode: Mode, asked: Mode) -> str:
+    """The mode that runs, and the one that was asked for where it could not be had."""
+    return str(mode) if mode is asked else f"{mode} ({asked} was asked for)"
+
+
 def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
     """The summary line."""
     what = f"{report.files} files"
@@ -172,7 +178,7 @@ def status_command(as_json: bool) -> None:
 
 
 def _describe_state(state: "State") -> "list[tuple[str, str]]":
-    lines = [("mode", state.mode)]
+    lines = [("mode", describe_mode(state.mode, state.asked_mode))]
     running = f"generation {state.running}" if state.running else "no generation"
     if state.running != state.booted:
         running += f" (booted {state.booted or 'without one'})"

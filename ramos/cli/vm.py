@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ramos.booted import Mode
 from ramos.cli import show_line
 from ramos.errors import RamosError, UsageError
 from ramos.linux import run, terminals
@@ -30,7 +31,7 @@ def vm_group() -> None:
 
 @vm_group.command("run", epilog=EXAMPLES)
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--mode", type=click.Choice(vm_plan.MODES), default="default", help="Boot mode.")
+@click.option("--mode", type=click.Choice([*map(str, Mode)]), default="default", help="Boot mode.")
 @click.option("--uefi", "firmware", flag_value="uefi", default="uefi", help="Firmware: UEFI.")
 @click.option("--bios", "firmware", flag_value="bios", help="Firmware: BIOS.")
 @click.option("--direct", "firmware", flag_value="direct", help="No firmware: kernel + initramfs.")
@@ -58,6 +59,7 @@ def vm_group() -> None:
 )
 def run_command(
     image: Path,
+    mode: str,
     memory: int,
     append: str,
     screenshot: Path | None,
@@ -73,6 +75,7 @@ def run_command(
     """
     plan = vm_plan.VmPlan(
         image,
+        mode=Mode(mode),
         memory_mib=memory,
         parameters=tuple(append.split()),
         network=True,

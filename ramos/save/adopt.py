@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 
 from ramos import layout
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.layout import Places
 from ramos.linux.fs import crash_point, sync_directory, sync_file, write_durably
 from ramos.linux.verity import digest_file
@@ -60,7 +60,7 @@ def adopt_old_layout(places: Places, boot: Boot) -> Boot:
 
 def _name_adopted(places: Places, boot: Boot) -> Boot:
     """The boot with the generation that was made of what it runs on, if there is one."""
-    number = {"default": DEFAULT_NUMBER, "backup": BACKUP_NUMBER}.get(boot.mode, 0)
+    number = {Mode.DEFAULT: DEFAULT_NUMBER, Mode.BACKUP: BACKUP_NUMBER}.get(boot.mode, 0)
     if boot.generation or not number:
         return boot
     if number not in (g.number for g in list_generations(places.persist) if g.reason == REASON):

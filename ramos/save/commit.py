@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ramos.booted import Boot, read_boot
+from ramos.booted import Boot, Mode, read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError, UsageError
 from ramos.layers.layer import build_layer, new_layer, publish_layer, publish_sidecar
@@ -237,7 +237,7 @@ def _noting(notes: list[str], what: str) -> Iterator[None]:
 
 def refuse_mode(boot: Boot, request: CommitRequest) -> None:
     """In clean mode nothing is saved by accident."""
-    if boot.mode == "clean" and not request.from_clean:
+    if boot.mode is Mode.CLEAN and not request.from_clean:
         raise UsageError(
             "cannot save",
             "a system in clean mode",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.save.session import Session, read_session
@@ -40,7 +40,7 @@ def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) ->
     booted = _read_booted(places, boot)
     if session is not None and session.tip and not full:
         tip = read_generation(places.persist, session.tip)
-        if len(tip.layers) < max_layers or (booted is None and boot.mode != "clean"):
+        if len(tip.layers) < max_layers or (booted is None and boot.mode is not Mode.CLEAN):
             return Ground(tip.number, tip.saved, True, session)
     if booted is not None:
         parent = session.tip if session else booted.number
@@ -52,7 +52,7 @@ def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) ->
 
 def restore_booted(places: Places, boot: Boot) -> None:
     """Write the booted generation's file again if it was lost: its layers are under this system."""
-    if boot.mode == "clean" or not boot.generation:
+    if boot.mode is Mode.CLEAN or not boot.generation:
         return
     with contextlib.suppress(RamosError):
         read_generation(places.persist, boot.generation)
@@ -80,6 +80,6 @@ def _read_usable_session(places: Places, boot: Boot) -> Session | None:
 
 def _read_booted(places: Places, boot: Boot) -> Generation | None:
     """The generation whose layers are under the running system; none in clean mode."""
-    if boot.mode == "clean" or boot.generation == 0:
+    if boot.mode is Mode.CLEAN or boot.generation == 0:
         return None
     return read_generation(places.persist, boot.generation)

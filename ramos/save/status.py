@@ -8,7 +8,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from ramos.booted import Boot, read_boot
+from ramos.booted import Boot, Mode, read_boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers.walk import Delta, Scanner
@@ -63,7 +63,8 @@ class Fill:
 class State:
     """Everything `ramos status` shows of saving."""
 
-    mode: str
+    mode: Mode
+    asked_mode: Mode
     booted: int
     running: int
     default: int
@@ -91,6 +92,7 @@ def read_state(places: Places, config: SaveConfig) -> State:
         good, bad, default = [], [Damage(str(places.persist), error.strerror or "gone")], None
     return State(
         mode=boot.mode,
+        asked_mode=boot.asked_mode,
         booted=boot.generation,
         running=session.tip if session else boot.generation,
         default=default.number if default else 0,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
 from ramos.errors import EXIT_ERROR, RamosError, escape
 from ramos.linux import fs, syscalls, terminals
@@ -100,7 +100,7 @@ def save_at_shutdown(
     pulse: Pulse = lambda: 0,
 ) -> Outcome:
     """Save as the settings say, and answer for a failure."""
-    if boot.mode == "clean":
+    if boot.mode is Mode.CLEAN:
         return Outcome("clean", "clean mode: nothing is saved")
     if not config.at_shutdown:
         return Outcome("off", "nothing is saved: save.at_shutdown is false")

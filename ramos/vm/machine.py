@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from ramos.booted import Mode
 from ramos.errors import RamosError
 from ramos.linux import run
 from ramos.vm import firmware
@@ -32,7 +33,7 @@ COMMAND_SECONDS = 120.0
 # A terminal in line mode takes 4095 bytes; longer commands travel in pieces.
 LINE_BYTES = 3000
 PIECE_BYTES = 2000
-HOTKEYS = {"default": "1", "backup": "2", "clean": "3", "kernels": "4"}
+HOTKEYS = {Mode.DEFAULT: "1", Mode.BACKUP: "2", Mode.CLEAN: "3", "kernels": "4"}
 # The last line so far, and not a word of what a login shows before it.
 PROMPT = r"^(~ |/\S* )?\S*[#$] \Z"
 SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"

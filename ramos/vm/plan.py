@@ -11,12 +11,12 @@ from typing import Literal
 
 from ramos import layout
 from ramos.boot import menu
+from ramos.booted import Mode
 from ramos.vm.firmware import DirectKernel
 
 STICK = "stick"
 DISK = "disk"
 SHARE_TAG = "share"
-MODES = ("default", "backup", "clean")
 
 Firmware = Literal["uefi", "bios", "direct"]
 Bus = Literal["usb", "virtio"]
@@ -31,7 +31,7 @@ class VmPlan:
     image: Path
     image_format: str = "raw"
     firmware: Firmware = "uefi"
-    mode: str = "default"
+    mode: Mode = Mode.DEFAULT
     bus: Bus = "usb"
     memory_mib: int = 1024
     cpus: int = 1

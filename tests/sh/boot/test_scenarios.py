@@ -167,7 +167,14 @@ Scenario = tuple[str, Callable[[Machine], None], str, dict[str, str], str, str]
 # id, what is done to the stick, kernel parameters, what /run/ramos/boot says, lowerdir, skipped
 SCENARIOS: list[Scenario] = [
     ("default", nothing, "", {"mode": "default", "generation": "3", "trial": "1"}, FULL, ""),
-    ("backup", nothing, "ramos.mode=backup", {"mode": "backup", "generation": "2"}, ONE, ""),
+    (
+        "backup",
+        nothing,
+        "ramos.mode=backup",
+        {"mode": "backup", "asked_mode": "backup", "generation": "2"},
+        ONE,
+        "",
+    ),
     ("clean", nothing, "ramos.mode=clean", {"mode": "clean", "generation": "0"}, BASE, ""),
     ("asked", nothing, "ramos.generation=2", {"generation": "2", "trial": "0"}, ONE, ""),
     ("asked-zeros", nothing, "ramos.generation=000002", {"generation": "2"}, ONE, ""),
@@ -221,8 +228,15 @@ SCENARIOS: list[Scenario] = [
     ("by-hand-backup", lay_out_by_hand, "ramos.mode=backup", {"mode": "backup"}, ONE, ""),
     ("by-hand-damaged", damage_old_default, "", {"mode": "default", "generation": "0"}, ONE, ""),
     ("nothing-saved", save_nothing, "", {"mode": "default", "generation": "0"}, BASE, ""),
-    ("lost", lose_generations, "", {"mode": "clean", "generation": "0"}, BASE, ""),
-    ("no-backup", save_nothing, "ramos.mode=backup", {"mode": "clean"}, BASE, ""),
+    ("lost", lose_generations, "", {"mode": "clean", "asked_mode": "default"}, BASE, ""),
+    (
+        "no-backup",
+        save_nothing,
+        "ramos.mode=backup",
+        {"mode": "clean", "asked_mode": "backup"},
+        BASE,
+        "",
+    ),
     ("rootfs-flipped", damage_rootfs, "ramos.verify=full", {"generation": "3"}, FULL, ""),
     ("no-modules", lose_modules, "", {"generation": "3"}, FULL.replace("modules:", ""), ""),
     ("bad-modules", break_modules, "", {"generation": "3"}, FULL.replace("modules:", ""), ""),

@@ -41,9 +41,9 @@ def tell(shell: str, machine: Machine, lines: str) -> str:
 
 
 PARAMETERS = [
-    ("ramos.mode=clean", "MODE", "clean"),
-    ("ramos.mode=Clean", "MODE", "default"),
-    ("ramos.mode=", "MODE", "default"),
+    ("ramos.mode=clean", "ASKED_MODE", "clean"),
+    ("ramos.mode=Clean", "ASKED_MODE", "default"),
+    ("ramos.mode=", "ASKED_MODE", "default"),
     ("ramos.generation=42", "ASKED_GENERATION", "42"),
     ("ramos.generation=000042", "ASKED_GENERATION", "42"),
     ("ramos.generation=0x2a", "ASKED_GENERATION", ""),
@@ -78,10 +78,10 @@ PARAMETERS = [
     ("BOOT_IMAGE=/boot/vmlinuz", "KERNEL_NAME", ""),
     ("init=/bin/sh", "REAL_INIT", "/bin/sh"),
     ("init=/bin/sh;reboot", "REAL_INIT", "/sbin/init"),
-    ("MODE=clean", "MODE", "default"),
-    ("ramos_mode=clean", "MODE", "default"),
-    ("* ramos.mode=backup", "MODE", "backup"),
-    ("ramos.mode=backup ramos.mode=clean", "MODE", "clean"),
+    ("MODE=clean ASKED_MODE=clean", "ASKED_MODE", "default"),
+    ("ramos_mode=clean", "ASKED_MODE", "default"),
+    ("* ramos.mode=backup", "ASKED_MODE", "backup"),
+    ("ramos.mode=backup ramos.mode=clean", "ASKED_MODE", "clean"),
 ]
 
 
@@ -255,7 +255,7 @@ def test_passphrase_is_asked_for_on_every_console(machine: Machine, shell: str) 
 
 
 def test_nothing_is_taken_from_the_environment(machine: Machine, shell: str) -> None:
-    names = "MODE ASKED_GENERATION LUKS_ID TORAM BREAK SKIPPED UPPER_LOADER RESTORE REAL_INIT"
+    names = "MODE ASKED_MODE ASKED_GENERATION LUKS_ID TORAM BREAK SKIPPED UPPER_LOADER REAL_INIT"
     assignments = " ".join(f"{name}=evil" for name in names.split())
     lines = " ".join(f"$( echo x${name} )" for name in names.split())
     script = f"{assignments}; export {names}\n{sourcing(machine)}\necho {lines}"

@@ -12,7 +12,7 @@ from ramos.boot.confirm import (
     release_guard,
     tell_last_shutdown,
 )
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.layout import Places
 
 
@@ -60,8 +60,8 @@ def test_a_kernel_that_is_not_on_trial_keeps_its_settings(places: Places, settin
     assert read_settings(settings) == {"1\n"}
 
 
-@pytest.mark.parametrize(("mode", "counts"), [("default", 7), ("backup", 0), ("clean", 0)])
-def test_only_a_default_boot_makes_its_generation_good(mode: str, counts: int) -> None:
+@pytest.mark.parametrize(("mode", "counts"), [*zip(Mode, (7, 0, 0), strict=True)])
+def test_only_a_default_boot_makes_its_generation_good(mode: Mode, counts: int) -> None:
     assert count_generation(Boot(mode=mode, generation=7)) == counts
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from ramos.booted import Boot
+from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux.child import OnProgress, run_worker
 from ramos.shutdown.order import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
 
-DEFAULT = Boot(mode="default", generation=1)
+DEFAULT = Boot(generation=1)
 QUICK = SaveConfig(shutdown_wait_seconds=1, shutdown_stall_seconds=1)
 PATIENT = SaveConfig(shutdown_wait_seconds=60, shutdown_stall_seconds=60)
 
@@ -84,7 +84,7 @@ def test_a_save_that_works(console: Console) -> None:
 
 
 def test_clean_mode_and_the_setting_save_nothing(console: Console) -> None:
-    assert go(console, fail, boot=Boot(mode="clean")).result == "clean"
+    assert go(console, fail, boot=Boot(mode=Mode.CLEAN)).result == "clean"
     assert go(console, fail, SaveConfig(at_shutdown=False)).result == "off"
 
 
