@@ -34,9 +34,11 @@ load_drivers() {
     fi
 }
 
-# load_first_drivers: host controllers first, since the stick needs time to answer; meanwhile btrfs
-# (its RAID6 benchmark takes 0.3 s on any machine) in the background, then what every boot needs
+# load_first_drivers: the screen, for whoever has to type; host controllers, since the stick needs
+# time to answer; meanwhile btrfs (its RAID6 benchmark takes 0.3 s on any machine) in the
+# background, then what every boot needs
 load_first_drivers() {
+    [ ! -e "$SYS/bus/platform/devices/simple-framebuffer.0" ] || load_list screen
     load_new_hardware pci virtio
     # The drivers that sticks need, without waiting for the hub to find out what is plugged in.
     [ ! -d "$SYS/bus/usb" ] || load_list storage

@@ -48,21 +48,25 @@ TOOLS = (
 # Programs with threads load it by name when a thread ends: no ELF header mentions it.
 THREAD_LIBRARY = "libgcc_s.so.1"
 
+# Loaded first where the firmware has left a screen: Alpine's kernels have no driver for it built
+# in, and whoever has to type a passphrase must see the question.
+SCREEN_MODULES = "simpledrm"
 # Loaded at every boot, in this order; algorithms before their users, for else the kernel would
-# start a modprobe of its own for each of them.
+# start a modprobe of its own for each of them. Names change: a kernel's list has those it knows.
 BASE_MODULES = "crc32c_intel crc32c_generic ext4 squashfs loop overlay"
 # Loaded where there is USB.
 STORAGE_MODULES = "crct10dif_generic crc64_rocksoft_generic usb_storage uas sd_mod"
-UPPER_MODULES = "lz4 lz4_compress zram btrfs"
+UPPER_MODULES = "lz4 lz4_compress zram crc32c_cryptoapi btrfs"
 LUKS_MODULES = (
     "dm_mod dm_crypt aesni_intel aes_generic xts ecb cbc essiv sha256_ssse3 sha256_generic"
     " af_alg algif_skcipher algif_hash"
 )
 # Loaded for a kernel on trial: the watchdogs of chipsets, and what their devices appear with.
-WATCHDOG_MODULES = "lpc_ich i2c_i801 iTCO_wdt sp5100_tco i6300esb"
+WATCHDOG_MODULES = "lpc_ich i2c_i801 iTCO_wdt sp5100_tco wdat_wdt hpwdt i6300esb xen_wdt"
 KEYBOARD_MODULES = (
     "i8042 atkbd usbhid hid_generic hid_apple hid_cherry hid_corsair hid_lenovo hid_logitech"
     " hid_logitech_dj hid_logitech_hidpp hid_microsoft hid_roccat hid_holtek_kbd i2c_hid_acpi"
+    " hyperv_keyboard virtio_input"
 )
 # Loaded only where the machine has the hardware, by the names that the devices give themselves.
 HARDWARE_MODULES = """
@@ -206,6 +210,7 @@ def _add_thread_library(archive: cpio.Archive, root: Path, libraries: dict[str, 
 def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> set[str]:
     """The drivers with all they depend on, their tables, and the lists that init loads."""
     lists = {
+        "screen": SCREEN_MODULES,
         "base": BASE_MODULES,
         "storage": STORAGE_MODULES,
         "upper": UPPER_MODULES,

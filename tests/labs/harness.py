@@ -192,7 +192,7 @@ class Machine:
             (self.root / name).mkdir(parents=True)
         for name in ("run/ramos", "lib/modules", "newroot/sbin", "persist/upperfs/generations"):
             (self.root / name).mkdir(parents=True)
-        for name in ("base", "upper", "luks", "keyboard"):
+        for name in ("screen", "base", "upper", "luks", "keyboard"):
             self.write(f"lib/modules.{name}", f"{name}_driver\n")
         self.write("proc/uptime", "3.05 1.00\n")
         self.write(

@@ -14,7 +14,9 @@ from tests.labs.harness import SHELLS
 
 HOOKS = REPOSITORY / "initramfs-hooks"
 LISTS = {
+    "screen": initramfs.SCREEN_MODULES,
     "base": initramfs.BASE_MODULES,
+    "storage": initramfs.STORAGE_MODULES,
     "upper": initramfs.UPPER_MODULES,
     "luks": initramfs.LUKS_MODULES,
     "watchdog": initramfs.WATCHDOG_MODULES,

@@ -174,6 +174,17 @@ def test_old_ide_has_its_turn_when_nothing_else_was_found(machine: Machine, shel
     assert machine.read("calls").count("modprobe -a -q pci:v8086d7010bc01sc01i80") == 1
 
 
+def test_the_screen_that_the_firmware_left_comes_first(machine: Machine, shell: str) -> None:
+    """Alpine's kernels have no driver for it built in: nobody would see a question."""
+    machine.write("sys/bus/pci/devices/0000:00:01.0/modalias", "pci:v00001B36d0000000D\n")
+    tell(shell, machine, "load_drivers; wait")
+    assert "screen_driver" not in machine.read("calls")
+    machine.write("calls", "")
+    machine.write("sys/bus/platform/devices/simple-framebuffer.0/modalias", "platform:x\n")
+    tell(shell, machine, "load_drivers; wait")
+    assert machine.read("calls").splitlines()[0] == "modprobe -a -q screen_driver"
+
+
 def test_keymap_is_loaded_where_there_is_one(machine: Machine, shell: str) -> None:
     machine.write("lib/keymap.bmap", "bkeymap")
     lines = 'loadkmap() { cat >"$R/loaded"; }; load_drivers; wait'
