@@ -16,28 +16,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pyudev
 
 from ramos.booted import Boot, read_boot
-from ramos.config import Config, load_settings
+from ramos.config import Config, MemoryConfig, load_settings
 from ramos.daemon import links, notify, powerbutton, swap
 from ramos.daemon.step import (
     Action,
     Event,
+    Job,
     JobDone,
     Leave,
     LinksChanged,
     Measured,
+    MeetStick,
     Note,
     PowerPressed,
     Reload,
+    Return,
     Start,
     State,
     StickGone,
     StickSeen,
     SyncLinks,
+    Task,
     Tell,
     step,
 )
@@ -66,7 +70,7 @@ class Daemon:
     notifier: Any
     poller: "select.poll" = field(default_factory=select.poll)
     readers: dict[int, Callable[[], None]] = field(default_factory=dict)
-    jobs: dict[int, tuple[str, Worker]] = field(default_factory=dict)
+    jobs: dict[int, tuple[Job, Worker]] = field(default_factory=dict)
     watch: links.Watch = field(default_factory=links.Watch)
     owner: links.Owner | None = None
     conflicts: tuple[bytes, ...] = ()
@@ -113,8 +117,7 @@ def open_daemon() -> Daemon:
     _open_udev(daemon)
     _open_buttons(daemon)
     _listen(daemon, daemon.watch.descriptor, lambda: _links_stirred(daemon))
-    config, total = loaded.config.memory, swap.read_memory().total_kib
-    start_job(daemon, "setup", lambda _: swap.apply_settings(config, total))
+    start_job(daemon, Task.SETUP)
     if stick_watch.is_there():
         stick_watch.remember_loops()
     else:
@@ -186,61 +189,72 @@ def handle(daemon: Daemon, event: Event) -> None:
 
 def act(daemon: Daemon, action: Action) -> None:
     """Do one thing."""
-    if isinstance(action, Tell):
-        log(action.text)
-        terminals.tell_everyone(action.text)
-    elif isinstance(action, Note):
-        records.note("failures", what=action.what, error=action.error)
-    elif isinstance(action, SyncLinks):
-        sync_links(daemon)
-    elif isinstance(action, Leave):
-        daemon.stopping = daemon.leaves = True
-    else:
-        start_job(daemon, action.job, choose_work(action))
+    match action:
+        case Start(job):
+            start_job(daemon, job)
+        case Tell(text):
+            log(text)
+            terminals.tell_everyone(text)
+        case Note(what, error):
+            records.note("failures", what=what, error=error)
+        case MeetStick():
+            stick_watch.remember_loops()
+            _find_owner(daemon)
+        case SyncLinks():
+            sync_links(daemon)
+        case Leave():
+            daemon.stopping = daemon.leaves = True
+        case _:
+            assert_never(action)
 
 
-def choose_work(action: Start) -> Work:
-    """The function behind a job's name."""
-    if action.job == "swap-on":
-        return lambda _: swap.start_swapfile()
-    if action.job == "swap-off":
-        return lambda _: swap.stop_swapfile()
-    if action.job == "seal":
-        return lambda on_progress: {"sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)}
-    if action.job == "scrub":
-        return scrub.scrub_on_schedule
-    if action.job == "power-off":
-        return lambda _: {"text": run.run(["poweroff"]).text}
-    node = Path(action.argument)
-    return lambda on_progress: {"text": stick_watch.return_stick(node, on_progress)}
+def choose_work(job: Job, config: MemoryConfig) -> Work:
+    """The function that a job runs in a child."""
+    match job:
+        case Task.SETUP:
+            total = swap.read_memory().total_kib
+            return lambda _: swap.apply_settings(config, total)
+        case Task.SWAP_ON:
+            return lambda _: swap.start_swapfile()
+        case Task.SWAP_OFF:
+            return lambda _: swap.stop_swapfile()
+        case Task.SEAL:
+            return lambda on_progress: {
+                "sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)
+            }
+        case Task.SCRUB:
+            return scrub.scrub_on_schedule
+        case Task.POWER_OFF:
+            return lambda _: {"text": run.run(["poweroff"]).text}
+        case Return(node):
+            return lambda on_progress: {"text": stick_watch.return_stick(node, on_progress)}
+        case _:
+            assert_never(job)
 
 
-def start_job(daemon: Daemon, name: str, work: Work) -> None:
+def start_job(daemon: Daemon, job: Job) -> None:
     """Begin something that may take long."""
-    worker = start_worker(work)
-    daemon.jobs[worker.reader] = (name, worker)
+    worker = start_worker(choose_work(job, daemon.state.config.memory))
+    daemon.jobs[worker.reader] = (job, worker)
     _listen(daemon, worker.reader, lambda: _job_reported(daemon, worker))
 
 
 def _job_reported(daemon: Daemon, worker: Worker) -> None:
-    name = daemon.jobs[worker.reader][0]
+    job = daemon.jobs[worker.reader][0]
     done: JobDone | None = None
     try:
         for message in read_messages(worker):
             if "result" in message:
-                done = JobDone(name, "", str(message["result"].get("text", "")))
+                done = JobDone(job, "", str(message["result"].get("text", "")))
     except RamosError as error:
-        done = JobDone(name, str(error))
+        done = JobDone(job, str(error))
     if done is None:
         return
     daemon.poller.unregister(worker.reader)
     del daemon.readers[worker.reader], daemon.jobs[worker.reader]
     end_worker(worker)
-    log(f"{name}: {done.error or done.text or 'done'}")
+    log(f"{job}: {done.error or done.text or 'done'}")
     handle(daemon, done)
-    if name == "return" and not done.error:
-        stick_watch.remember_loops()
-        _find_owner(daemon)
 
 
 def measure() -> Measured:
@@ -350,14 +364,14 @@ def _device_changed(daemon: Daemon, action: str, node: str | None) -> None:
     elif daemon.state.stick != "present" and node and daemon.identity:
         verdict = stick_watch.judge(daemon.identity, Path(node))
         if verdict:
-            handle(daemon, StickSeen(node, verdict == "same"))
+            handle(daemon, StickSeen(Path(node), verdict == "same"))
 
 
 def _look_for_stick(daemon: Daemon) -> None:
     """It may have come back while nobody listened."""
     node = stick_watch.find_returned(daemon.identity) if daemon.identity else None
     if node is not None:
-        handle(daemon, StickSeen(str(node), True))
+        handle(daemon, StickSeen(node, True))
 
 
 def show_state(daemon: Daemon) -> None:

@@ -7,6 +7,9 @@ of a kind runs at a time; whatever people must know is told once.
 """
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, assert_never
 
 from ramos.config import Config
 from ramos.daemon import pressure
@@ -20,6 +23,10 @@ SETTLE_SECONDS = 600.0
 SEAL_SECONDS = 90.0
 DAY_SECONDS = 86400
 
+Swap = Literal["off", "starting", "on", "stopping"]
+Stick = Literal["present", "gone"]
+Seal = Literal["needed", "running", "done"]
+
 
 @dataclass(frozen=True)
 class State:
@@ -29,18 +36,43 @@ class State:
     swap_allowed: bool = True
     reads_stick: bool = True
     luks: bool = False
-    swap: str = "off"
+    swap: Swap = "off"
     calm_since: float = -1.0
     short_told: bool = False
     fill_percent: float = 0.0
     fill_level: int = 0
-    stick: str = "present"
+    stick: Stick = "present"
     released: bool = False
     returning: bool = False
-    seal: str = "done"
+    seal: Seal = "done"
     scrubbing: bool = False
     next_scrub: float = 0.0
     tick_seconds: float = IDLE_TICK_SECONDS
+
+
+class Task(StrEnum):
+    """The jobs that need to be told nothing more."""
+
+    SETUP = "setup"
+    SWAP_ON = "swap-on"
+    SWAP_OFF = "swap-off"
+    SEAL = "seal"
+    SCRUB = "scrub"
+    POWER_OFF = "power-off"
+
+
+@dataclass(frozen=True)
+class Return:
+    """The job of using the stick again, which is at `node` now."""
+
+    node: Path
+
+    def __str__(self) -> str:
+        return "return"
+
+
+# What may take long; a child does it.
+Job = Task | Return
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,7 @@ class StickGone:
 class StickSeen:
     """A partition appeared that is our stick, or bears its label without being it."""
 
-    node: str
+    node: Path
     same: bool
 
 
@@ -88,7 +120,7 @@ class Reload:
 class JobDone:
     """A job ended: with an empty error when it did what it should."""
 
-    job: str
+    job: Job
     error: str = ""
     text: str = ""
 
@@ -98,10 +130,9 @@ Event = Measured | StickGone | StickSeen | LinksChanged | PowerPressed | Reload 
 
 @dataclass(frozen=True)
 class Start:
-    """Start a job: swap-on, swap-off, return (of the stick), seal, scrub, power-off."""
+    """Start a job; its end is an event."""
 
-    job: str
-    argument: str = ""
+    job: Job
 
 
 @dataclass(frozen=True)
@@ -120,6 +151,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class MeetStick:
+    """The stick is in use again: its loop devices and the owner of the links are found anew."""
+
+
+@dataclass(frozen=True)
 class SyncLinks:
     """Bring the links in the home in step."""
 
@@ -129,25 +165,29 @@ class Leave:
     """Go down without the help of any program: none can be started."""
 
 
-Action = Start | Tell | Note | SyncLinks | Leave
+Action = Start | Tell | Note | MeetStick | SyncLinks | Leave
 Decided = tuple[State, list[Action]]
 
 
 def step(state: State, event: Event) -> Decided:
     """What to remember and what to do."""
-    if isinstance(event, Measured):
-        return _measured(state, event)
-    if isinstance(event, StickGone):
-        return _stick_gone(state, event)
-    if isinstance(event, StickSeen):
-        return _stick_seen(state, event)
-    if isinstance(event, Reload):
-        return replace(state, config=event.config), [SyncLinks()]
-    if isinstance(event, PowerPressed):
-        return state, [Start("power-off")]
-    if isinstance(event, JobDone):
-        return _job_done(state, event)
-    return state, [SyncLinks()] if state.config.links.enabled else []
+    match event:
+        case Measured():
+            return _measured(state, event)
+        case StickGone():
+            return _stick_gone(state, event)
+        case StickSeen():
+            return _stick_seen(state, event)
+        case Reload():
+            return replace(state, config=event.config), [SyncLinks()]
+        case PowerPressed():
+            return state, [Start(Task.POWER_OFF)]
+        case JobDone():
+            return _job_done(state, event)
+        case LinksChanged():
+            return state, [SyncLinks()] if state.config.links.enabled else []
+        case _:
+            assert_never(event)
 
 
 def _measured(state: State, event: Measured) -> Decided:
@@ -167,7 +207,7 @@ def _decide_swap(state: State, event: Measured) -> Decided:
     short = pressure.wants_swap(event.memory, config)
     if state.swap == "off" and short:
         if state.swap_allowed and state.stick == "present":
-            return replace(state, swap="starting", calm_since=-1.0), [Start("swap-on")]
+            return replace(state, swap="starting", calm_since=-1.0), [Start(Task.SWAP_ON)]
         return _tell_short(state, event)
     if state.swap == "on":
         if not pressure.is_calm(event.memory, config):
@@ -175,7 +215,7 @@ def _decide_swap(state: State, event: Measured) -> Decided:
         if state.calm_since < 0:
             return replace(state, calm_since=event.now), []
         if event.now - state.calm_since >= pressure.CALM_SECONDS:
-            return replace(state, swap="stopping", calm_since=-1.0), [Start("swap-off")]
+            return replace(state, swap="stopping", calm_since=-1.0), [Start(Task.SWAP_OFF)]
     if not short:
         return replace(state, short_told=False), []
     return state, []
@@ -208,7 +248,7 @@ def _decide_fill(state: State, fill_percent: float) -> Decided:
 def _decide_seal(state: State, now: float) -> Decided:
     if state.seal != "needed" or now < SEAL_SECONDS or state.stick != "present":
         return state, []
-    return replace(state, seal="running"), [Start("seal")]
+    return replace(state, seal="running"), [Start(Task.SEAL)]
 
 
 def _decide_scrub(state: State, now: float) -> Decided:
@@ -216,7 +256,7 @@ def _decide_scrub(state: State, now: float) -> Decided:
     if not due or state.scrubbing or state.stick != "present":
         return state, []
     next_scrub = now + state.config.health.scrub_days * DAY_SECONDS
-    return replace(state, scrubbing=True, next_scrub=next_scrub), [Start("scrub")]
+    return replace(state, scrubbing=True, next_scrub=next_scrub), [Start(Task.SCRUB)]
 
 
 def _stick_gone(state: State, event: StickGone) -> Decided:
@@ -230,7 +270,7 @@ def _stick_gone(state: State, event: StickGone) -> Decided:
     words.append("What you did is still in RAM: put the same stick back in.")
     actions: list[Action] = [Tell(" ".join(words)), Note("stick", "pulled out")]
     if state.swap in ("on", "starting"):
-        actions.append(Start("swap-off"))
+        actions.append(Start(Task.SWAP_OFF))
         state = replace(state, swap="stopping")
     return replace(state, stick="gone"), actions
 
@@ -244,33 +284,42 @@ def _stick_seen(state: State, event: StickSeen) -> Decided:
     if state.luks:
         text = "the stick is back. It is encrypted: 'ramos reconnect' asks for its passphrase."
         return state, [Tell(text)]
-    return replace(state, returning=True), [Start("return", event.node)]
+    return replace(state, returning=True), [Start(Return(event.node))]
 
 
 def _job_done(state: State, event: JobDone) -> Decided:
-    failed: list[Action] = [Note(event.job, event.error)] if event.error else []
-    if event.job == "swap-on":
-        if state.swap != "starting":
+    error = event.error
+    failed: list[Action] = [Note(str(event.job), error)] if error else []
+    match event.job:
+        case Task.SETUP:
             return state, failed
-        told = [Tell(f"the swapfile cannot be used: {event.error}")] if event.error else []
-        return replace(state, swap="off" if event.error else "on"), [*failed, *told]
-    if event.job == "swap-off":
-        return replace(state, swap="on" if event.error and state.stick == "present" else "off"), [
-            *failed
-        ]
-    if event.job == "return":
-        state = replace(state, returning=False)
-        if event.error:
-            return state, [*failed, Tell(f"the stick is back but cannot be used: {event.error}")]
-        told = [] if state.released else [Tell(event.text)]
-        return replace(state, stick="present", released=False), [*told, SyncLinks()]
-    if event.job == "power-off" and event.error and state.stick == "gone":
-        return state, [*failed, Leave()]
-    if event.job == "scrub":
-        state = replace(state, scrubbing=False)
-        if event.error:
-            return state, [*failed, Tell(f"the check of the stick found damage: {event.error}")]
-    if event.job == "seal":
-        told = [Tell(f"the check of the base images failed: {event.error}")] if event.error else []
-        return replace(state, seal="done"), [*failed, *told]
-    return state, []
+        case Task.SWAP_ON:
+            if state.swap != "starting":
+                return state, failed
+            state = replace(state, swap="off" if error else "on")
+            return state, failed + _tell_error("the swapfile cannot be used", error)
+        case Task.SWAP_OFF:
+            kept = error and state.stick == "present"
+            return replace(state, swap="on" if kept else "off"), failed
+        case Task.SEAL:
+            told = _tell_error("the check of the base images failed", error)
+            return replace(state, seal="done"), failed + told
+        case Task.SCRUB:
+            told = _tell_error("the check of the stick found damage", error)
+            return replace(state, scrubbing=False), failed + told
+        case Task.POWER_OFF:
+            alone = error and state.stick == "gone"
+            return state, [*failed, Leave()] if alone else failed
+        case Return():
+            state = replace(state, returning=False)
+            if error:
+                return state, failed + _tell_error("the stick is back but cannot be used", error)
+            back: list[Action] = [] if state.released else [Tell(event.text)]
+            state = replace(state, stick="present", released=False)
+            return state, [*back, MeetStick(), SyncLinks()]
+        case _:
+            assert_never(event.job)
+
+
+def _tell_error(what: str, error: str) -> list[Action]:
+    return [Tell(f"{what}: {error}")] if error else []

@@ -1,5 +1,7 @@
 """What ramosd decides: tables of events and what must come of them."""
 
+from pathlib import Path
+
 import pytest
 
 from ramos.config import Config, LinksConfig, MemoryConfig
@@ -7,23 +9,29 @@ from ramos.daemon.pressure import Memory
 from ramos.daemon.step import (
     Action,
     Event,
+    Job,
     JobDone,
     Leave,
     LinksChanged,
     Measured,
+    MeetStick,
     Note,
     PowerPressed,
     Reload,
+    Return,
     Start,
     State,
     StickGone,
     StickSeen,
     SyncLinks,
+    Task,
     Tell,
     step,
 )
 
 TOTAL_KIB = 500_000
+BACK = Return(Path("/dev/sdb2"))
+SEEN = StickSeen(BACK.node, True)
 
 
 def at(now: float, available_percent: float, fill: float = 0, used_kib: int = 0) -> Measured:
@@ -40,7 +48,7 @@ def play(state: State, *events: Event) -> tuple[State, list[Action]]:
     return state, actions
 
 
-def jobs(actions: list[Action]) -> list[str]:
+def jobs(actions: list[Action]) -> list[Job]:
     return [action.job for action in actions if isinstance(action, Start)]
 
 
@@ -52,8 +60,8 @@ def test_the_swapfile_comes_on_only_when_memory_is_nearly_out() -> None:
     state, actions = play(fresh(), at(1, 50), at(2, 9))
     assert jobs(actions) == []
     state, actions = play(state, at(3, 7), at(4, 5))
-    assert jobs(actions) == ["swap-on"], "once, however long it takes"
-    state, _ = play(state, JobDone("swap-on"))
+    assert jobs(actions) == [Task.SWAP_ON], "once, however long it takes"
+    state, _ = play(state, JobDone(Task.SWAP_ON))
     assert state.swap == "on"
 
 
@@ -63,8 +71,8 @@ def test_the_swapfile_goes_off_only_after_a_calm_time() -> None:
     )
     assert jobs(actions) == [], "the shortage in between starts the time again"
     state, actions = play(state, at(57, 60))
-    assert jobs(actions) == ["swap-off"]
-    assert play(state, JobDone("swap-off"))[0].swap == "off"
+    assert jobs(actions) == [Task.SWAP_OFF]
+    assert play(state, JobDone(Task.SWAP_OFF))[0].swap == "off"
 
 
 def test_what_lies_in_the_swapfile_must_fit_before_it_is_released() -> None:
@@ -88,7 +96,7 @@ def test_no_swapfile_where_it_must_not_be(state: State, why: str) -> None:
 
 
 def test_a_swapfile_that_cannot_be_used_is_told_and_tried_again_later() -> None:
-    state, actions = play(fresh(), at(1, 3), JobDone("swap-on", "it has holes"))
+    state, actions = play(fresh(), at(1, 3), JobDone(Task.SWAP_ON, "it has holes"))
     assert any(isinstance(action, Tell) and "it has holes" in action.text for action in actions)
     assert state.swap == "off"
 
@@ -121,44 +129,44 @@ def test_the_stick_goes_and_comes_back() -> None:
     state, actions = play(fresh(), StickGone(), StickGone())
     assert state.stick == "gone"
     assert [type(action) for action in actions] == [Tell, Note], "told once"
-    state, actions = play(state, StickSeen("/dev/sdb2", True), StickSeen("/dev/sdb2", True))
-    assert jobs(actions) == ["return"], "one return at a time"
-    state, actions = play(state, JobDone("return", "", "back"))
+    state, actions = play(state, SEEN, SEEN)
+    assert jobs(actions) == [BACK], "one return at a time"
+    state, actions = play(state, JobDone(BACK, "", "back"))
     assert state.stick == "present"
-    assert actions == [Tell("back"), SyncLinks()]
+    assert actions == [Tell("back"), MeetStick(), SyncLinks()]
 
 
 def test_a_stick_that_the_boot_released_is_taken_back_without_a_word() -> None:
     state, actions = play(fresh(), StickGone(released=True), StickGone())
     assert (state.stick, actions) == ("gone", [])
-    state, actions = play(state, StickSeen("/dev/sdb2", True), JobDone("return", "", "back"))
+    state, actions = play(state, SEEN, JobDone(BACK, "", "back"))
     assert state.stick == "present"
-    assert actions == [Start("return", "/dev/sdb2"), SyncLinks()]
+    assert actions == [Start(BACK), MeetStick(), SyncLinks()]
     _, actions = play(state, StickGone())
     assert Tell in map(type, actions), "the next time somebody pulled it"
 
 
 def test_a_return_that_fails_leaves_it_gone_and_the_next_one_is_tried() -> None:
-    state, _ = play(fresh(stick="gone"), StickSeen("/dev/sdb2", True))
-    state, actions = play(state, JobDone("return", "damaged"))
+    state, _ = play(fresh(stick="gone"), SEEN)
+    state, actions = play(state, JobDone(BACK, "damaged"))
     assert state.stick == "gone"
     assert any(isinstance(action, Tell) and "damaged" in action.text for action in actions)
-    assert jobs(play(state, StickSeen("/dev/sdb2", True))[1]) == ["return"]
+    assert jobs(play(state, SEEN)[1]) == [BACK]
 
 
 def test_another_stick_is_refused_aloud() -> None:
-    state, actions = play(fresh(stick="gone"), StickSeen("/dev/sdc2", False))
+    state, actions = play(fresh(stick="gone"), StickSeen(Path("/dev/sdc2"), False))
     assert state.stick == "gone"
     assert jobs(actions) == []
     assert isinstance(actions[0], Tell)
 
 
 def test_other_sticks_are_no_news_while_ours_is_there() -> None:
-    assert play(fresh(), StickSeen("/dev/sdc2", False))[1] == []
+    assert play(fresh(), StickSeen(Path("/dev/sdc2"), False))[1] == []
 
 
 def test_an_encrypted_stick_waits_for_its_passphrase() -> None:
-    _, actions = play(fresh(stick="gone", luks=True), StickSeen("/dev/sdb2", True))
+    _, actions = play(fresh(stick="gone", luks=True), SEEN)
     assert jobs(actions) == []
     assert isinstance(actions[0], Tell)
     assert "ramos reconnect" in actions[0].text
@@ -166,15 +174,15 @@ def test_an_encrypted_stick_waits_for_its_passphrase() -> None:
 
 def test_the_swapfile_is_given_up_with_the_stick() -> None:
     state, actions = play(fresh(swap="on"), StickGone())
-    assert jobs(actions) == ["swap-off"]
-    assert play(state, JobDone("swap-off", "it is dead"))[0].swap == "off"
+    assert jobs(actions) == [Task.SWAP_OFF]
+    assert play(state, JobDone(Task.SWAP_OFF, "it is dead"))[0].swap == "off"
 
 
 def test_scrub_when_it_is_due_and_never_twice_at_once() -> None:
     state = State(next_scrub=1000)
     state, actions = play(state, at(700, 50), at(1001, 50), at(1002, 50))
-    assert jobs(actions) == ["scrub"]
-    state, actions = play(state, JobDone("scrub", "layer x is damaged"))
+    assert jobs(actions) == [Task.SCRUB]
+    state, actions = play(state, JobDone(Task.SCRUB, "layer x is damaged"))
     assert any(isinstance(a, Tell) and "layer x is damaged" in a.text for a in actions)
     assert not state.scrubbing
     assert state.next_scrub > 1000 + 86400
@@ -194,11 +202,11 @@ def test_links_follow_events_unless_switched_off() -> None:
 def test_new_settings_count_at_once() -> None:
     config = Config(memory=MemoryConfig(swap_on_percent=50, swap_off_percent=60))
     _, actions = play(fresh(), Reload(config), at(1, 40))
-    assert jobs(actions) == ["swap-on"]
+    assert jobs(actions) == [Task.SWAP_ON]
 
 
 def test_the_power_button_powers_off() -> None:
-    assert jobs(play(fresh(), PowerPressed())[1]) == ["power-off"]
+    assert jobs(play(fresh(), PowerPressed())[1]) == [Task.POWER_OFF]
 
 
 def test_base_images_are_sealed_once_after_the_boot() -> None:
@@ -206,18 +214,22 @@ def test_base_images_are_sealed_once_after_the_boot() -> None:
     assert jobs(actions) == []
     state, actions = play(state, StickGone(), at(120, 50))
     assert jobs(actions) == [], "there is nothing to seal"
-    state, actions = play(
-        state, StickSeen("/dev/sdb2", True), JobDone("return"), at(140, 50), at(160, 50)
-    )
-    assert jobs(actions) == ["return", "seal"]
+    state, actions = play(state, SEEN, JobDone(BACK), at(140, 50), at(160, 50))
+    assert jobs(actions) == [BACK, Task.SEAL]
     assert state.seal == "running"
-    _, actions = play(state, JobDone("seal", "cannot seal: rootfs.squashfs: damaged"))
+    _, actions = play(state, JobDone(Task.SEAL, "cannot seal: rootfs.squashfs: damaged"))
     assert [type(action) for action in actions] == [Note, Tell]
 
 
 def test_the_power_button_works_without_any_program() -> None:
-    _, actions = play(fresh(stick="gone"), PowerPressed(), JobDone("power-off", "unreadable"))
-    assert jobs(actions) == ["power-off"]
+    _, actions = play(fresh(stick="gone"), PowerPressed(), JobDone(Task.POWER_OFF, "unreadable"))
+    assert jobs(actions) == [Task.POWER_OFF]
     assert actions[-1] == Leave()
-    _, actions = play(fresh(), PowerPressed(), JobDone("power-off", "unreadable"))
+    _, actions = play(fresh(), PowerPressed(), JobDone(Task.POWER_OFF, "unreadable"))
     assert Leave() not in actions, "with the stick there, it was something else"
+
+
+@pytest.mark.parametrize("job", [*Task, BACK], ids=str)
+def test_every_job_that_fails_is_on_record_under_its_name(job: Job) -> None:
+    _, actions = play(fresh(), JobDone(job, "no room"))
+    assert [action for action in actions if isinstance(action, Note)] == [Note(str(job), "no room")]
