@@ -191,9 +191,13 @@ def _add_tools(archive: cpio.Archive, root: Path) -> list[str]:
 
 
 def _add_library(archive: cpio.Archive, path: str, file: Path) -> None:
-    """Interpreters keep their path; libraries go where every loader looks by itself."""
-    is_interpreter = path.rpartition("/")[2].startswith("ld-")
-    place = path.lstrip("/") if is_interpreter else f"lib/{path.rpartition('/')[2]}"
+    """Interpreters keep their path; libraries go where their loader looks by itself.
+
+    Those of glibc and of musl may have the same name: a folder named after a C library stays.
+    """
+    folder, _, name = path.rpartition("/")
+    place = f"lib/x86_64-linux-gnu/{name}" if folder.endswith("-linux-gnu") else f"lib/{name}"
+    place = path.lstrip("/") if name.startswith("ld-") else place
     archive.add_file(place, file.read_bytes(), 0o755)
 
 
@@ -203,7 +207,7 @@ def _add_thread_library(archive: cpio.Archive, root: Path, libraries: dict[str, 
     for folder in elf.LIBRARY_FOLDERS:
         file = elf.resolve(root, f"{folder}/{THREAD_LIBRARY}")
         if file is not None:
-            _add_library(archive, THREAD_LIBRARY, file)
+            _add_library(archive, f"{folder}/{THREAD_LIBRARY}", file)
             return
 
 

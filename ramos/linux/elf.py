@@ -14,8 +14,8 @@ from ramos.errors import RamosError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 0, 1, 5, 15, 29
-# As glibc's loader looks: musl's libraries of the same name may lie in /lib.
-LIBRARY_FOLDERS = (
+# As glibc's loader looks, and musl's: libraries of both may have the same name.
+LIBRARY_FOLDERS: tuple[str, ...] = (
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
     "/lib",
@@ -24,6 +24,8 @@ LIBRARY_FOLDERS = (
     "/usr/lib64",
     "/usr/local/lib",
 )
+MUSL_FOLDERS: tuple[str, ...] = ("/lib", "/usr/local/lib", "/usr/lib")
+MUSL = "/ld-musl-"
 MAX_LINKS = 20
 
 
@@ -101,27 +103,34 @@ def find_libraries(root: Path, programs: list[str]) -> dict[str, Path]:
     Libraries are named by folder and soname; the program interpreter by its own path.
     """
     found: dict[str, Path] = {}
-    queue = list(programs)
+    queue = [(program, LIBRARY_FOLDERS) for program in programs]
     while queue:
-        path = queue.pop()
+        path, folders = queue.pop()
         file = resolve(root, path)
         dynamic = read_dynamic(file) if file else None
         if dynamic is None:
             continue
-        wanted = [_find_library(root, name, path, dynamic.search) for name in dynamic.needed]
+        wanted = []
         if dynamic.interpreter:
             wanted.append((dynamic.interpreter, _must(root, dynamic.interpreter, path)))
+            folders = MUSL_FOLDERS if MUSL in dynamic.interpreter else LIBRARY_FOLDERS
+        places = (*_list_own(path, dynamic), *folders)
+        wanted += [_find_library(root, name, path, places) for name in dynamic.needed]
         for library, target in wanted:
             if library not in found:
                 found[library] = target
-                queue.append(library)
+                queue.append((library, folders))
     return found
 
 
-def _find_library(root: Path, name: str, user: str, search: tuple[str, ...]) -> tuple[str, Path]:
-    own = [p.replace("${ORIGIN}", "$ORIGIN") for p in search]
-    own = [posixpath.normpath(p.replace("$ORIGIN", posixpath.dirname(user))) for p in own]
-    for folder in (*own, *LIBRARY_FOLDERS):
+def _list_own(user: str, dynamic: Dynamic) -> list[str]:
+    """The folders that a file itself names."""
+    own = [p.replace("${ORIGIN}", "$ORIGIN") for p in dynamic.search]
+    return [posixpath.normpath(p.replace("$ORIGIN", posixpath.dirname(user))) for p in own]
+
+
+def _find_library(root: Path, name: str, user: str, folders: tuple[str, ...]) -> tuple[str, Path]:
+    for folder in folders:
         file = resolve(root, f"{folder}/{name}")
         if file is not None and file.is_file():
             return f"{folder}/{name}", file

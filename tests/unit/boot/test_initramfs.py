@@ -108,7 +108,7 @@ def test_whole_initramfs(tmp_path: Path, modules_root: Path) -> None:
     assert files["bin/sh"] == (0o120777, b"busybox")
     for tool in ("e2fsck", "mkfs.btrfs", "unsquashfs", "cryptsetup", "fsverity"):
         assert files[f"sbin/{tool}"][1][:4] == b"\x7fELF"
-    assert "lib/libgcc_s.so.1" in files
+    assert "lib/x86_64-linux-gnu/libgcc_s.so.1" in files
     folder = f"lib/modules/{KERNEL}"
     for name, (path, _) in DEPENDENCIES.items():
         plain = f"{folder}/kernel/{path.partition('.ko')[0]}.ko"
@@ -146,7 +146,9 @@ def test_tools_run_with_nothing_but_the_initramfs(tmp_path: Path, modules_root: 
             (tmp_path / "x" / name).write_bytes(data)
             (tmp_path / "x" / name).chmod(0o755)
     for tool in initramfs.TOOLS:
-        argv = [tmp_path / "x" / loader, "--inhibit-cache", "--library-path", tmp_path / "x/lib"]
+        lib = tmp_path / "x/lib"
+        path = f"{lib}/x86_64-linux-gnu:{lib}"
+        argv = [tmp_path / "x" / loader, "--inhibit-cache", "--library-path", path]
         done = subprocess.run(
             [*map(str, argv), "--list", str(tmp_path / "x/sbin" / tool.name)],
             capture_output=True,
@@ -244,6 +246,43 @@ def test_missing_library_is_an_error(tmp_path: Path) -> None:
     (tree / "e2fsck").write_bytes(Path("/usr/sbin/e2fsck").read_bytes())
     with pytest.raises(RamosError, match="library not found"):
         elf.find_libraries(tmp_path / "root", ["/bin/e2fsck"])
+
+
+def make_program(path: Path, library: str, interpreter: str = "") -> None:
+    """An ELF file with a dynamic section: it needs one library."""
+    text = f"\0{library}\0{interpreter}\0".encode()
+    names, table = 64, 64 + len(text)
+    where = names + 2 + len(library)
+    dynamic = struct.pack("<6Q", 1, 1, 5, names, 0, 0)
+    headers = [(1, 0, 1 << 20), (2, table, len(dynamic))]
+    headers += [(3, where, len(interpreter) + 1)] if interpreter else []
+    start = table + len(dynamic)
+    head = b"\x7fELF\x02\x01".ljust(32, b"\0") + struct.pack("<Q14xHH", start, 56, len(headers))
+    rows = [struct.pack("<IIQQQQ8x8x", k, 0, at, at, at, n) for k, at, n in headers]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head.ljust(64, b"\0") + text + dynamic + b"".join(rows))
+
+
+def test_each_c_library_has_its_own_libraries(tmp_path: Path) -> None:
+    """Of the same name, in one tree, and in one initramfs."""
+    glibc, musl = "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"
+    for name, loader in (("cryptsetup", glibc), ("e2fsck", musl)):
+        make_program(tmp_path / "sbin" / name, "libblkid.so.1", loader)
+        (tmp_path / loader.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / loader.lstrip("/")).write_text(name)
+    for folder in ("usr/lib/x86_64-linux-gnu", "lib"):
+        make_program(tmp_path / folder / "libblkid.so.1", f"libuuid-{folder[:3]}.so.1")
+        (tmp_path / folder / f"libuuid-{folder[:3]}.so.1").write_text("text")
+    found = elf.find_libraries(tmp_path, ["/sbin/cryptsetup", "/sbin/e2fsck"])
+    assert sorted(found) == [
+        *("/lib/ld-musl-x86_64.so.1", "/lib/libblkid.so.1", "/lib/libuuid-lib.so.1"),
+        *("/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu/libblkid.so.1"),
+        "/usr/lib/x86_64-linux-gnu/libuuid-usr.so.1",
+    ]
+    archive = cpio.Archive()
+    for path, file in found.items():
+        initramfs._add_library(archive, path, file)
+    assert {"lib/libblkid.so.1", "lib/x86_64-linux-gnu/libblkid.so.1"} < archive.entries.keys()
 
 
 def test_damaged_program_is_an_error(tmp_path: Path) -> None:
