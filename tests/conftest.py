@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from tests import leftovers
-from tests.labs import alpine_root
+from tests.labs import alpine, alpine_root
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
@@ -77,7 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which Alpine it was that the tests had."""
-    terminalreporter.write_line(f"Alpine of the tests: {alpine_root.name_root()}")
+    for line in alpine.describe():
+        terminalreporter.write_line(line)
     terminalreporter.write_line(f"apk of the tests: {alpine_root.name_tools()}")
 
 
