@@ -7,19 +7,18 @@ without any. Runs as root, for each test run has namespaces of its own.
 import argparse
 import json
 import os
-import queue
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults import choice
 from tests.faults.choice import Drawn
+from tests.faults.notes import Notes
 from tests.faults.reach import Reach
-from tests.faults.trees import REPOSITORY, Baseline, Tree, Verdict, judge
+from tests.faults.record import measure
+from tests.faults.trees import REPOSITORY, Tree, Verdict, judge, share
 
 TIERS = ("lint", "unit", "sh", "root")
 EPILOG = """examples:
@@ -74,40 +73,26 @@ def draw_faults(options: argparse.Namespace) -> tuple[list[Drawn], list[Drawn]]:
 def plant_all(
     options: argparse.Namespace, real: list[Drawn], scratch: Path, show: Callable[[Verdict], None]
 ) -> list[Verdict]:
-    """Judge each fault, some at a time, each in a copy that one thread has to itself."""
-    copies = [Tree.make(scratch / str(n), REPOSITORY) for n in range(options.jobs + 1)]
-    baseline = Baseline(REPOSITORY, copies[0])
+    """Measure the tests that could see any of the faults, then judge each fault."""
+    copies = [Tree.make(scratch / str(n), REPOSITORY) for n in range(options.jobs)]
     reach = Reach(copies[0].root, options.tiers)
-    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-    for tree in copies[1:]:
-        free.put(tree)
-    lock = threading.Lock()
-    ended = threading.Event()
+    tests = reach.list_candidates([drawn.fault for drawn in real])
+    notes = share(copies, tests, lambda tree, test: measure(tree, test, REPOSITORY), tell)
+    reach.notes.update(zip(tests, notes, strict=True))
 
-    def work(drawn: Drawn) -> Verdict | None:
-        if ended.is_set():
-            return None
-        tree = free.get()
-        try:
-            verdict = judge(tree, drawn.fault, reach.select(drawn.fault), baseline)
-        finally:
-            free.put(tree)
-        if ended.is_set():
-            return None  # its tests were ended, not failed
-        with lock:
-            show(verdict)
-        return verdict
+    def work(tree: Tree, drawn: Drawn) -> Verdict:
+        return judge(tree, drawn.fault, reach.select(drawn.fault), REPOSITORY)
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        try:
-            verdicts = [verdict for verdict in pool.map(work, real) if verdict]
-        finally:
-            ended.set()
-            for tree in copies:
-                tree.stop()
-    for test, told in sorted(baseline.broken.items()):
-        print(f"not asked, for it fails without any fault: {test}: {told}", file=sys.stderr)
-    return verdicts
+    return share(copies, real, work, show)
+
+
+def tell(notes: Notes) -> None:
+    """A test that fails without any fault proves nothing."""
+    for name, note in notes.items():
+        if note.broken:
+            print(
+                f"not asked, for it fails without any fault: {name}: {note.broken}", file=sys.stderr
+            )
 
 
 def report(options: argparse.Namespace, verdicts: list[Verdict], equivalent: list[Drawn]) -> int:

@@ -126,13 +126,15 @@ OPERATORS = (
 
 
 def list_annotations(tree: ast.AST) -> set[int]:
-    """The nodes that say types only: nothing runs there."""
+    """The nodes that only say things to readers and mypy: types, and that a class is frozen."""
     roots: list[ast.AST] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns:
             roots.append(node.returns)
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
             roots.append(node.annotation)
+        if isinstance(node, ast.ClassDef):
+            roots += node.decorator_list
     return {id(inner) for root in roots for inner in ast.walk(root)}
 
 

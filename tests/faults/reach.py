@@ -1,43 +1,78 @@
 """Which tests can see a fault, and in which order they are asked.
 
-Owns: the map from files to tests, made from imports and from names in the text. A test reaches what
-it imports, what its helpers import, and whatever file one of these names.
+Owns: the map from faults to tests. A test reaches what it imports, what its helpers import, and
+whatever file one of these names. Of those that reach a module of Python, the ones are asked that
+come to the function with the fault (see `record`).
 """
 
 import ast
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.fault import Fault
+from tests.faults.notes import Note, Notes, Stage
 
 FAST = ("unit", "sh")
-COMMAND = re.compile(r"""["']-m["'], ["']ramos["']|-m ramos\b""")
+# The tests of this tool plant faults themselves.
+OWN = ("tests/unit/test_planted.py", "tests/root/test_planted.py")
+COMMAND = re.compile(r"""["']-m["'], ["']ramos["']|-m ramos\b|\bbin/ramos\b|build-image\.sh""")
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The imports and texts of a tree."""
+    """The imports and texts of a tree, and what was measured of its tests."""
 
     tree: Path
     tiers: tuple[str, ...]
+    notes: dict[str, Notes] = field(default_factory=dict)
 
     def list_tests(self, *tiers: str) -> list[str]:
         """The test files of the tiers that are asked for."""
-        found = [p for tier in tiers for p in (self.tree / "tests" / tier).glob("test_*.py")]
-        asked = [p for p in found if p.parent.name in self.tiers]
-        return sorted(str(p.relative_to(self.tree)) for p in asked)
+        asked = [self.tree / "tests" / tier for tier in tiers if tier in self.tiers]
+        found = [str(p.relative_to(self.tree)) for top in asked for p in top.rglob("test_*.py")]
+        return sorted(file for file in found if file not in OWN)
 
-    def select(self, fault: Fault) -> list[list[str]]:
-        """Stages of test files, the cheapest and likeliest first."""
+    def list_candidates(self, faults: list[Fault]) -> list[str]:
+        """The test files that have anything to do with any of the faults."""
+        files = {fault.file: fault for fault in faults}.values()
+        rest = self.list_tests(*FAST, "root")
+        return self.list_tests("lint") + [t for t in rest if any(self.reaches(t, f) for f in files)]
+
+    def select(self, fault: Fault) -> list[Stage]:
+        """Stages of tests, the likeliest and cheapest first."""
         fast, slow = self.list_tests(*FAST), self.list_tests("root")
-        near = [test for test in fast if self.is_near(test, fault)]
-        far = [test for test in fast if test not in near and self.reaches(test, fault)]
-        near_slow = [test for test in slow if self.is_near(test, fault)]
-        far_slow = [test for test in slow if test not in near_slow and self.reaches(test, fault)]
-        stages = [near, self.list_tests("lint"), far, near_slow, far_slow]
-        return [stage for stage in stages if stage]
+        near = [test for test in (*fast, *slow) if self.is_near(test, fault)]
+        stages = [
+            [test for test in fast if test in near],
+            self.list_tests("lint"),
+            [test for test in fast if test not in near],
+            [test for test in slow if test in near],
+            [test for test in slow if test not in near],
+        ]
+        return [asked for stage in stages if (asked := self.list_asked(stage, fault))]
+
+    def list_asked(self, files: list[str], fault: Fault) -> Stage:
+        """The tests of these files that come to the fault, the quickest file first."""
+        found: list[Stage] = []
+        for file in files:
+            notes = self.notes.get(file, {})
+            asked = {n: note.seconds for n, note in notes.items() if self.runs(file, note, fault)}
+            whole = asked and len(asked) == len(notes)
+            found.append({file: sum(asked.values())} if whole else asked)
+        found.sort(key=lambda stage: sum(stage.values()))
+        return {name: seconds for stage in found for name, seconds in stage.items()}
+
+    def runs(self, test: str, note: Note, fault: Fault) -> bool:
+        """Whether a test comes to the line, as far as can be known."""
+        if note.broken:
+            return False
+        if not fault.file.endswith(".py") or test.startswith("tests/lint/"):
+            return test.startswith("tests/lint/") or self.reaches(test, fault)
+        if fault.function:
+            return f"{fault.file} {fault.function}" in note.ran
+        return self.is_near(test, fault) or any(r.startswith(f"{fault.file} ") for r in note.ran)
 
     def is_near(self, test: str, fault: Fault) -> bool:
         """Whether a test itself names the function, the module or the file."""
@@ -95,7 +130,7 @@ def list_imports(tree: Path, file: str) -> frozenset[str]:
 def find_closure(tree: Path, file: str) -> frozenset[str]:
     """A file, and all of ours that it imports, however far away."""
     seen: set[str] = set()
-    left = [file, str(Path(file).with_name("conftest.py"))]
+    left = [file, *(str(folder / "conftest.py") for folder in Path(file).parents)]
     while left:
         here = left.pop()
         if here not in seen and (tree / here).is_file():

@@ -6,17 +6,23 @@ ends with its time. Invariant: the checkout is read, never written.
 
 import contextlib
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tests.faults import fault as one
+from tests.faults.notes import Stage
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).with_name("inside.sh")
 LEFT_OUT = shutil.ignore_patterns(
@@ -26,10 +32,6 @@ LEFT_OUT = shutil.ignore_patterns(
 NOT_ASKED = ("test_ruff", "test_format")
 SLACK_SECONDS = 60.0
 SLOWER = 6.0
-# The tests of this tool plant faults themselves.
-OWN = ("tests/unit/test_planted.py", "tests/root/test_planted.py")
-
-
 # What pytest says itself; a signal, no memory or a wrong call says nothing about the fault.
 OUTCOMES = {0: "passed", 1: "failed"}
 
@@ -60,9 +62,11 @@ class Tree:
         """Where the files are."""
         return self.place / "tree"
 
-    def run(self, tests: list[str], checkout: Path, seconds: float) -> tuple[str, str]:
+    def run(
+        self, tests: list[str], checkout: Path, seconds: float, options: tuple[str, ...] = ("-x",)
+    ) -> tuple[str, str]:
         """`passed`, `failed`, `timeout` or `unknown`, and the last line that says so."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
         for name in NOT_ASKED:
             command += [f"--deselect=tests/lint/test_linters.py::{name}"]
         spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -106,26 +110,37 @@ class Tree:
             self.running.wait()
 
 
-@dataclass
-class Baseline:
-    """How long each test file takes without a fault; one that fails then proves nothing."""
+def share(
+    copies: list[Tree],
+    items: list[Item],
+    work: Callable[[Tree, Item], Result],
+    show: Callable[[Result], None],
+) -> list[Result]:
+    """Do something for each item, in a copy that nobody else has meanwhile."""
+    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+    for tree in copies:
+        free.put(tree)
+    ended, lock = threading.Event(), threading.Lock()
 
-    checkout: Path
-    clean: Tree
-    seconds: dict[str, float] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def do(item: Item) -> Result | None:
+        tree = free.get()
+        try:
+            result = None if ended.is_set() else work(tree, item)
+        finally:
+            free.put(tree)
+        if result is None or ended.is_set():
+            return None  # its tests were ended, not failed
+        with lock:
+            show(result)
+        return result
 
-    def measure(self, test: str) -> float:
-        """Run it once without a fault, when it is first asked for."""
-        with self.lock:
-            if test not in self.seconds:
-                start = time.monotonic()
-                outcome, told = self.clean.run([test], self.checkout, 3600.0)
-                self.seconds[test] = time.monotonic() - start
-                if outcome != "passed":
-                    self.broken[test] = told
-            return self.seconds[test]
+    with ThreadPoolExecutor(len(copies)) as pool:
+        try:
+            return [result for result in pool.map(do, items) if result is not None]
+        finally:
+            ended.set()
+            for tree in copies:
+                tree.stop()
 
 
 @dataclass(frozen=True)
@@ -138,16 +153,12 @@ class Verdict:
     known: bool = True
 
 
-def judge(tree: Tree, fault: one.Fault, stages: list[list[str]], baseline: Baseline) -> Verdict:
+def judge(tree: Tree, fault: one.Fault, stages: list[Stage], checkout: Path) -> Verdict:
     """Plant it, and ask stage by stage until a test fails."""
     with one.planted(fault, tree.root):
         for stage in stages:
-            tests = sorted((test for test in stage if test not in OWN), key=baseline.measure)
-            tests = [test for test in tests if test not in baseline.broken]
-            if not tests:
-                continue
-            allowed = SLACK_SECONDS + SLOWER * sum(baseline.measure(test) for test in tests)
-            outcome, told = tree.run(tests, baseline.checkout, allowed)
+            allowed = SLACK_SECONDS + SLOWER * sum(stage.values())
+            outcome, told = tree.run([*stage], checkout, allowed)
             if outcome == "unknown":
                 return Verdict(fault, False, told, known=False)
             if outcome != "passed":

@@ -1,13 +1,16 @@
 """A fault that a test finds is killed, another survives, and nothing outside the copy changes."""
 
+import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from tests.faults import choice, trees
 from tests.faults.fault import Fault
 from tests.faults.reach import Reach
+from tests.faults.record import measure
 
 TOY = """def double(number: int) -> int:
     if number == 7:
@@ -16,9 +19,11 @@ TOY = """def double(number: int) -> int:
         number -= 100
     return number + number
 """
-TEST = """import pathlib
+TEST = """import os
+import pathlib
 import subprocess
 
+import ramos
 from ramos.toy import double
 
 
@@ -31,10 +36,26 @@ def test_the_machine_is_out_of_reach():
     disks = [path for path in pathlib.Path("/sys/class/block").iterdir()]
     disks = [path.name for path in disks if not path.name.startswith(("loop", "ram", "zram"))]
     assert not any(pathlib.Path("/dev", name).is_block_device() for name in disks)
-    assert subprocess.run(["touch", "/usr/ramos-was-here"], check=False).returncode != 0
+    for enter in ([], ["nsenter", "--mount=/proc/self/ns/mnt", f"--wd={os.getcwd()}"]):
+        assert subprocess.run([*enter, "touch", "/usr/ramos-was-here"], check=False).returncode != 0
+        assert subprocess.run([*enter, "test", "-e", f"{ramos.__path__[0]}/faulty"]).returncode == 0
     assert len([path for path in pathlib.Path("/proc").iterdir() if path.name.isdigit()]) < 10
     pathlib.Path("litter").touch()
     pathlib.Path("/var/tmp/litter").touch()
+"""
+PROGRAM = """import os
+import signal
+import subprocess
+import sys
+
+
+def test_it():
+    program = "import os, ramos.toy; ramos.toy.double(1); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program], check=False)
+
+
+def test_other():
+    import ramos.toy
 """
 
 
@@ -46,24 +67,28 @@ def checkout(tmp_path: Path) -> Path:
         "ramos/toy.py": TOY,
         "tests/__init__.py": "",
         "tests/unit/__init__.py": "",
-        "tests/unit/test_toy.py": TEST,
+        "tests/unit/toys/__init__.py": "",
+        "tests/unit/toys/test_toy.py": TEST,
     }.items():
         (place / file).parent.mkdir(parents=True, exist_ok=True)
         (place / file).write_text(text, encoding="utf-8")
+    shutil.copytree(trees.REPOSITORY / "tests/faults", place / "tests/faults")
     return place
 
 
 def list_content(place: Path) -> dict[str, tuple[bytes, int]]:
-    files = [path for path in place.rglob("*") if path.is_file()]
+    files = [path for path in place.rglob("*") if path.is_file() and ".cache" not in path.parts]
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def judge(checkout: Path, home: Path, faults: list[Fault]) -> dict[str, trees.Verdict]:
-    clean, tree = (trees.Tree.make(home / name, checkout) for name in ("clean", "faulty"))
-    baseline = trees.Baseline(checkout, clean)
-    reach = Reach(clean.root, ("unit",))
-    verdicts = [trees.judge(tree, fault, reach.select(fault), baseline) for fault in faults]
-    assert not baseline.broken
+    tree = trees.Tree.make(home / "faulty", checkout)
+    (tree.root / "ramos" / "faulty").touch()
+    reach = Reach(tree.root, ("unit",))
+    for test in reach.list_candidates(faults):
+        reach.notes[test] = measure(tree, test, checkout)
+    assert not any(note.broken for notes in reach.notes.values() for note in notes.values())
+    verdicts = [trees.judge(tree, fault, reach.select(fault), checkout) for fault in faults]
     return {f"{verdict.fault.operator} {verdict.fault.line}": verdict for verdict in verdicts}
 
 
@@ -93,11 +118,24 @@ def test_an_endless_loop_is_killed(
 
 
 def test_a_test_that_fails_anyway_proves_nothing(checkout: Path, tmp_path: Path) -> None:
-    (checkout / "tests/unit/test_toy.py").write_text("def test_it():\n    assert False\n")
-    clean = trees.Tree.make(tmp_path / "clean", checkout)
-    baseline = trees.Baseline(checkout, clean)
-    baseline.measure("tests/unit/test_toy.py")
-    assert "test_it" in baseline.broken["tests/unit/test_toy.py"]
+    test = "tests/unit/toys/test_toy.py"
+    (checkout / test).write_text(f"{TEST}\n\ndef test_it():\n    assert False\n")
+    tree = trees.Tree.make(tmp_path / "clean", checkout)
+    reach = Reach(tree.root, ("unit",), {test: measure(tree, test, checkout)})
+    assert reach.notes[test][f"{test}::test_it"].broken
     (fault, *_) = choice.list_faults(checkout, ["ramos/toy.py"])
-    verdict = trees.judge(clean, fault, [["tests/unit/test_toy.py"]], baseline)
-    assert not verdict.killed
+    assert reach.select(fault) == [{f"{test}::test_double": ANY}]
+
+
+def test_what_a_program_of_the_test_runs_is_known(checkout: Path, tmp_path: Path) -> None:
+    test = "tests/unit/toys/test_toy.py"
+    (checkout / test).write_text(PROGRAM)
+    tree = trees.Tree.make(tmp_path / "clean", checkout)
+    before = list_content(tree.root / "ramos")
+    notes = measure(tree, test, checkout)
+    assert notes[f"{test}::test_it"].ran >= {"ramos/toy.py <module>", "ramos/toy.py double"}
+    assert "ramos/toy.py double" not in notes[f"{test}::test_other"].ran
+    assert {name: data for name, (data, _) in list_content(tree.root / "ramos").items()} == {
+        name: data for name, (data, _) in before.items()
+    }
+    assert measure(tree, test, checkout) == notes  # as it was kept: the seconds are the same

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import choice, lines, python, reach, trees
+from tests.faults import choice, lines, notes, python, reach, trees
 from tests.faults.fault import Fault, planted
 
 PYTHON = '''"""Owns: a toy."""
@@ -85,6 +85,12 @@ def test_sh_is_changed(expected: tuple[str, str]) -> None:
     assert expected in change(lines.list_faults("toy.sh", SHELL.encode()), SHELL)
 
 
+def test_a_promise_to_readers_is_not_broken() -> None:
+    source = "@dataclass(frozen=True)\nclass Toy:\n    size: int = 3\n"
+    (fault,) = python.list_faults("toy.py", source.encode())
+    assert fault.text == b"4"
+
+
 def test_comments_and_documents_stay() -> None:
     numbers = {fault.number for fault in lines.list_faults("toy.sh", SHELL.encode())}
     assert numbers == {5, 6, 7, 9}
@@ -109,12 +115,13 @@ def toy(tmp_path: Path) -> Path:
         "ramos/keeping.py": PYTHON,
         "ramos/far.py": "from ramos import keeping\n",
         "initramfs-hooks/check.sh": SHELL,
-        "tests/unit/test_keeping.py": "from ramos.keeping import keep\n",
-        "tests/unit/test_far.py": "import ramos.far\n",
+        "tests/unit/store/test_keeping.py": "from ramos.keeping import keep\n",
+        "tests/unit/store/test_far.py": "import ramos.far\n",
         "tests/unit/test_other.py": "import os\n",
-        "tests/sh/test_check.py": 'HOOKS = "initramfs-hooks"\n',
+        "tests/sh/boot/test_check.py": 'HOOKS = "initramfs-hooks"\n',
         "tests/lint/test_all.py": "",
-        "tests/root/test_run.py": 'ARGV = ["python3", "-m", "ramos"]\n',
+        "tests/root/cli/test_run.py": "",
+        "tests/root/conftest.py": 'ARGV = ["python3", "-m", "ramos"]\n',
         "ramos/__main__.py": "from ramos import keeping\n",
     }.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -148,18 +155,71 @@ def test_every_equivalent_fault_is_one_that_could_be_planted(repository: Path) -
     assert all(known.values())
 
 
+LOG = """~
+ramos/keeping.py prepare
+.
+= tests/unit/store/test_far.py::test_that
+ramos/keeping.py keep
+! passed 0.500 tests/unit/store/test_far.py::test_that
+= tests/unit/store/test_far.py::test_other
+! passed 0.250 tests/unit/store/test_far.py::test_other
+= tests/unit/store/test_far.py::test_bad
+ramos/keeping.py keep
+! failed 0.125 tests/unit/store/test_far.py::test_bad
+! passed 0.125 tests/unit/store/test_far.py::test_bad
+"""
+
+
+def test_what_a_test_runs_is_read_from_the_log() -> None:
+    read = notes.parse_log(LOG.splitlines())
+    that, other, bad = (read[f"tests/unit/store/test_far.py::test_{n}"] for n in WORDS)
+    assert that == notes.Note(0.5, "", {"ramos/keeping.py prepare", "ramos/keeping.py keep"})
+    assert other == notes.Note(0.25, "", {"ramos/keeping.py prepare"})
+    assert (bad.seconds, bad.broken) == (0.25, "failed")
+
+
+WORDS = ("that", "other", "bad")
+
+
+def ask(toy: Path, *tiers: str) -> reach.Reach:
+    keeps = {"ramos/keeping.py keep"}
+    known = {
+        "tests/unit/store/test_keeping.py": {
+            "test_keeping.py::test_it": notes.Note(2.0, "", keeps)
+        },
+        "tests/lint/test_all.py": {"test_all.py::test_all": notes.Note(1.0)},
+        "tests/unit/store/test_far.py": notes.parse_log(LOG.splitlines()),
+        "tests/sh/boot/test_check.py": {"test_check.py::test_check": notes.Note(3.0)},
+        "tests/root/cli/test_run.py": {"test_run.py::test_run": notes.Note(9.0, "", keeps)},
+    }
+    return reach.Reach(toy, tiers, known)
+
+
 def test_the_nearest_tests_are_asked_first(toy: Path) -> None:
-    asked = reach.Reach(toy, ("lint", "unit", "sh", "root"))
+    asked = ask(toy, "lint", "unit", "sh", "root")
     (fault, *_) = choice.list_faults(toy, ["ramos/keeping.py"])
-    assert asked.select(fault) == [
-        ["tests/unit/test_keeping.py"],
-        ["tests/lint/test_all.py"],
-        ["tests/unit/test_far.py"],
-        ["tests/root/test_run.py"],
+    assert asked.list_candidates([fault]) == [
+        "tests/lint/test_all.py",
+        "tests/root/cli/test_run.py",
+        "tests/unit/store/test_far.py",
+        "tests/unit/store/test_keeping.py",
     ]
-    assert reach.Reach(toy, ("sh",)).select(fault) == []
+    assert asked.select(fault) == [
+        {"tests/unit/store/test_keeping.py": 2.0},
+        {"tests/lint/test_all.py": 1.0},
+        {"tests/unit/store/test_far.py::test_that": 0.5},
+        {"tests/root/cli/test_run.py": 9.0},
+    ]
+    assert ask(toy, "sh").select(fault) == []
     (fault, *_) = choice.list_faults(toy, ["initramfs-hooks/check.sh"])
-    assert ["tests/sh/test_check.py"] in asked.select(fault)
+    assert {"tests/sh/boot/test_check.py": 3.0} in asked.select(fault)
+
+
+def test_every_test_file_is_in_a_tier(repository: Path) -> None:
+    found = reach.Reach(repository, ("lint", "unit", "sh", "root")).list_tests("unit", "root")
+    assert "tests/unit/linux/test_verity.py" in found
+    assert "tests/root/save/test_commit.py" in found
+    assert not set(reach.OWN) & set(found)
 
 
 def test_what_was_planted_is_taken_out_again(toy: Path) -> None:
