@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.errors import find_reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -217,13 +218,13 @@ def _read_texts(file: Path, directory: Path, problems: list[str]) -> Iterator[tu
         drop_ins = []
     except OSError as error:
         drop_ins = []
-        problems.append(f"{directory}: {error.strerror}; it is ignored")
+        problems.append(f"{directory}: {find_reason(error)}; it is ignored")
     for path in (file, *drop_ins):
         try:
             yield str(path), path.read_text(encoding="utf-8")
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems.append(f"{path}: {error.strerror}; the whole file is ignored")
+            problems.append(f"{path}: {find_reason(error)}; the whole file is ignored")
         except UnicodeDecodeError:
             problems.append(f"{path}: it is not UTF-8; the whole file is ignored")

@@ -21,6 +21,13 @@ def escape(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
+def find_reason(error: object) -> str:
+    """What went wrong: of an error of ours or of the system's the reason alone, not the place."""
+    if isinstance(error, RamosError):
+        return error.reason
+    return str(getattr(error, "strerror", None) or error)
+
+
 class RamosError(Exception):
     """Something failed in a way the user can understand and act on."""
 
@@ -32,7 +39,7 @@ class RamosError(Exception):
         super().__init__(what, obj, reason, state, hint)
         self.what = escape(what)
         self.obj = escape(obj)
-        self.reason = escape(reason).rstrip(".")
+        self.reason = escape(find_reason(reason)).rstrip(".")
         self.state = escape(state)
         self.hint = escape(hint)
 

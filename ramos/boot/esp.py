@@ -93,7 +93,7 @@ def _mounted(node: Path, writable: bool) -> Iterator[Path]:
     try:
         syscalls.mount(node, MOUNT_POINT, "vfat", flags, OPTIONS)
     except OSError as error:
-        raise RamosError("cannot mount the ESP", node, error.strerror, UNCHANGED) from error
+        raise RamosError("cannot mount the ESP", node, error, UNCHANGED) from error
     try:
         if repaired:
             for salvaged in MOUNT_POINT.glob(SALVAGED):
@@ -147,7 +147,7 @@ def read_env(esp: Path) -> boot_env.BootEnv:
     try:
         return boot_env.parse(path.read_bytes())
     except OSError as error:
-        raise RamosError("cannot read", path, error.strerror, UNCHANGED) from error
+        raise RamosError("cannot read", path, error, UNCHANGED) from error
 
 
 def write_env(esp: Path, env: boot_env.BootEnv) -> bool:
@@ -157,7 +157,7 @@ def write_env(esp: Path, env: boot_env.BootEnv) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
     except OSError as error:
-        raise RamosError("cannot write", path, error.strerror, UNCHANGED) from error
+        raise RamosError("cannot write", path, error, UNCHANGED) from error
     try:
         if os.fstat(descriptor).st_size != boot_env.SIZE_BYTES:
             raise RamosError("cannot write", path, "it is not one sector long", UNCHANGED)
@@ -167,6 +167,6 @@ def write_env(esp: Path, env: boot_env.BootEnv) -> bool:
             raise RamosError("cannot write", path, "only a part was taken", "It may be damaged")
         return True
     except OSError as error:
-        raise RamosError("cannot write", path, error.strerror, "It may be damaged") from error
+        raise RamosError("cannot write", path, error, "It may be damaged") from error
     finally:
         os.close(descriptor)

@@ -166,10 +166,9 @@ def write_kernel(esp: Path, name: str, files: KernelFiles) -> None:
     except (OSError, RamosError) as error:
         with contextlib.suppress(OSError):
             delete_kernel(esp, name)
-        reason = error.reason if isinstance(error, RamosError) else error.strerror or str(error)
         state = "It was taken away again; the other kernels are as they were"
         hint = "Remove a kernel that you no longer need." if _is_full(error) else ""
-        raise RamosError("cannot write kernel", name, reason, state, hint) from error
+        raise RamosError("cannot write kernel", name, error, state, hint) from error
 
 
 def delete_kernel(esp: Path, name: str) -> None:

@@ -288,7 +288,7 @@ def read_password(options: dict[str, Any]) -> bytes:
     try:
         password = path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
     except OSError as error:
-        raise UsageError("cannot read password", path, error.strerror or error) from error
+        raise UsageError("cannot read password", path, error) from error
     if not password or b"\n" in password or b"\0" in password:
         raise UsageError("cannot use password", path, "it must hold one line of text")
     return password

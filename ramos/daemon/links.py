@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.config import LinksConfig
+from ramos.errors import find_reason
 from ramos.linux import syscalls
 from ramos.linux.beneath import name_handle, open_entry, open_folder
 
@@ -109,7 +110,7 @@ def sync_links(owner: Owner, directory: Path) -> Report:
             plan = plan_links(entries, read_home(home, names), os.fsencode(directory))
             return _apply(plan, home, owner, os.fsencode(directory))
     except OSError as error:
-        return Report(problems=(f"{error.filename or owner.home}: {error.strerror}",))
+        return Report(problems=(f"{error.filename or owner.home}: {find_reason(error)}",))
 
 
 def find_conflicts(owner: Owner, directory: Path) -> tuple[bytes, ...]:
@@ -128,7 +129,7 @@ def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
             os.unlink(name, dir_fd=home)
             removed += 1
         except OSError as error:
-            problems.append(f"{os.fsdecode(name)!r}: {error.strerror}")
+            problems.append(f"{os.fsdecode(name)!r}: {find_reason(error)}")
     for name in plan.make:
         try:
             target = b"%s/%s" % (directory, name)
@@ -138,7 +139,7 @@ def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
         except FileExistsError:
             continue  # it appeared meanwhile: the next event looks again
         except OSError as error:
-            problems.append(f"{os.fsdecode(name)!r}: {error.strerror}")
+            problems.append(f"{os.fsdecode(name)!r}: {find_reason(error)}")
     return Report(made, removed, plan.conflicts, tuple(problems))
 
 

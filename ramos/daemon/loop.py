@@ -45,7 +45,7 @@ from ramos.daemon.step import (
     Tell,
     step,
 )
-from ramos.errors import RamosError, escape
+from ramos.errors import RamosError, escape, find_reason
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run, syscalls, terminals
 from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
@@ -328,7 +328,8 @@ def _open_pressure(daemon: Daemon) -> None:
     try:
         descriptor = swap.open_pressure()
     except OSError as error:
-        log(f"no pressure information ({error.strerror}): memory is looked at by the clock alone")
+        why = find_reason(error)
+        log(f"no pressure information ({why}): memory is looked at by the clock alone")
         return
     _listen(daemon, descriptor, lambda: handle(daemon, measure()), select.POLLPRI)
 

@@ -76,7 +76,7 @@ def start_swapfile(path: Path = SWAPFILE) -> None:
             raise RamosError("cannot swap to", path, "others than root could read it")
         syscalls.swap_on(path, FILE_PRIORITY)
     except OSError as error:
-        raise RamosError("cannot swap to", path, error.strerror or error) from error
+        raise RamosError("cannot swap to", path, error) from error
 
 
 def stop_swapfile(path: Path = SWAPFILE) -> None:
@@ -87,7 +87,7 @@ def stop_swapfile(path: Path = SWAPFILE) -> None:
         syscalls.swap_off(path)
     except OSError as error:
         state = "It is still in use"
-        raise RamosError("cannot stop swapping to", path, error.strerror, state) from error
+        raise RamosError("cannot stop swapping to", path, error, state) from error
 
 
 def start_zram_swap(total_kib: int) -> None:

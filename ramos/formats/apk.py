@@ -47,7 +47,7 @@ def read_package(path: Path) -> Package:
         with path.open("rb") as file:
             return _read_package(file, path)
     except OSError as error:
-        raise RamosError("cannot read package", path, error.strerror or error) from error
+        raise RamosError("cannot read package", path, error) from error
 
 
 def read_signed(

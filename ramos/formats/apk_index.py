@@ -94,7 +94,7 @@ def read_index(path: Path, keys: Path | None, label: str = "") -> Index:
             if file.read(1):
                 refuse(label, "bytes follow the end of the index")
     except OSError as error:
-        raise RamosError("cannot read index", path, error.strerror or error) from error
+        raise RamosError("cannot read index", path, error) from error
     if keys is not None:
         verify(label, signatures, raw, keys)
     if "APKINDEX" not in entries:
@@ -173,7 +173,7 @@ def make_index(
         temporary.write_bytes(sign_member(content, key))
         publish(temporary, output)
     except OSError as error:
-        raise RamosError("cannot write index", output, error.strerror or error) from error
+        raise RamosError("cannot write index", output, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return read_index(output, None)

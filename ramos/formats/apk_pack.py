@@ -108,7 +108,7 @@ def _write(package: Package, entries: Iterator[Entry], output: Path, key: Path) 
                 end = file.tell()
         publish(temporary, output)
     except OSError as error:
-        raise RamosError("cannot pack", output, error.strerror or error) from error
+        raise RamosError("cannot pack", output, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     offset = len(signature) + len(control)

@@ -51,7 +51,7 @@ def list_keys(directory: Path) -> list[Path]:
     try:
         keys = sorted(path for path in directory.iterdir() if path.name.endswith(".pub"))
     except OSError as error:
-        raise RamosError("cannot read keys", directory, error.strerror or error) from error
+        raise RamosError("cannot read keys", directory, error) from error
     if not keys:
         raise RamosError("cannot read keys", directory, "there is no *.pub file in it")
     return keys

@@ -95,7 +95,7 @@ def resolve_inside(root: Path, name: str) -> Path:
         try:
             followable = path.is_symlink()
         except OSError as error:  # a link may name what no directory can hold
-            raise RamosError("cannot read", name, error.strerror or error) from error
+            raise RamosError("cannot read", name, error) from error
         if not followable:
             done.append(part)
             continue
@@ -129,9 +129,7 @@ def unpack_members(
             tree.add(member, content)
         tree.finish()
     except OSError as error:
-        raise RamosError(
-            "cannot unpack", label, error.strerror or error, f"{directory} is incomplete"
-        ) from error
+        raise RamosError("cannot unpack", label, error, f"{directory} is incomplete") from error
     return list(tree.kinds)
 
 

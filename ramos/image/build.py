@@ -91,9 +91,7 @@ def build_image(plan: Plan, listener: Listener) -> Built:
             return _build(plan, work, progress)
     except OSError as error:
         name = error.filename or plan.output
-        raise RamosError(
-            "cannot build", name, error.strerror or error, "No image was written"
-        ) from error
+        raise RamosError("cannot build", name, error, "No image was written") from error
 
 
 def _build(plan: Plan, work: Path, progress: Progress) -> Built:

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 
 TIMEOUT_SECONDS = 20
 TRIES = 3
@@ -82,7 +82,7 @@ def _copy_file(mirror: str, name: str, part: Path) -> None:
     try:
         shutil.copyfile(source, part)
     except OSError as error:
-        raise RamosError("cannot fetch", source, error.strerror or error) from error
+        raise RamosError("cannot fetch", source, error) from error
 
 
 def _download(url: str, part: Path, limit_bytes: int, timeout: float, tries: int) -> None:
@@ -96,9 +96,9 @@ def _download(url: str, part: Path, limit_bytes: int, timeout: float, tries: int
                 raise NotThereError("cannot fetch", url, reason) from error
             reason = f"the mirror says {error.code} {error.reason}"
         except urllib.error.URLError as error:
-            reason = str(getattr(error.reason, "strerror", None) or error.reason)
+            reason = find_reason(error.reason)
         except (OSError, ValueError) as error:
-            reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+            reason = find_reason(error) or type(error).__name__
         if attempt < tries:
             time.sleep(RETRY_SECONDS * attempt)
     raise NoAnswerError("cannot fetch", url, reason, "Nothing of it was used", HINT)

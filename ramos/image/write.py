@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import DamagedError, RamosError
+from ramos.errors import DamagedError, RamosError, find_reason
 from ramos.stick.disks import Disk
 
 BLKGETSIZE64 = 0x80081272
@@ -56,7 +56,7 @@ def hold_target(disk: Disk) -> Iterator[Target]:
     try:
         descriptor = os.open(disk.path, flags)
     except OSError as error:
-        reason = "it is in use" if error.errno == errno.EBUSY else error.strerror or str(error)
+        reason = "it is in use" if error.errno == errno.EBUSY else find_reason(error)
         raise RamosError("cannot write", disk.path, reason, "Nothing was written") from error
     try:
         status = os.fstat(descriptor)
@@ -244,8 +244,7 @@ def _replaced(path: str, state: str) -> RamosError:
 def _failed(target: Target, error: OSError) -> RamosError:
     if error.errno in (errno.ENODEV, errno.ENXIO):
         return _replaced(target.path, HALF_WRITTEN)
-    reason = error.strerror or str(error)
-    return RamosError("cannot write", target.path, reason, HALF_WRITTEN, "Try another stick.")
+    return RamosError("cannot write", target.path, error, HALF_WRITTEN, "Try another stick.")
 
 
 def _false_capacity(target: Target, offset: int) -> DamagedError:

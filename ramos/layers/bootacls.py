@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 from ramos.layers import acls
 from ramos.layers.compare import read_xattrs
 from ramos.layers.stack import is_mentioned
@@ -58,7 +58,7 @@ def _restore_top(places: Places) -> list[str]:
                 if not name.startswith(OWN_XATTRS):
                     os.setxattr(places.root, name, value)
             except OSError as error:
-                problems.append(f"/: {name}: {error.strerror}")
+                problems.append(f"/: {name}: {find_reason(error)}")
     return problems
 
 
@@ -110,7 +110,7 @@ class _Sidecar:
         except FileNotFoundError:
             return 0  # deleted since the boot began
         except OSError as error:
-            self.problems.append(f"{os.fsdecode(acl.path)!r}: {error.strerror}")
+            self.problems.append(f"{os.fsdecode(acl.path)!r}: {find_reason(error)}")
             return 0
         return 1
 

@@ -131,8 +131,7 @@ def read_back(path: Path) -> FileDigests:
             sha256 = hash_file(path, direct=True)
             digests = FileDigests(path.stat().st_size, sha256, "")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise RamosError("cannot write", path, reason, DEFAULT_STAYS) from error
+        raise RamosError("cannot write", path, error, DEFAULT_STAYS) from error
     if digests.sha256 != expected:
         reason = "the stick gave back other bytes than were written"
         hint = "The stick is failing or a counterfeit: save elsewhere, and replace it."

@@ -12,6 +12,8 @@ So nobody can make a save read for ever, and nobody uses up what others may have
 import os
 import stat
 
+from ramos.errors import find_reason
+
 MAX_PATH_BYTES = 3584
 MAX_HOLES_BYTES = 16 << 30
 # Squashfs has 65,536 numbers for users and groups together, and layers are merged.
@@ -39,7 +41,7 @@ class Obstacles:
         except FileNotFoundError:
             pass
         except OSError as error:
-            return f"its extended attributes cannot be read: {error.strerror}"
+            return f"its extended attributes cannot be read: {find_reason(error)}"
         owners = self._owners | {status.st_uid, status.st_gid}
         if len(owners) > MAX_OWNERS:
             return f"a layer holds the files of {MAX_OWNERS} users and groups at most"

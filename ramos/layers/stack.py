@@ -54,7 +54,7 @@ def list_merged(path: bytes, parts: tuple[bytes, ...], *, whiteouts: bool) -> li
         except FileNotFoundError:
             continue  # the running system removed it while we look
         except OSError as error:
-            raise RamosError("cannot read", os.fsdecode(part), error.strerror or error) from error
+            raise RamosError("cannot read", os.fsdecode(part), error) from error
     found = (nodes[name] for name in sorted(nodes))
     return [node for node in found if whiteouts or node.kind != WHITEOUT]
 

@@ -250,4 +250,4 @@ def list_xattrs(entry: bytes | int) -> list[str]:
         if error.errno in (errno.EOPNOTSUPP, errno.ENOTSUP):
             return []
         name = "an open file" if isinstance(entry, int) else os.fsdecode(entry)
-        raise RamosError("cannot read", name, error.strerror or error) from error
+        raise RamosError("cannot read", name, error) from error

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ramos.errors import RamosError, escape
+from ramos.errors import RamosError, escape, find_reason
 from ramos.layers.index import Cursor, IndexWriter, Saved, order_key
 from ramos.layers.obstacles import MAX_PATH_BYTES, Obstacles, weigh_data
 
@@ -127,7 +127,7 @@ def walk_unknown(
         try:
             found = _read_directory(os.path.join(top, entry.path))
         except OSError as error:
-            yield LeftOut(entry.path, error.strerror or str(error))
+            yield LeftOut(entry.path, find_reason(error))
             continue
         yield entry
         stack.append(_look_at(entry.path, found, recall))
@@ -156,7 +156,7 @@ def _look_at(
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield LeftOut(prefix + entry.name, error.strerror or str(error))
+            yield LeftOut(prefix + entry.name, find_reason(error))
             continue
         yield Entry(prefix + entry.name, status, find_kind(entry.path, status))
 

@@ -46,9 +46,8 @@ def create_snapshot(source: Path, target: Path) -> None:
         try:
             fcntl.ioctl(parent, SNAP_CREATE_V2, argument)
         except OSError as error:
-            reason = error.strerror or str(error)
             state = "Nothing was saved"
-            raise RamosError("cannot take a snapshot of", source, reason, state) from error
+            raise RamosError("cannot take a snapshot of", source, error, state) from error
 
 
 def destroy_snapshot(folder: Path) -> None:

@@ -60,7 +60,7 @@ def publish(temporary: Path, final: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RamosError("cannot write", final, error.strerror or error) from error
+        raise RamosError("cannot write", final, error) from error
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -73,7 +73,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RamosError("cannot write", path, error.strerror or error) from error
+        raise RamosError("cannot write", path, error) from error
     publish(temporary, path)
 
 
@@ -134,9 +134,7 @@ def hold_lock(
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise RamosError(
-            "cannot start", path, error.strerror or error, "Nothing was changed"
-        ) from error
+        raise RamosError("cannot start", path, error, "Nothing was changed") from error
     try:
         _take_lock(descriptor, path, time.monotonic() + wait_seconds, take)
         _note_holder(descriptor, f"{os.getpid()} {purpose}\n")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 
 SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
@@ -69,7 +69,7 @@ def mount_image(image: Path) -> Iterator[Path]:
     try:
         descriptor = _mount_detached(image)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = find_reason(error)
         if error.errno == errno.EINVAL:
             reason = "it is not a squashfs image that this kernel can read"
         raise RamosError("cannot mount", image, reason) from error

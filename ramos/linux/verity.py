@@ -143,7 +143,7 @@ def enable_verity(path: Path) -> bool:
             return True
         if error.errno in UNSUPPORTED:
             return False
-        raise RamosError("cannot seal", path, error.strerror, "The file is unchanged") from error
+        raise RamosError("cannot seal", path, error, "The file is unchanged") from error
     finally:
         os.close(descriptor)
     return True
@@ -158,7 +158,7 @@ def measure_verity(path: Path) -> str:
     except OSError as error:
         if error.errno in (errno.ENODATA, *UNSUPPORTED):
             return ""
-        raise RamosError("cannot ask for the digest", path, error.strerror) from error
+        raise RamosError("cannot ask for the digest", path, error) from error
     finally:
         os.close(descriptor)
     algorithm, size_bytes = struct.unpack_from("<HH", buffer)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot.initramfs import build_initramfs
 from ramos.boot.kernels import KernelFiles, list_complete
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 from ramos.layout import kernel_version
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
@@ -175,7 +175,7 @@ def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
     try:
         os.link(store_images.find_modules(site.persist, site.running), files.modules)
     except OSError as error:
-        raise _cannot_rebuild(site, f"its modules image: {error.strerror}") from error
+        raise _cannot_rebuild(site, f"its modules image: {find_reason(error)}") from error
     return files
 
 

@@ -130,10 +130,9 @@ def _plain_errors(places: Places) -> Iterator[None]:
         yield
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else places.persist
-        reason = error.strerror or str(error)
         now = _find_highest(places.persist)
         state = f"Generation {now} is saved all the same" if now > before else DEFAULT_STAYS
-        raise RamosError("cannot save", where, reason, state) from error
+        raise RamosError("cannot save", where, error, state) from error
     finally:
         with contextlib.suppress(OSError, RamosError):
             sweep(places.persist)

@@ -76,8 +76,7 @@ def restore_file(places: Places, generation: Generation, path: bytes, target: Pa
                 count = _copy_node(node, os.path.join(name_handle(work), NEW), acls)
                 _put_in_place(work, parent, goal)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise RamosError("cannot restore to", target, reason, "It is what it was") from error
+            raise RamosError("cannot restore to", target, error, "It is what it was") from error
     return count
 
 
@@ -151,7 +150,7 @@ def export(
             acls = _export_into(places, generation, place / "image", config, on_progress)
             return deliver(place, parent, name, acls)
     except OSError as error:
-        raise RamosError("cannot export to", target, error.strerror or error) from error
+        raise RamosError("cannot export to", target, error) from error
 
 
 def name_place(work: int) -> Path:
@@ -252,9 +251,8 @@ def read_image(image: Path, acls: bytes = b"") -> str:
             _refuse_strange(acls, top, f"{image.name}.acl")
         return hash_file(image)
     except (OSError, RamosError) as error:
-        reason = error.reason if isinstance(error, RamosError) else error.strerror
         hint = "It must be a whole squashfs image, as 'ramos export' writes them."
-        raise DamagedError("cannot import", image, reason, "Nothing was written", hint) from error
+        raise DamagedError("cannot import", image, error, "Nothing was written", hint) from error
 
 
 def _refuse_strange(acls: bytes, top: Path, name: str) -> None:

@@ -75,9 +75,7 @@ def sync_filesystem(path: Path) -> None:
     try:
         syscalls.sync_filesystem(path)
     except OSError as error:
-        raise RamosError(
-            "cannot sync", path, error.strerror or error, "Nothing was saved"
-        ) from None
+        raise RamosError("cannot sync", path, error, "Nothing was saved") from None
 
 
 def clean_leftovers(places: Places) -> None:

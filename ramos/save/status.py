@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ramos.booted import Boot, Mode, read_boot
 from ramos.config import SaveConfig
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 from ramos.layers.walk import Delta, Scanner
 from ramos.layout import Places
 from ramos.save.session import Session, open_index, read_session
@@ -89,7 +89,7 @@ def read_state(places: Places, config: SaveConfig) -> State:
         good, bad = read_all(places.persist)
         default = read_default(places.persist)
     except OSError as error:  # the stick is gone: the rest can still be told
-        good, bad, default = [], [Damage(str(places.persist), error.strerror or "gone")], None
+        good, bad, default = [], [Damage(str(places.persist), find_reason(error))], None
     return State(
         mode=boot.mode,
         asked_mode=boot.asked_mode,

@@ -113,7 +113,7 @@ def save_to(
             )
             exchange.deliver(place, parent, os.fsencode(name), source.acls)
     except OSError as error:
-        raise RamosError("cannot save to", path, error.strerror or error) from error
+        raise RamosError("cannot save to", path, error) from error
     return {"path": str(path), "left_out": source.delta.name_left_out()}
 
 

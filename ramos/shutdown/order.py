@@ -19,7 +19,7 @@ from typing import Any
 from ramos import layout
 from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
-from ramos.errors import EXIT_ERROR, RamosError, escape
+from ramos.errors import EXIT_ERROR, RamosError, escape, find_reason
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.child import OnProgress, Pulse, run_worker
 from ramos.shutdown.deadline import count_sectors
@@ -293,6 +293,6 @@ def seal_persist(persist: Path = layout.PERSIST_DIR) -> str:
             syscalls.mount(Path("none"), persist, "none", flags)
             return ""
         except OSError as error:
-            reason = f"cannot make {persist} read-only: {error.strerror}"
+            reason = f"cannot make {persist} read-only: {find_reason(error)}"
             time.sleep(0.2)
     return reason

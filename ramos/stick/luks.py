@@ -48,7 +48,7 @@ def read_passphrase_file(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError("cannot read passphrase", path, error.strerror or error) from error
+        raise UsageError("cannot read passphrase", path, error) from error
     return check_passphrase(data.removesuffix(b"\n").removesuffix(b"\r"))
 
 

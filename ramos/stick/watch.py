@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.booted import Boot
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.stick import identity as stick_identity
@@ -157,8 +157,7 @@ def remount(node: Path, persist: Path) -> None:
     try:
         syscalls.mount(node, persist, "ext4", MOUNT_FLAGS, MOUNT_OPTIONS)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise RamosError("cannot mount", node, reason, "Saves stay refused") from error
+        raise RamosError("cannot mount", node, error, "Saves stay refused") from error
 
 
 def unlock(node: Path, passphrase: bytes) -> Path:
@@ -173,7 +172,7 @@ def revive_loop(loop: Path, file: Path) -> str:
     try:
         syscalls.change_loop_file(loop, file)
     except OSError as error:
-        return error.strerror or str(error)
+        return find_reason(error)
     return ""
 
 

@@ -121,9 +121,8 @@ def seal(generation: Generation) -> bytes:
         if parse(data, name) != generation:
             raise _damaged(name, "it is read as another one than was written")
     except (RamosError, UnicodeError) as error:
-        reason = error.reason if isinstance(error, RamosError) else str(error)
         state = "Nothing was written: no boot would have taken it"
-        raise RamosError("cannot write generation", name, reason, state) from error
+        raise RamosError("cannot write generation", name, error, state) from error
     return data
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.errors import DamagedError, RamosError, UsageError, find_reason
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
     crash_point,
@@ -95,8 +95,7 @@ def read_generation(persist: Path, number: int) -> Generation:
         hint = "'ramos log' lists the generations there are."
         raise UsageError("no such generation", number, f"{path} is absent", "", hint) from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DamagedError("cannot read generation", path.name, reason) from error
+        raise DamagedError("cannot read generation", path.name, error) from error
     return parse(data, path.name)
 
 
@@ -130,7 +129,7 @@ def find_absent(persist: Path, generation: Generation) -> list[Damage]:
         try:
             size = (persist / file.path).stat().st_size
         except OSError as error:
-            found.append(Damage(file.path, error.strerror or str(error)))
+            found.append(Damage(file.path, find_reason(error)))
             continue
         if size != file.size_bytes:
             found.append(Damage(file.path, f"{size} bytes instead of {file.size_bytes}"))
@@ -193,7 +192,7 @@ def publish_generation(persist: Path, generation: Generation) -> None:
         sync_directory(final.parent)
     except OSError as error:
         state = _take_back(temporary, final)
-        raise RamosError("cannot write", final, error.strerror or error, state) from error
+        raise RamosError("cannot write", final, error, state) from error
     crash_point("generation-published")
 
 
@@ -327,5 +326,5 @@ def find_damage(persist: Path, file: StoredFile) -> Damage | None:
             return Damage(file.path, f"{size} bytes instead of {file.size_bytes}")
         found = hash_file(path, direct=True)
     except OSError as error:
-        return Damage(file.path, error.strerror or str(error))
+        return Damage(file.path, find_reason(error))
     return None if found == file.sha256 else Damage(file.path, f"its sha256 is {found}")

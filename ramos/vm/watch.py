@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, find_reason
 from ramos.linux import run
 from ramos.vm import plan
 from ramos.vm.qmp import Qmp
@@ -102,7 +102,7 @@ class Watch:
             qmp.close()
         except (OSError, RamosError) as error:
             if self._kvm and not self._is_ending():
-                reason = error.reason if isinstance(error, RamosError) else str(error)
+                reason = find_reason(error)
                 self.fault = f"QEMU does not answer: {reason}"
         if self.fault:
             self._process.kill()
