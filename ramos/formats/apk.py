@@ -1,4 +1,4 @@
-"""Alpine's packages, format v2: read, verify, unpack; `pack` and `rewrite` come from apk_pack.
+"""Alpine's packages, format v2: read, verify, unpack; apk_pack writes them.
 
 Owns: the three gzip members that are a package (signature, control, data). Refuses: anything that
 apk itself would refuse or take differently than it reads here (no data hash, more than one data
@@ -17,24 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from ramos.errors import RamosError
-from ramos.formats.apk_pack import pack, rewrite
-from ramos.formats.apk_package import SCRIPTS, Package, compute_identity, describe, make_package
+from ramos.formats.apk_package import SCRIPTS, Package, compute_identity, describe
 from ramos.formats.apk_sign import Signature, parse_signature, untrusted, verify
 from ramos.formats.archive import CHUNK_BYTES, read_gzip_member, read_tar, refuse
 from ramos.formats.sandbox import Limits, unpack_members
-from ramos.formats.selection import Change
-
-__all__ = [
-    "Change",
-    "Package",
-    "make_package",
-    "pack",
-    "read_package",
-    "read_signed",
-    "rewrite",
-    "unpack",
-    "verify_package",
-]
 
 MAX_CONTROL_BYTES = 4 << 20
 GZIP_MAGIC = b"\x1f\x8b"

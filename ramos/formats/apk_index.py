@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.formats import apk_version
-from ramos.formats.apk import Package, read_package, read_signed
+from ramos.formats.apk import read_package, read_signed
 from ramos.formats.apk_pack import sign_member
-from ramos.formats.apk_package import NAME, VERSION
+from ramos.formats.apk_package import NAME, VERSION, Package
 from ramos.formats.apk_sign import untrusted, verify
 from ramos.formats.archive import refuse
 from ramos.linux.fs import TEMPORARY_SUFFIX, publish

@@ -1,113 +1,88 @@
-"""Debian's packages: read, verify, unpack; `pack` and `rewrite` come from deb_pack.
+"""Debian's packages by way of dpkg-deb: read, verify, unpack, build.
 
-Owns: the three members of the ar archive that is a package. Refuses: format versions other than
-2.x, members out of order, compressions that Debian does not use. Invariants: whatever the bytes
-are, the only error is a RamosError that names the package; `unpack` writes only below its
-directory.
-
-    debian-binary          "2.0"
-    control.tar[.gz|.xz|.zst]   control, md5sums, conffiles, the maintainer scripts
-    data.tar[.gz|.xz|.zst]      the files
+Owns: what is asked of dpkg-deb, and how much of what it says is believed. Refuses: packages that
+unpack to more than one of their size can hold, and whatever dpkg-deb does not read to its end.
+Invariants: whatever the bytes are, the only error is a RamosError that names the package; `unpack`
+writes only below its directory, for dpkg-deb itself writes nothing; the same tree gives the same
+bytes.
 
 A package carries no signature of its own. What vouches for it is its sha256 in an index that the
-signed Release file names: `verify_package` compares with that.
+signed Release file names: `verify_package` compares with that. What dpkg would read is what is read
+here, for the same program reads it.
 """
 
 import contextlib
-import lzma
+import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from ramos.errors import RamosError
-from ramos.formats.ar import ArMember, Range, list_members
-from ramos.formats.archive import (
-    CHUNK_BYTES,
-    HARDLINK,
-    GzipMember,
-    Member,
-    Stream,
-    read_tar,
-    refuse,
+from ramos.formats.archive import CHUNK_BYTES, HARDLINK, Member, Stream, read_tar, refuse
+from ramos.formats.deb_package import (
+    SCRIPTS,
+    Package,
+    change_fields,
+    describe,
+    parse_fields,
+    render_fields,
 )
-from ramos.formats.deb_package import SCRIPTS, Package, describe, parse_fields
 from ramos.formats.sandbox import Limits, clean_name, unpack_members
-from ramos.linux.fs import hash_file
-from ramos.linux.run import started
+from ramos.linux.fs import TEMPORARY_SUFFIX, hash_file, publish
+from ramos.linux.run import Process, run, started
 
+CONTROL, FILES = "--ctrl-tarfile", "--fsys-tarfile"
+CONTROL_DIR = "DEBIAN"
 MAX_CONTROL_BYTES = 16 << 20
-XZ_MEMORY_BYTES = 256 << 20
+MAX_COMPLAINT_BYTES = 4096
+# Who complains is no news.
+COMPLAINT = re.compile(r"^dpkg-deb[^:]*: (error: )?")
 
 
-class _XzMember:
-    """The content of one xz stream that ends where the member ends."""
+class _Part:
+    """An archive that dpkg-deb prints; its end counts only with exit status 0."""
 
-    def __init__(self, file: Range, label: str) -> None:
-        self._file = file
-        self._label = label
-        self._lzma = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
-        while not self._lzma.eof:
-            data = self._file.read(CHUNK_BYTES) if self._lzma.needs_input else b""
-            if self._lzma.needs_input and not data:
-                refuse(self._label, "it ends in the middle of its data (truncated)")
-            try:
-                content = self._lzma.decompress(data, size)
-            except lzma.LZMAError as error:
-                refuse(self._label, f"damaged compressed data ({error})")
-            if content:
-                return content
-        if self._lzma.unused_data.strip(b"\0") or self._file.read(1):
-            refuse(self._label, "bytes follow the end of its data")
-        return b""
-
-
-class _ZstdOutput:
-    """What the zstd program prints; its end counts only with exit status 0."""
-
-    def __init__(self, output: IO[bytes], wait: Callable[[], int], label: str) -> None:
-        self._output = output
-        self._wait = wait
-        self._label = label
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
-        data = self._output.read(size)
-        if not data and size and self._wait() != 0:
-            refuse(self._label, "damaged or truncated compressed data (zstd)")
-        return data
-
-
-class _Capped:
-    """A stream that is refused when it gives more than a package of its size can hold."""
-
-    def __init__(self, stream: Stream, label: str, limit_bytes: int) -> None:
-        self._stream = stream
+    def __init__(self, process: Process, said: IO[bytes], label: str, limit_bytes: int) -> None:
+        self._process = process
+        self._said = said
         self._label = label
         self._left = limit_bytes
         self._limit_mib = limit_bytes >> 20
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`."""
-        data = self._stream.read(size)
+        """The next bytes, at most `size`; none at the end."""
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(size)
         self._left -= len(data)
         if self._left < 0:
             refuse(self._label, f"it unpacks to more than {self._limit_mib} MiB (a bomb)")
+        if not data and size and self._process.wait() != 0:
+            self._said.seek(0)
+            first = self._said.readline(MAX_COMPLAINT_BYTES).decode("utf-8", "replace")
+            refuse(self._label, COMPLAINT.sub("", first.strip()))
         return data
 
 
 def read_package(path: Path) -> Package:
     """Read what a package says about itself. Nothing is verified yet."""
-    try:
-        with path.open("rb") as file:
-            return _read_package(file, path)
-    except OSError as error:
-        raise RamosError("cannot read package", path, error.strerror or error) from error
+    label = path.name
+    entries: dict[str, bytes] = {}
+    with _open_part(path, CONTROL, label, MAX_CONTROL_BYTES) as stream:
+        for member, content in read_tar(stream, label):
+            name = clean_name(label, member.name)
+            if name in entries:
+                refuse(label, f"it holds {name!r} twice")
+            if content is not None:
+                entries[name] = content.read()
+    if "control" not in entries:
+        refuse(label, "there is no control file in it")
+    fields = parse_fields(entries.pop("control").decode("utf-8", "surrogateescape"), label)
+    scripts = {name: entries.pop(name) for name in SCRIPTS if name in entries}
+    return replace(describe(fields, scripts, entries, label), path=path)
 
 
 def verify_package(
@@ -143,8 +118,8 @@ def untrusted(label: str, reason: str) -> RamosError:
 
 def read_members(package: Package) -> Iterator[tuple[Member, IO[bytes] | None]]:
     """Its files, in order, with their content; the `.` entry of the root is passed over."""
-    with package.path.open("rb") as file, _open_member(file, package.data, package.label) as data:
-        for member, content in read_tar(data, package.label):
+    with _open_part(package.path, FILES, package.label, _limit(package).size_bytes) as stream:
+        for member, content in read_tar(stream, package.label):
             name = clean_name(package.label, member.name)
             link = member.link
             if member.kind == HARDLINK:
@@ -153,91 +128,89 @@ def read_members(package: Package) -> Iterator[tuple[Member, IO[bytes] | None]]:
                 yield replace(member, name=name, link=link), content
 
 
-def unpack(
-    package: Package,
-    directory: Path,
-    *,
-    limits: Limits | None = None,
-    owners: bool | None = None,
-) -> list[str]:
+def unpack(package: Package, directory: Path, *, owners: bool | None = None) -> list[str]:
     """Write a package's files below an empty directory; the names, in order."""
-    capped = (limits or Limits()).cap_ratio(package.data.size_bytes)
-    return unpack_members(
-        package.label, read_members(package), directory, limits=capped, owners=owners
-    )
+    members = read_members(package)
+    return unpack_members(package.label, members, directory, limits=_limit(package), owners=owners)
 
 
-def _read_package(file: IO[bytes], path: Path) -> Package:
-    label = path.name
-    members = list_members(file, label)
-    names = [member.name for member in members if not member.name.startswith("_")]
-    if names[:1] != ["debian-binary"] or len(names) < 3:
-        refuse(label, "it is not a Debian package")
-    version = Range(file, members[0]).read(64)
-    if not version.startswith(b"2."):
-        refuse(label, f"its format version is {version.strip()[:20]!r}, known is 2.0")
-    control = members[1]
-    data = next(member for member in members if member.name == names[2])
-    if control.name.partition(".tar")[0] != "control" or data.name.partition(".tar")[0] != "data":
-        refuse(label, f"its members are {', '.join(names)}")
-    entries = _read_control(file, control, label)
-    if "control" not in entries:
-        refuse(label, "there is no control file in it")
-    fields = parse_fields(entries.pop("control").decode("utf-8", "surrogateescape"), label)
-    scripts = {name: entries.pop(name) for name in SCRIPTS if name in entries}
-    return replace(describe(fields, scripts, entries, label), path=path, data=data)
-
-
-def _read_control(file: IO[bytes], control: ArMember, label: str) -> dict[str, bytes]:
-    if control.size_bytes > MAX_CONTROL_BYTES:
-        refuse(label, "its control part is too large")
-    entries: dict[str, bytes] = {}
-    with _open_member(file, control, label, MAX_CONTROL_BYTES) as stream:
-        for member, content in read_tar(stream, label):
-            name = clean_name(label, member.name)
-            if name in entries:
-                refuse(label, f"it holds {name!r} twice")
-            if content is not None:
-                entries[name] = content.read()
-    return entries
+def _limit(package: Package) -> Limits:
+    return Limits().cap_ratio(package.path.stat().st_size)
 
 
 @contextlib.contextmanager
-def _open_member(
-    file: IO[bytes], member: ArMember, label: str, limit_bytes: int | None = None
-) -> Iterator[Stream]:
-    """The decompressed bytes of a member, never more than its size allows."""
-    limit = limit_bytes or Limits().cap_ratio(member.size_bytes).size_bytes
-    ending = member.name.partition(".tar")[2]
-    source = Range(file, member)
-    if ending == ".zst":
-        with _open_zstd(source, label) as stream:
-            yield _Capped(stream, label, limit)
-        return
-    yield _Capped(_find_stream(ending, source, label), label, limit)
+def _open_part(path: Path, part: str, label: str, limit_bytes: int) -> Iterator[Stream]:
+    """One of the two archives in a package."""
+    if not path.is_file():
+        refuse(label, "there is no such file")
+    with (
+        tempfile.TemporaryFile() as said,
+        started(["dpkg-deb", part, path.absolute()], stderr=said) as process,
+    ):
+        yield _Part(process, said, label, limit_bytes)
 
 
-def _find_stream(ending: str, source: Range, label: str) -> Stream:
-    if ending == ".gz":
-        return GzipMember(cast(IO[bytes], source), label)
-    if ending == ".xz":
-        return _XzMember(source, label)
-    if ending:
-        refuse(label, f"it is compressed in a way that is not known: {ending}")
-    return source
+def build(package: Package, tree: Path, output: Path) -> Package:
+    """Build a directory of files under a package's name, fields and scripts."""
+    temporary = output.with_name(output.name + TEMPORARY_SUFFIX)
+    control = tree / CONTROL_DIR
+    if control.exists() or control.is_symlink():
+        raise RamosError("cannot build", package.label, f"it holds {CONTROL_DIR}", "Nothing stays")
+    options = ["-Zgzip", *(["--root-owner-group"] if os.geteuid() else [])]
+    try:
+        newest = _write_control(package, tree, control)
+        env = {"SOURCE_DATE_EPOCH": str(newest), "TMPDIR": str(output.parent)}
+        run(["dpkg-deb", *options, "--build", tree, temporary], env=env)
+        publish(temporary, output)
+    except OSError as error:
+        raise RamosError("cannot build", output, error.strerror or error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return read_package(output)
 
 
-@contextlib.contextmanager
-def _open_zstd(source: Range, label: str) -> Iterator[Stream]:
-    """Python has no zstd before 3.14: the program reads a copy, for a pipe has no end of member."""
-    with tempfile.TemporaryFile() as copy:
-        while data := source.read(CHUNK_BYTES):
-            copy.write(data)
-        copy.seek(0)
-        argv = ["zstd", "--decompress", "--quiet", "--stdout"]
-        with (
-            Path(os.devnull).open("wb") as null,
-            started(argv, stdin=copy, stderr=null) as process,
-        ):
-            assert process.stdout is not None
-            yield _ZstdOutput(process.stdout, process.wait, label)
+def _write_control(package: Package, tree: Path, control: Path) -> int:
+    """All that dpkg-deb wants to know of a tree; the time of its newest file."""
+    md5: dict[str, str] = {}
+    newest = kibibytes = 0
+    for path in sorted(tree.rglob("*")):
+        state = path.lstat()
+        plain = path.is_file() and not path.is_symlink()
+        kibibytes += max(1, -(-state.st_size // 1024)) if plain else 1
+        if plain:
+            newest = max(newest, int(state.st_mtime))
+            md5[str(path.relative_to(tree))] = _sum_up(path)
+    fields = change_fields(package.fields, {"Installed-Size": str(kibibytes)})
+    extras = {name: data for name, data in package.extras.items() if name != "md5sums"}
+    if "conffiles" in extras:
+        extras["conffiles"] = _filter_conffiles(extras["conffiles"], md5)
+    sums = "".join(f"{digest}  {name}\n" for name, digest in md5.items())
+    files = {"control": render_fields(fields).encode("utf-8", "surrogateescape")}
+    files |= {"md5sums": os.fsencode(sums), **extras, **package.scripts}
+    control.mkdir()
+    control.chmod(0o755)
+    for name, data in files.items():
+        if data:
+            (control / name).write_bytes(data)
+            runs = name in package.scripts and name != "triggers"
+            (control / name).chmod(0o755 if runs else 0o644)
+    return newest
+
+
+def _sum_up(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _filter_conffiles(data: bytes, present: dict[str, str]) -> bytes:
+    """Only those lines whose file is there; `remove-on-upgrade` lines name files that are not."""
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    kept = [
+        line
+        for line in lines
+        if line.startswith("remove-on-upgrade ") or line.strip().lstrip("/") in present
+    ]
+    return "".join(f"{line}\n" for line in kept).encode("utf-8", "surrogateescape")

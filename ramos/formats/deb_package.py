@@ -1,16 +1,18 @@
-"""What a Debian package says about itself.
+"""What a Debian package says about itself, and the indexes of a flat repository: paragraphs.
 
-Owns: the control file and what lies beside it, and the names a package has. Refuses: packages
-without a name, version or architecture, and fields that stand twice. Invariant: changing some
-fields of a control file leaves all others as they were, in their order.
+Owns: the control file and what lies beside it, the names a package has, `Packages` and `Release`.
+Refuses: packages without a name, version or architecture, fields that stand twice, and files.
+Invariants: changing some fields of a control file leaves all others as they were, in their order;
+the same packages give the same `Packages`; `Release` differs only by its date.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 
-from ramos.formats.ar import ArMember
 from ramos.formats.archive import refuse
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config", "triggers")
@@ -19,6 +21,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,199}")
 VERSION = re.compile(r"([0-9]{1,9}:)?[0-9A-Za-z][0-9A-Za-z.+~:-]{0,199}")
 ARCH = re.compile(r"[a-z0-9-]{1,40}")
 FIELD = re.compile(r"([!-9;-~]+):[ \t]*(.*)")
+ORIGIN = "RAMOS"
+LABEL = "ramos-stick"
+Listed = tuple[str, Mapping[str, str], int, str]
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,8 @@ class Package:
     fields: Mapping[str, str]
     scripts: Mapping[str, bytes]
     extras: Mapping[str, bytes]
-    # Where it lies; an empty path is a package that is still to be packed.
+    # Where it lies; an empty path is a package that is still to be built.
     path: Path = Path()
-    data: ArMember = field(default=ArMember("", 0, 0), repr=False)
 
     @property
     def label(self) -> str:
@@ -122,3 +126,36 @@ def describe(
 
 def _relations(fields: Mapping[str, str], key: str) -> Iterator[str]:
     yield from split_relations(fields.get(key, ""))
+
+
+def change_package(
+    package: Package, fields: Mapping[str, str | None], scripts: Mapping[str, bytes | None]
+) -> Package:
+    """A package that is still to be built: one with some fields and scripts changed or dropped."""
+    kept = {k: script for k, script in {**package.scripts, **scripts}.items() if script is not None}
+    changed = change_fields(package.fields, fields)
+    return describe(changed, kept, package.extras, package.label)
+
+
+def render_packages(entries: Iterable[Listed]) -> bytes:
+    """One paragraph for each (file name, control fields, size, sha256)."""
+    paragraphs = []
+    for name, fields, size_bytes, sha256 in entries:
+        extra = {"Filename": f"./{name}", "Size": str(size_bytes), "SHA256": sha256}
+        paragraphs.append(render_fields({**fields, **extra}))
+    return "\n".join(paragraphs).encode("utf-8", "surrogateescape")
+
+
+def render_release(files: Mapping[str, bytes], time: int, *, origin: str = ORIGIN) -> bytes:
+    """What the signature covers: the sums of the indexes."""
+    fields = {
+        "Origin": origin,
+        "Label": LABEL if origin == ORIGIN else origin,
+        "Suite": "ramos",
+        "Date": formatdate(time, usegmt=True).replace("GMT", "UTC"),
+        "SHA256": "".join(
+            f"\n {hashlib.sha256(data).hexdigest()} {len(data)} {name}"
+            for name, data in sorted(files.items())
+        ),
+    }
+    return render_fields(fields).encode("ascii")

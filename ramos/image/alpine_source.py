@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.formats import apk, apk_sign
+from ramos.formats import apk, apk_package, apk_sign
 from ramos.formats.apk_index import INDEX_NAME, Entry, Index, read_index
 from ramos.image import mirror
 from ramos.image.plan import Plan
@@ -243,7 +243,7 @@ def fetch_packages(
 
 def provide_package(
     plan: Plan, repositories: Repositories, item: tuple[str, Entry], keys: Path
-) -> apk.Package:
+) -> apk_package.Package:
     """One verified package: from the cache when that holds it, else from the mirror."""
     repository, entry = item
     path = repositories.place / repository / ARCH / entry.file_name

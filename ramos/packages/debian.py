@@ -17,8 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.formats import deb, deb_repository
-from ramos.formats.deb_package import parse_fields, split_relations
+from ramos.formats import deb
+from ramos.formats.deb_package import (
+    parse_fields,
+    render_packages,
+    render_release,
+    split_relations,
+)
 from ramos.formats.openpgp import make_public_key, sign_detached
 from ramos.linux.fs import hash_file, hold_lock, write_changed, write_durably
 from ramos.linux.run import Result, run, run_watched
@@ -187,9 +192,9 @@ def sign_repository(site: Site, paths: Iterable[Path]) -> None:
     folder = find_repository(site)
     key = find_key(site)
     entries = [(path.name, *_describe_file(path)) for path in paths]
-    packages = deb_repository.render_packages(entries)
+    packages = render_packages(entries)
     now = int(time.time())
-    release = deb_repository.render_release({"Packages": packages}, now)
+    release = render_release({"Packages": packages}, now)
     write_durably(folder / "ramos.gpg", make_public_key(key, KEY_USER))
     write_durably(folder / "Packages", packages)
     write_durably(folder / "Release", release)

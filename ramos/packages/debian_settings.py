@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramos import layout
-from ramos.formats.deb_repository import LABEL, ORIGIN
+from ramos.formats.deb_package import LABEL, ORIGIN
 from ramos.packages.recipe import Recipe
 
 PINS_FILE = "etc/apt/preferences.d/ramos"

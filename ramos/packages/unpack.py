@@ -4,19 +4,19 @@ Owns: unpacking one verified package into a private directory, sorting its paylo
 and writing the package that stays. Refuses: kernels without modules, payload that is not a plain
 file where one is needed. Invariant: nothing outside the given directory is touched.
 
-    WORK/<package>/root        what was unpacked; emptied while it is sorted
+    WORK/<package>/root        what was unpacked; what is not sorted out of it stays a package
     WORK/<package>/<place>     what leaves, with its paths: modules, firmware, kernel, microcode
     WORK/<package>/<file>      the package that stays
 """
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.formats import apk, deb
-from ramos.formats.deb_pack import rewrite as rewrite_deb
+from ramos.formats import apk, apk_pack, deb
+from ramos.formats.deb_package import change_package
 from ramos.formats.selection import Change, list_parents
 from ramos.packages.recipe import Recipe, drops_depend
 
@@ -57,10 +57,12 @@ def stage_deb(path: Path, recipe: Recipe, work: Path) -> Staged:
     for key in ("Depends", "Pre-Depends", "Recommends"):
         if key in package.fields:
             fields[key] = _filter_relations(package.fields[key], recipe)
-    change = _plan_change(recipe, package.scripts, fields, list_emptied(names, recipe))
-    rewritten = rewrite_deb(package, folder / package.file_name, change)
+    for name in sorted(list_emptied(names, recipe), reverse=True):
+        (folder / "root" / name).rmdir()
+    changed = change_package(package, fields, _plan_scripts(recipe, package.scripts))
+    built = deb.build(changed, folder / "root", folder / package.file_name)
     shutil.rmtree(folder / "root")
-    return Staged(package.name, package.version, recipe, rewritten.path, places)
+    return Staged(package.name, package.version, recipe, built.path, places)
 
 
 def stage_apk(path: Path, recipe: Recipe, work: Path, key: Path) -> Staged:
@@ -73,8 +75,10 @@ def stage_apk(path: Path, recipe: Recipe, work: Path, key: Path) -> Staged:
     fields: dict[str, str | None] = {}
     if len(kept) != len(package.depends):
         fields["depend"] = " ".join(kept) or None
-    change = _plan_change(recipe, package.scripts, fields)
-    rewritten = apk.rewrite(package, folder / package.file_name, key, change)
+    change = Change(
+        lambda name: not recipe.find_place(name), fields, _plan_scripts(recipe, package.scripts)
+    )
+    rewritten = apk_pack.rewrite(package, folder / package.file_name, key, change)
     shutil.rmtree(folder / "root")
     return Staged(package.name, package.version, recipe, rewritten.path, places)
 
@@ -124,21 +128,12 @@ def list_emptied(names: Sequence[str], recipe: Recipe) -> set[str]:
     leaving = {name for name in names if recipe.find_place(name)}
     led = {parent for name in leaving for parent in list_parents(name)}
     staying = [name for name in names if name not in leaving and name not in led]
-    return led - {parent for name in staying for parent in list_parents(name)}
+    return led - leaving - {parent for name in staying for parent in list_parents(name)}
 
 
-def _plan_change(
-    recipe: Recipe,
-    scripts: Mapping[str, bytes],
-    fields: Mapping[str, str | None],
-    emptied: Collection[str] = (),
-) -> Change:
+def _plan_scripts(recipe: Recipe, scripts: Mapping[str, bytes]) -> dict[str, bytes | None]:
+    """The scripts that go, or are replaced."""
     changed: dict[str, bytes | None] = {
         name: None for name in scripts if name in recipe.dropped_scripts
     }
-    changed |= {name: text.encode() for name, text in recipe.replaced_scripts}
-
-    def stays(name: str) -> bool:
-        return name not in emptied and not recipe.find_place(name)
-
-    return Change(stays, dict(fields), changed)
+    return changed | {name: text.encode() for name, text in recipe.replaced_scripts}

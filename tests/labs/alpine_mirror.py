@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramos.formats import apk, apk_index
+from ramos.formats import apk_index, apk_pack, apk_package
 from tests.labs import apk_tools
 
 BRANCH = "v3.23"
@@ -101,13 +101,13 @@ def add_package(mirror: Mirror, spec: Spec) -> Path:
     if spec.priority:
         fields["provider_priority"] = str(spec.priority)
     scripts = {name: text.encode() for name, text in spec.scripts.items()}
-    package = apk.make_package(fields, scripts)
+    package = apk_package.make_package(fields, scripts)
     output = mirror.folder(spec.repository) / package.file_name
     with tempfile.TemporaryDirectory() as directory:
         tree = spec.tree or Path(directory)
         for name, content in spec.files.items():
             write_content(tree / name, content)
-        apk.pack(package, tree, output, mirror.key, mtime=MTIME)
+        apk_pack.pack(package, tree, output, mirror.key, mtime=MTIME)
     return output
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ramos.formats import deb
 from ramos.formats.apk_sign import make_key
-from ramos.formats.deb_repository import render_packages, render_release
+from ramos.formats.deb_package import render_packages, render_release
 from ramos.formats.openpgp import make_public_key, sign_detached
 from ramos.linux.fs import hash_file
 

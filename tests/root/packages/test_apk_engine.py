@@ -15,7 +15,7 @@ from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
 from ramos.formats import apk as apk_format
-from ramos.formats import apk_index
+from ramos.formats import apk_index, apk_pack, selection
 from ramos.packages import alpine, engine, journal
 from ramos.store.generations import read_default
 from tests.labs import alpine_mirror, apk_tools
@@ -174,7 +174,7 @@ def cut_signature(path: Path) -> None:
 
 def sign_anew(path: Path) -> None:
     other, _ = apk_tools.make_keys(path.parents[4], "evil.rsa")
-    apk_format.rewrite(apk_format.read_package(path), path, other, apk_format.Change())
+    apk_pack.rewrite(apk_format.read_package(path), path, other, selection.Change())
 
 
 def make_foreign(lab: Lab) -> None:

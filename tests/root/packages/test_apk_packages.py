@@ -8,7 +8,7 @@ import pytest
 
 from ramos.errors import RamosError
 from ramos.formats import apk as apk_format
-from ramos.formats import apk_index
+from ramos.formats import apk_index, apk_pack, apk_package, selection
 from tests.labs import apk_tools
 from tests.labs.alpine_mirror import ARCH
 from tests.labs.apklab import Root, each_real_apk, make_root, sign_index
@@ -48,13 +48,13 @@ def build_by_hand(tree: Path, key: Path, output: Path) -> None:
 
 
 def pack(tree: Path, key: Path, output: Path) -> None:
-    apk_format.pack(apk_format.make_package(FIELDS), tree, output, key)
+    apk_pack.pack(apk_package.make_package(FIELDS), tree, output, key)
 
 
 def rewrite(tree: Path, key: Path, output: Path) -> None:
     by_hand = output.with_name("by-hand.apk")
     build_by_hand(tree, key, by_hand)
-    apk_format.rewrite(apk_format.read_package(by_hand), output, key, apk_format.Change())
+    apk_pack.rewrite(apk_format.read_package(by_hand), output, key, selection.Change())
     by_hand.unlink()
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ramos.errors import RamosError
-from ramos.formats import apk, apk_index
+from ramos.formats import apk, apk_index, apk_pack, apk_package
 from ramos.formats.apk_pack import sign_member
 from ramos.formats.archive import read_tar
 from ramos.formats.sandbox import Limits, unpack_members
@@ -36,7 +36,7 @@ def mutate(data: bytes, mutations: list[tuple[float, bytes, int]]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[apk.Package, Path]:
+def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[apk_package.Package, Path]:
     work = tmp_path_factory.mktemp("fuzz")
     key, keys = apk_tools.make_keys(work)
     tree = work / "tree"
@@ -45,14 +45,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[apk.Package, Path
     (tree / "usr/bin/link").symlink_to("tool")
     (tree / ("n" * 150)).touch()
     fields = {"pkgname": "fuzz", "pkgver": "1-r0", "arch": "x86_64", "depend": ["busybox"]}
-    made = apk.make_package(fields, {"post-install": b"#!/bin/sh\n"})
-    return apk.pack(made, tree, work / "fuzz-1-r0.apk", key), keys
+    made = apk_package.make_package(fields, {"post-install": b"#!/bin/sh\n"})
+    return apk_pack.pack(made, tree, work / "fuzz-1-r0.apk", key), keys
 
 
 @SETTINGS
 @given(mutations=MUTATIONS)
 def test_damaged_package(
-    package: tuple[apk.Package, Path], mutations: list[tuple[float, bytes, int]]
+    package: tuple[apk_package.Package, Path], mutations: list[tuple[float, bytes, int]]
 ) -> None:
     original, keys = package
     data = mutate(original.path.read_bytes(), mutations)
@@ -104,7 +104,7 @@ def _fix_checksums(data: bytes) -> bytes:
 @settings(SETTINGS, max_examples=40)
 @given(mutations=MUTATIONS)
 def test_damaged_index(
-    package: tuple[apk.Package, Path], mutations: list[tuple[float, bytes, int]]
+    package: tuple[apk_package.Package, Path], mutations: list[tuple[float, bytes, int]]
 ) -> None:
     """What its key does not answer for is refused, or it says what it said."""
     original, keys = package
@@ -123,7 +123,7 @@ def test_damaged_index(
 @pytest.mark.parametrize("letter", "PVC")
 @pytest.mark.parametrize("value", ["", "../x", "a/b", "/", "a\0b", " "])
 def test_a_signed_index_with_a_name_that_is_a_path(
-    package: tuple[apk.Package, Path], tmp_path: Path, letter: str, value: str
+    package: tuple[apk_package.Package, Path], tmp_path: Path, letter: str, value: str
 ) -> None:
     original, keys = package
     lines = apk_index.render_record(original, "x86_64").splitlines()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.formats import apk, apk_index
+from ramos.formats import apk, apk_index, apk_pack, apk_package
 from ramos.formats.apk_pack import sign_member
 from tests.labs import apk_tools
 
@@ -21,7 +21,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Pa
     (work / "tree/usr").mkdir(parents=True)
     (work / "tree/usr/file").write_text("x" * 1000)
     for name, version in (("demo", "1.9-r0"), ("demo", "1.10-r0"), ("other", "2-r0")):
-        package = apk.make_package(
+        package = apk_package.make_package(
             {
                 "pkgname": name,
                 "pkgver": version,
@@ -32,7 +32,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Pa
                 "provides": [f"cmd:{name}=1"],
             }
         )
-        apk.pack(package, work / "tree", work / package.file_name, key)
+        apk_pack.pack(package, work / "tree", work / package.file_name, key)
     apk_index.make_index(work.glob("*.apk"), work / "APKINDEX.tar.gz", key, "v3.23 main")
     return work, key, keys
 
@@ -66,9 +66,9 @@ def test_index_is_reproducible_and_readable_by_tar(
 def test_packages_for_every_architecture_lie_with_the_others(tmp_path: Path) -> None:
     key, keys = apk_tools.make_keys(tmp_path)
     (tmp_path / "tree").mkdir()
-    package = apk.make_package({"pkgname": "fw", "pkgver": "1-r0", "arch": "noarch"})
+    package = apk_package.make_package({"pkgname": "fw", "pkgver": "1-r0", "arch": "noarch"})
     path = tmp_path / package.file_name
-    apk.pack(package, tmp_path / "tree", path, key)
+    apk_pack.pack(package, tmp_path / "tree", path, key)
     apk_index.make_index([path], tmp_path / "a.tar.gz", key, "local", arch="x86_64")
     entry = apk_index.read_index(tmp_path / "a.tar.gz", keys).need_newest("fw")
     assert entry.fields["A"] == "x86_64"

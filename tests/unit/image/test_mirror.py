@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.formats import apk, apk_index
+from ramos.formats import apk_index, apk_pack, apk_package
 from ramos.image import alpine_source, mirror
 from ramos.image.plan import Plan
 from tests.labs import apk_tools
@@ -73,8 +73,8 @@ def plan(tmp_path: Path) -> Plan:
         folder = tmp_path / "mirror" / BRANCH / name / alpine_source.ARCH
         folder.mkdir(parents=True)
         fields = {"pkgname": f"of-{name}", "pkgver": "1-r0", "arch": "x86_64"}
-        package = apk.make_package(fields)
-        apk.pack(package, tmp_path / "tree", folder / package.file_name, key)
+        package = apk_package.make_package(fields)
+        apk_pack.pack(package, tmp_path / "tree", folder / package.file_name, key)
         index = folder / apk_index.INDEX_NAME
         apk_index.make_index(folder.glob("*.apk"), index, key, f"{BRANCH}.0 {name}")
     where = str(tmp_path / "mirror")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.formats import apk, apk_version
+from ramos.formats import apk, apk_pack, apk_package, apk_version, selection
 from tests.labs import apk_tools
 
 INFO = """# made by hand
@@ -33,15 +33,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def built(keys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> apk.Package:
+def built(keys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> apk_package.Package:
     work = tmp_path_factory.mktemp("built")
     tree = apk_tools.make_tree(work / "tree")
     fields = dict(line.split(" = ", 1) for line in INFO.splitlines()[1:] if "depend" not in line)
-    package = apk.make_package({**fields, "depend": ["so:libc.musl-x86_64.so.1"]}, SCRIPTS)
-    return apk.pack(package, tree, work / "demo-1.2-r3.apk", keys[0])
+    package = apk_package.make_package({**fields, "depend": ["so:libc.musl-x86_64.so.1"]}, SCRIPTS)
+    return apk_pack.pack(package, tree, work / "demo-1.2-r3.apk", keys[0])
 
 
-def test_round_trip(built: apk.Package, keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_round_trip(built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path) -> None:
     package = apk.verify_package(built.path, keys[1], identity=built.identity, name="demo")
     assert package.scripts == SCRIPTS
     assert package.label == "demo-1.2-r3"
@@ -53,15 +53,15 @@ def test_round_trip(built: apk.Package, keys: tuple[Path, Path], tmp_path: Path)
 
 
 def test_the_same_input_gives_the_same_bytes(
-    built: apk.Package, keys: tuple[Path, Path], tmp_path: Path
+    built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    apk.pack(built, built.path.parent / "tree", tmp_path / "again.apk", keys[0])
-    apk.rewrite(built, tmp_path / "rewritten.apk", keys[0], apk.Change())
+    apk_pack.pack(built, built.path.parent / "tree", tmp_path / "again.apk", keys[0])
+    apk_pack.rewrite(built, tmp_path / "rewritten.apk", keys[0], selection.Change())
     assert (tmp_path / "again.apk").read_bytes() == built.path.read_bytes()
     assert (tmp_path / "rewritten.apk").read_bytes() == built.path.read_bytes()
 
 
-def test_another_program_reads_what_we_pack(built: apk.Package, tmp_path: Path) -> None:
+def test_another_program_reads_what_we_pack(built: apk_package.Package, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     apk_tools.run_tool(
@@ -71,7 +71,7 @@ def test_another_program_reads_what_we_pack(built: apk.Package, tmp_path: Path) 
     assert apk_tools.list_tree(out) == apk_tools.list_tree(built.path.parent / "tree")
 
 
-def test_checksums_and_directories_stand_where_apk_needs_them(built: apk.Package) -> None:
+def test_checksums_and_directories_stand_where_apk_needs_them(built: apk_package.Package) -> None:
     seen: set[str] = set()
     with tarfile.open(built.path, errors="surrogateescape") as tar:
         for header in tar:
@@ -115,12 +115,12 @@ def test_rewriting_drops_what_it_should_and_keeps_the_rest(
     tree = apk_tools.make_tree(tmp_path / "tree")
     apk_tools.build_by_hand(tree, INFO, keys[0], tmp_path / "hand.apk")
     source = apk.read_package(tmp_path / "hand.apk")
-    change = apk.Change(
+    change = selection.Change(
         keep=lambda name: name != "usr" and not name.startswith("ä"),
         fields={"pkgver": "1.2-r3.1", "provides": None},
         scripts={"post-install": b"#!/bin/sh\n"},
     )
-    made = apk.rewrite(source, tmp_path / "made.apk", keys[0], change)
+    made = apk_pack.rewrite(source, tmp_path / "made.apk", keys[0], change)
     read = apk.verify_package(tmp_path / "made.apk", keys[1], identity=made.identity)
     lines = read.info.splitlines()
     assert lines[0] == "# made by hand"
@@ -139,23 +139,28 @@ def test_a_package_without_files_but_with_scripts_is_installed(
 ) -> None:
     fields = {"pkgname": "empty", "pkgver": "1-r0", "arch": "noarch"}
     (tmp_path / "tree").mkdir()
-    plain = apk.pack(apk.make_package(fields), tmp_path / "tree", tmp_path / "a.apk", keys[0])
+    plain = apk_pack.pack(
+        apk_package.make_package(fields), tmp_path / "tree", tmp_path / "a.apk", keys[0]
+    )
     assert plain.fields["size"] == "0"
-    scripted = apk.make_package(fields, {"post-install": b"#!/bin/sh\n"})
-    assert apk.pack(scripted, tmp_path / "tree", tmp_path / "b.apk", keys[0]).fields["size"] == "1"
+    scripted = apk_package.make_package(fields, {"post-install": b"#!/bin/sh\n"})
+    assert (
+        apk_pack.pack(scripted, tmp_path / "tree", tmp_path / "b.apk", keys[0]).fields["size"]
+        == "1"
+    )
 
 
 def test_hard_link_to_what_was_dropped_is_refused(
-    built: apk.Package, keys: tuple[Path, Path], tmp_path: Path
+    built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    change = apk.Change(keep=lambda name: name != "usr/bin/tool")
+    change = selection.Change(keep=lambda name: name != "usr/bin/tool")
     with pytest.raises(RamosError, match=r"demo-1\.2-r3: the hard link 'usr/bin/tool-again' stays"):
-        apk.rewrite(built, tmp_path / "out.apk", keys[0], change)
+        apk_pack.rewrite(built, tmp_path / "out.apk", keys[0], change)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_key_unknown_key_and_no_signature(
-    built: apk.Package, keys: tuple[Path, Path], tmp_path: Path
+    built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     other, other_keys = apk_tools.make_keys(tmp_path, "other.rsa")
     with pytest.raises(RamosError, match=r"demo-1\.2-r3: .*not trusted \(test\.rsa\.pub\)"):
@@ -173,7 +178,7 @@ def test_wrong_key_unknown_key_and_no_signature(
 
 
 def test_swapped_truncated_and_changed_packages(
-    built: apk.Package, keys: tuple[Path, Path], tmp_path: Path
+    built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(RamosError, match="the index names Q1other"):
         apk.verify_package(built.path, keys[1], identity="Q1other")
@@ -210,8 +215,8 @@ def test_extended_attributes_survive(keys: tuple[Path, Path], tmp_path: Path) ->
         os.setxattr(tree / "ping", key, value)
     capability = bytes.fromhex("0100000200200000000000000000000000000000")
     os.setxattr(tree / "ping", "security.capability", capability)
-    package = apk.make_package({"pkgname": "ping", "pkgver": "1-r0", "arch": "x86_64"})
-    made = apk.pack(package, tree, tmp_path / "ping.apk", keys[0])
+    package = apk_package.make_package({"pkgname": "ping", "pkgver": "1-r0", "arch": "x86_64"})
+    made = apk_pack.pack(package, tree, tmp_path / "ping.apk", keys[0])
     apk.unpack(made, tmp_path / "out")
     out = tmp_path / "out/ping"
     found = {key: os.getxattr(out, key) for key in os.listxattr(out)}

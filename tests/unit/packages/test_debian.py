@@ -21,9 +21,10 @@ import fcntl, pathlib, sys, time
 info = pathlib.Path(sys.argv[1], "info")
 lock = open(sys.argv[1] + "/lock-frontend", "w")
 fcntl.lockf(lock, fcntl.LOCK_EX)
+text = (info / "linux-1.list").read_bytes()
 print("locked", flush=True)
 time.sleep(0.7)
-(info / "new").write_bytes((info / "linux-1.list").read_bytes() + b"/usr/share/new\\n")
+(info / "new").write_bytes(text + b"/usr/share/new\\n")
 (info / "new").rename(info / "linux-1.list")
 """
 
