@@ -50,7 +50,7 @@ def _scrub(places: Places) -> None:
     def show(part: float, text: str) -> None:
         show_passing(f"{part * 100:3.0f} %  {text[-60:]}")
 
-    scrub.scrub_and_note(places.persist, show)
+    scrub.scrub_and_note(places, show)
     show_passing()
 
 

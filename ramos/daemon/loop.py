@@ -223,7 +223,7 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
                 "sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)
             }
         case Task.SCRUB:
-            return scrub.scrub_on_schedule
+            return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
         case Task.POWER_OFF:
             return lambda _: {"text": run.run(["poweroff"]).text}
         case Return(node):

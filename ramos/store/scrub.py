@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.layout import PERSIST_DIR
+from ramos.layout import Places
 from ramos.store import generations as store_generations
 from ramos.store import records
 
@@ -63,17 +63,17 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))
 
 
-def scrub_and_note(persist: Path, on_progress: OnProgress) -> ScrubReport:
+def scrub_and_note(places: Places, on_progress: OnProgress) -> ScrubReport:
     """A scrub at idle priority, with a record of it."""
     be_idle()
-    report = scrub(persist, on_progress)
-    records.note("scrubs", **asdict(report))
+    report = scrub(places.persist, on_progress)
+    records.note("scrubs", records.find_records(places), **asdict(report))
     return report
 
 
-def scrub_on_schedule(on_progress: OnProgress, persist: Path = PERSIST_DIR) -> None:
+def scrub_on_schedule(on_progress: OnProgress, places: Places) -> None:
     """A scrub that nobody looks at: damage is an error."""
-    report = scrub_and_note(persist, on_progress)
+    report = scrub_and_note(places, on_progress)
     if report.damaged:
         raise RamosError("damaged", report.damaged[0], f"{len(report.damaged)} in all")
 

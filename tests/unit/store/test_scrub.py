@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
+from ramos.layout import Places
 from ramos.linux.child import Worker, end_worker, read_messages, start_worker
 from ramos.store.generation import Generation, StoredFile, render
+from ramos.store.records import find_records, read_records
 from ramos.store.scrub import scrub, scrub_on_schedule
 
 
@@ -53,11 +55,14 @@ def test_what_was_pruned_meanwhile_is_no_damage(tmp_path: Path) -> None:
 def test_damage_that_is_found_on_schedule_is_an_error_that_names_it(tmp_path: Path) -> None:
     """In a child, as the daemon does it: it stays at idle priority."""
     path = make_store(tmp_path, b"x" * 5000)
-    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, tmp_path))
+    places = Places(persist=tmp_path, run=tmp_path / "run")
+    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, places))
     assert wait_for(worker) == ""
     path.write_bytes(b"y" + b"x" * 4999)
-    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, tmp_path))
+    worker = start_worker(lambda on_progress: scrub_on_schedule(on_progress, places))
     assert path.name in wait_for(worker)
+    noted = read_records("scrubs", find_records(places))
+    assert [len(entry["damaged"]) for entry in noted] == [0, 1]
 
 
 def wait_for(worker: Worker) -> str:
