@@ -3,7 +3,8 @@
 Owns: the shape of every message (*what failed: object: reason. State.* plus a hint), the exit
 codes, and the escaping of what is shown. Refuses: printing; only the command line prints.
 Invariants: an error names the object it is about and the state things are in now; it is one line,
-and nothing in it is a command to a terminal.
+and nothing in it is a command to a terminal. What was refused before it began changed nothing, and
+says so by itself.
 """
 
 EXIT_ERROR = 1
@@ -32,6 +33,8 @@ class RamosError(Exception):
     """Something failed in a way the user can understand and act on."""
 
     exit_code = EXIT_ERROR
+    # What is said of the state where whoever raises it says nothing.
+    usual_state = ""
 
     def __init__(
         self, what: str, obj: object, reason: object, state: str = "", hint: str = ""
@@ -40,7 +43,7 @@ class RamosError(Exception):
         self.what = escape(what)
         self.obj = escape(obj)
         self.reason = escape(find_reason(reason)).rstrip(".")
-        self.state = escape(state)
+        self.state = escape(state or self.usual_state)
         self.hint = escape(hint)
 
     def __str__(self) -> str:
@@ -48,7 +51,13 @@ class RamosError(Exception):
         return f"{text} {self.state.rstrip('.')}." if self.state else text
 
 
-class UsageError(RamosError):
+class RefusedError(RamosError):
+    """Something that was asked for was not begun."""
+
+    usual_state = "Nothing was changed"
+
+
+class UsageError(RefusedError):
     """What was asked for makes no sense as asked."""
 
     exit_code = EXIT_USAGE
@@ -60,7 +69,7 @@ class DamagedError(RamosError):
     exit_code = EXIT_DAMAGED
 
 
-class LockedError(RamosError):
+class LockedError(RefusedError):
     """Somebody else is at work on the same thing."""
 
     exit_code = EXIT_LOCKED

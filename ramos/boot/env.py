@@ -68,7 +68,7 @@ def render(env: BootEnv) -> bytes:
     block = HEADER + "".join(f"{line}\n" for line in lines).encode("ascii")
     if len(block) > SIZE_BYTES:
         reason = f"it does not fit into {SIZE_BYTES} bytes"
-        raise UsageError("cannot write the boot environment", "grubenv", reason, "It is unchanged")
+        raise UsageError("cannot write the boot environment", "grubenv", reason)
     return block.ljust(SIZE_BYTES, b"#")
 
 
@@ -109,7 +109,7 @@ def confirm(
 def _check_kernel(kernel: str) -> str:
     if KERNEL_PATTERN.fullmatch(kernel) is None or len(kernel) > 100:
         reason = "it is not the name of a kernel version"
-        raise UsageError("cannot name a kernel", repr(kernel), reason, "Nothing was changed")
+        raise UsageError("cannot name a kernel", repr(kernel), reason)
     return kernel
 
 

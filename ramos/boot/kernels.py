@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.boot.env import BootEnv
-from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.errors import DamagedError, RamosError, RefusedError, UsageError
 from ramos.layout import kernel_version
 from ramos.linux.fs import crash_point, hash_file, sync_directory
 from ramos.store.generation import StoredFile
@@ -131,12 +131,11 @@ def require_space(esp: Path, chosen: Mapping[str, KernelFiles]) -> None:
     free = state.f_bavail * state.f_frsize
     needed = sum(files.size_bytes for files in chosen.values()) + RESERVE_BYTES
     if free < needed:
-        raise RamosError(
+        raise RefusedError(
             "not enough space on the ESP",
             ", ".join(chosen),
             f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
-            "Nothing was changed",
-            "Remove a kernel that you no longer need: ramos pkg list, then ramos pkg remove.",
+            hint="Remove a kernel that you no longer need: ramos pkg list, then ramos pkg remove.",
         )
 
 
@@ -144,7 +143,7 @@ def write_kernel(esp: Path, name: str, files: KernelFiles) -> None:
     """Write one kernel directory; it counts from the moment that `complete` is durable."""
     folder = esp / layout.KERNELS_DIR / name
     if (folder / COMPLETE).exists():
-        raise UsageError("cannot write kernel", name, "it is there already", "It was left alone")
+        raise UsageError("cannot write kernel", name, "it is there already")
     delete_kernel(esp, name)
     try:
         folder.mkdir()
@@ -248,7 +247,7 @@ def _split_version(version: str) -> tuple[str, str]:
 
 def _refuse(name: str, reason: str) -> UsageError:
     hint = "Boot another kernel first, or install one: the boot menu lists them."
-    return UsageError("cannot remove kernel", name, reason, "Nothing was changed", hint)
+    return UsageError("cannot remove kernel", name, reason, hint=hint)
 
 
 def _read_sums(esp: Path, name: str) -> str:

@@ -82,4 +82,4 @@ def _check_word(word: str) -> str:
 
 
 def _bad_word(word: str, reason: str) -> UsageError:
-    return UsageError("cannot write the boot menu", word, reason, "Nothing was written")
+    return UsageError("cannot write the boot menu", word, reason)

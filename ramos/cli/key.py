@@ -12,7 +12,7 @@ import click
 from ramos import layout
 from ramos.cli import print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.linux.run import run
 from ramos.stick import disks, grow, luks
 
@@ -184,5 +184,5 @@ def _find_device(device: Path | None) -> Path:
         mounted = disks.find_mounted(run(disks.LSBLK).text, str(layout.PERSIST_DIR))
         device = Path(mounted.partition)
     if not luks.is_encrypted(device):
-        raise RamosError("no keys", device, "it is not encrypted", "Nothing was changed")
+        raise RefusedError("no keys", device, "it is not encrypted")
     return device

@@ -12,7 +12,7 @@ import click
 from ramos.boot import confirm
 from ramos.cli import print_json, show_line, show_passing
 from ramos.cli.recipes import JSON, pkg
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.linux.fs import hold_lock
 from ramos.packages import engine
@@ -165,7 +165,7 @@ def _ask(question: str) -> None:
     while not answer.endswith(b"\n") and (byte := os.read(0, 1)):
         answer += byte
     if not answer or answer.strip().lower() not in (b"", b"y", b"yes"):
-        raise RamosError("not done", "special packages", "nobody agreed", "Nothing was changed")
+        raise RefusedError("not done", "special packages", "nobody agreed")
 
 
 def _end_progress() -> None:

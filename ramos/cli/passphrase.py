@@ -26,9 +26,11 @@ def choose_passphrase(options: dict[str, Any]) -> bytes:
         return b""
     if options["batch"] or not sys.stdin.isatty():
         raise UsageError(
-            "cannot encrypt", "--encrypt", "nobody can be asked for a passphrase",
-            "Nothing was built", "Give --passphrase-file FILE.",
-        )  # fmt: skip
+            "cannot encrypt",
+            "--encrypt",
+            "nobody can be asked for a passphrase",
+            hint="Give --passphrase-file FILE.",
+        )
     return ask_new_passphrase("Passphrase that unlocks the stick")
 
 
@@ -37,5 +39,5 @@ def ask_new_passphrase(text: str = "New passphrase") -> bytes:
     first: str = click.prompt(text, hide_input=True, default="", show_default=False)
     chosen = luks.check_passphrase(first.encode())
     if click.prompt("Again", hide_input=True, default="", show_default=False) != first:
-        raise UsageError("cannot use passphrase", "passphrase", "the two differ", "Nothing changed")
+        raise UsageError("cannot use passphrase", "passphrase", "the two differ")
     return chosen

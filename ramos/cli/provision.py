@@ -14,7 +14,7 @@ import click
 from ramos import booted, layout
 from ramos.cli import print_json, show_line
 from ramos.cli.screen import Screen
-from ramos.errors import RamosError, UsageError, escape
+from ramos.errors import RefusedError, UsageError, escape
 from ramos.image import write
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
@@ -75,9 +75,11 @@ def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:
     real = str(Path(path).resolve())
     if real != path and Path(path).exists():
         raise UsageError(
-            "cannot use", path, f"it is a link to {real}", "Nothing was written",
-            f"Name the disk itself: {real}.",
-        )  # fmt: skip
+            "cannot use",
+            path,
+            f"it is a link to {real}",
+            hint=f"Name the disk itself: {real}.",
+        )
     disk = disks.find_disk(found, path, text)
     reasons = disks.list_refusals(
         disk,
@@ -86,10 +88,12 @@ def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:
         running_uuid=read_running_uuid(),
     )
     if reasons:
-        raise RamosError(
-            "cannot use", f"{path} ({disk.title})", "; ".join(reasons), "Nothing was written",
-            "`ramos image disks` lists the disks that can be used.",
-        )  # fmt: skip
+        raise RefusedError(
+            "cannot use",
+            f"{path} ({disk.title})",
+            "; ".join(reasons),
+            hint="`ramos image disks` lists the disks that can be used.",
+        )
     return disk
 
 
@@ -123,7 +127,7 @@ def confirm_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> None
 
 
 def _unconfirmed(disk: Disk, reason: str, hint: str) -> UsageError:
-    return UsageError("cannot write", disk.path, reason, "Nothing was written", hint)
+    return UsageError("cannot write", disk.path, reason, hint=hint)
 
 
 @click.command("disks")

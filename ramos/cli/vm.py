@@ -7,7 +7,7 @@ import click
 
 from ramos.booted import Mode
 from ramos.cli import show_line
-from ramos.errors import RamosError, UsageError
+from ramos.errors import RefusedError, UsageError
 from ramos.linux import run, terminals
 from ramos.vm import accel as vm_accel
 from ramos.vm import machine as vm_machine
@@ -90,22 +90,21 @@ def run_command(
 
 def check_request(plan: vm_plan.VmPlan, screenshot: Path | None) -> None:
     """Say what is missing before anything starts."""
-    state = "Nothing was started"
     missing = run.find_missing(["qemu-system-x86_64", "qemu-img", "setpriv", "mcopy"])
     if missing:
         hint = "Install qemu-system-x86, qemu-utils, util-linux and mtools."
         reason = "this machine does not have it"
-        raise RamosError("cannot run a virtual machine", missing[0], reason, state, hint)
+        raise RefusedError("cannot run a virtual machine", missing[0], reason, hint=hint)
     if not plan.image.is_file():
         hint = "Make one with: ramos image build --output stick.img"
-        raise RamosError("cannot boot", plan.image, "there is no such image file", state, hint)
+        raise RefusedError("cannot boot", plan.image, "there is no such image file", hint=hint)
     if plan.share is not None and not plan.share.is_dir():
-        raise RamosError("cannot share", plan.share, "it is not a folder", state)
+        raise RefusedError("cannot share", plan.share, "it is not a folder")
     if plan.parameters and plan.firmware != "direct":
         reason = "GRUB gives the parameters; more can only be given to a direct boot"
-        raise UsageError("cannot add", "--append", reason, state, "Add --direct.")
+        raise UsageError("cannot add", "--append", reason, hint="Add --direct.")
     if screenshot is not None and not screenshot.absolute().parent.is_dir():
-        raise RamosError("cannot save", screenshot, "there is no such folder", state)
+        raise RefusedError("cannot save", screenshot, "there is no such folder")
 
 
 def run_in_terminal(
@@ -129,7 +128,7 @@ def run_in_terminal(
             complaint = read_complaint(running.scratch)
         if code != 0:
             reason = complaint or f"exit status {code}"
-            raise RamosError("the virtual machine failed", "QEMU", reason)
+            raise RefusedError("the virtual machine failed", "QEMU", reason)
 
     vm_accel.run_machine(plan, accel, work, show_line, patience)
 

@@ -34,9 +34,11 @@ def is_wanted(options: dict[str, Any]) -> bool:
         return False
     if not sys.stdin.isatty():
         raise UsageError(
-            "cannot ask", "the terminal", "there is none, and no --batch", "Nothing was built",
-            "Give --batch to take the options and the defaults.",
-        )  # fmt: skip
+            "cannot ask",
+            "the terminal",
+            "there is none, and no --batch",
+            hint="Give --batch to take the options and the defaults.",
+        )
     return True
 
 
@@ -71,7 +73,7 @@ def confirm_summary(rows: dict[str, str]) -> None:
     for name, value in rows.items():
         show_line(f"  {name:<14} {value}")
     if not click.confirm("\nGo on", default=True):
-        raise UsageError("stopped", "the wizard", "the answer was no", "Nothing was done")
+        raise UsageError("stopped", "the wizard", "the answer was no")
 
 
 def _choose(text: str, choices: tuple[str, ...], default: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ramos.boot import initramfs
-from ramos.errors import RamosError
+from ramos.errors import RamosError, RefusedError
 from ramos.image import (
     alpine,
     cache,
@@ -127,7 +127,7 @@ def check_output(output: Path) -> None:
     elif not os.access(output.parent, os.W_OK):
         reason = f"the directory {output.parent} cannot be written to"
     if reason:
-        raise RamosError("cannot write image", output, reason, "Nothing was done", hint)
+        raise RefusedError("cannot write image", output, reason, hint=hint)
 
 
 def check_tools(plan: Plan) -> None:
@@ -137,12 +137,11 @@ def check_tools(plan: Plan) -> None:
     missing += run.find_missing(["cryptsetup"]) if plan.encrypt else []
     missing += grub.list_missing_platforms()
     if missing:
-        raise RamosError(
+        raise RefusedError(
             "cannot build",
             ", ".join(missing),
             "missing on this machine",
-            "Nothing was done",
-            "On Debian, ./build-image.sh installs what is missing when it runs as root.",
+            hint="On Debian, ./build-image.sh installs what is missing when it runs as root.",
         )
 
 

@@ -167,8 +167,7 @@ def too_small(plan: Plan, smallest: int) -> UsageError:
         "cannot build",
         plan.output,
         f"{format_size(plan.size_bytes)} is too small, it needs {needed}",
-        "No image was written",
-        f"Give --size {needed} or more, or leave --size out.",
+        hint=f"Give --size {needed} or more, or leave --size out.",
     )
 
 

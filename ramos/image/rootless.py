@@ -10,7 +10,7 @@ with a range of user ids (/etc/subuid) allows both, and can touch nothing that t
 import os
 import sys
 
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.linux import run
 
 ENTER = (
@@ -25,13 +25,12 @@ def become_root() -> None:
         return
     done = run.run([*ENTER, "true"], check=False) if not run.find_missing(["unshare"]) else None
     if done is None or done.code != 0:
-        raise RamosError(
+        raise RefusedError(
             "cannot build",
             "a root tree",
             "it needs root, or a user namespace with a range of user ids: "
             + (done.complaint if done else "there is no unshare"),
-            "Nothing was done",
-            "Run it as root; or install uidmap and give your user a line in /etc/subuid and "
+            hint="Run it as root; or install uidmap and give your user a line in /etc/subuid and "
             "/etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER).",
         )
     # Nothing was asked or written yet: the command begins again, with the same words.

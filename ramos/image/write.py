@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import DamagedError, RamosError, find_reason
+from ramos.errors import DamagedError, RamosError, RefusedError, find_reason
 from ramos.stick.disks import Disk
 
 BLKGETSIZE64 = 0x80081272
@@ -57,11 +57,11 @@ def hold_target(disk: Disk) -> Iterator[Target]:
         descriptor = os.open(disk.path, flags)
     except OSError as error:
         reason = "it is in use" if error.errno == errno.EBUSY else find_reason(error)
-        raise RamosError("cannot write", disk.path, reason, "Nothing was written") from error
+        raise RefusedError("cannot write", disk.path, reason) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISBLK(status.st_mode):
-            raise RamosError("cannot write", disk.path, "it is not a disk", "Nothing was written")
+            raise RefusedError("cannot write", disk.path, "it is not a disk")
         size = _ask_number(descriptor, BLKGETSIZE64)
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         if (number, size) != (disk.device_number, disk.size_bytes):
@@ -93,7 +93,7 @@ def write_image(
     size = image.stat().st_size
     if size > target.size_bytes:
         reason = f"the image has {size} bytes, the disk {target.size_bytes}"
-        raise RamosError("cannot write", target.path, reason, "Nothing was written")
+        raise RefusedError("cannot write", target.path, reason)
     check_identity(target)
     try:
         with _buffer(CHUNK_BYTES) as buffer, image.open("rb", buffering=0) as source:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ramos.errors import LockedError, RamosError
+from ramos.errors import LockedError, RamosError, RefusedError
 
 CHUNK_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"
@@ -134,7 +134,7 @@ def hold_lock(
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise RamosError("cannot start", path, error, "Nothing was changed") from error
+        raise RefusedError("cannot start", path, error) from error
     try:
         _take_lock(descriptor, path, time.monotonic() + wait_seconds, take)
         _note_holder(descriptor, f"{os.getpid()} {purpose}\n")
@@ -167,7 +167,6 @@ def _take_lock(
                     "cannot start",
                     path,
                     f"held by {holder}",
-                    "Nothing was changed",
-                    "Wait for it to end, or stop it, then try again.",
+                    hint="Wait for it to end, or stop it, then try again.",
                 ) from None
             time.sleep(0.05)

@@ -241,12 +241,11 @@ def refuse_mode(boot: Boot, request: CommitRequest) -> None:
             "cannot save",
             "a system in clean mode",
             "it runs without what was saved, and a save would become the default",
-            "Nothing was written",
-            "If that is what you want: ramos commit --from-clean.",
+            hint="If that is what you want: ramos commit --from-clean.",
         )
     if len(request.message) > MAX_MESSAGE_CHARS:
         reason = f"it has more than {MAX_MESSAGE_CHARS} characters"
-        raise UsageError("cannot save with", "this message", reason, "Nothing was written")
+        raise UsageError("cannot save with", "this message", reason)
 
 
 def _shorten(

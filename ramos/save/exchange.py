@@ -68,7 +68,7 @@ def restore_file(places: Places, generation: Generation, path: bytes, target: Pa
             hint = f"'ramos diff {generation.number}' shows what is different now."
             obj = f"/{os.fsdecode(name)}"
             reason = f"generation {generation.number} does not have it"
-            raise UsageError("cannot restore", obj, reason, "Nothing was changed", hint)
+            raise UsageError("cannot restore", obj, reason, hint=hint)
         folder, goal = split_target(target)
         try:
             acls = _collect_acls(places, generation, stacks)
@@ -142,7 +142,7 @@ def export(
     if not generation.layers:
         raise UsageError("cannot export", f"generation {generation.number}", "it has no layers")
     if os.path.lexists(target):
-        raise UsageError("cannot export to", target, "it exists", "It is what it was")
+        raise UsageError("cannot export to", target, "it exists")
     folder, name = split_target(target)
     try:
         with open_folder(folder) as parent, make_workplace(parent) as work:
@@ -241,7 +241,7 @@ def read_image(image: Path, acls: bytes = b"") -> str:
     """Read an image through the kernel, all of it; its sha256. A damaged one is refused, and so is
     one that lacks what its ACLs are for."""
     if not image.is_file():
-        raise UsageError("cannot import", image, "there is no such file", "Nothing was written")
+        raise UsageError("cannot import", image, "there is no such file")
     try:
         with mount_image(image) as top:
             root = os.fsencode(top)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ramos.booted import read_boot
-from ramos.errors import DamagedError, RamosError, UsageError
+from ramos.errors import DamagedError, RefusedError, UsageError
 from ramos.layout import Places
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.save.after import settle
@@ -52,7 +52,7 @@ def resolve(places: Places, word: str | None) -> Generation:
         default = read_default(places.persist)
         if default is None:
             hint = "'ramos commit' makes the first."
-            raise UsageError("cannot find", "default", "there is no generation yet", "", hint)
+            raise UsageError("cannot find", "default", "there is no generation yet", hint=hint)
         return default
     if word == "backup":
         return find_target(places, None)
@@ -62,7 +62,7 @@ def resolve(places: Places, word: str | None) -> Generation:
         return read_generation(places.persist, number)
     if not word.isascii() or not word.isdigit() or len(word) > 9:
         hint = "A number of 'ramos log', or default, backup, running."
-        raise UsageError("no such generation", word, "it is not a number", "", hint)
+        raise UsageError("no such generation", word, "it is not a number", hint=hint)
     return read_generation(places.persist, int(word))
 
 
@@ -73,7 +73,7 @@ def find_target(places: Places, number: int | None) -> Generation:
     default = read_default(places.persist)
     if default is None or default.parent == 0:
         hint = "'ramos log' lists what there is."
-        raise UsageError("cannot go back", "default", "it has no parent", "Nothing changed", hint)
+        raise UsageError("cannot go back", "default", "it has no parent", hint=hint)
     return read_generation(places.persist, default.parent)
 
 
@@ -176,12 +176,11 @@ def prune_now(places: Places, keep: int) -> PruneReport:
         sweep(places.persist)
         protected = list_protected(places)
         if not protected and list_generations(places.persist):
-            raise RamosError(
+            raise RefusedError(
                 "cannot prune",
                 places.persist,
                 "this system runs on none of the generations, so none is proven to boot",
-                "Nothing was deleted",
-                "Boot the default first, and prune then.",
+                hint="Boot the default first, and prune then.",
             )
         # What tells this stick from a copy stays, too: in a clean boot it is none that we run on.
         return prune(places.persist, keep, protected | {read_boot(places).proof_number})

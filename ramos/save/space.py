@@ -7,7 +7,7 @@ under the limit that this gives leaves the reserve untouched.
 import os
 
 from ramos.config import SaveConfig
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.layout import Places
 
 MIB = 1 << 20
@@ -25,11 +25,10 @@ def check_room(places: Places, config: SaveConfig) -> int:
     free = read_free_bytes(places)
     room = free - config.reserve_mib * MIB
     if room < LEAST_ROOM_BYTES:
-        raise RamosError(
+        raise RefusedError(
             "cannot save to",
             places.persist,
             f"{free // MIB} MiB are free, and {config.reserve_mib} MiB are kept in reserve",
-            "Nothing was written",
-            "'ramos prune' deletes old generations; 'ramos compact' merges layers.",
+            hint="'ramos prune' deletes old generations; 'ramos compact' merges layers.",
         )
     return room

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ramos.errors import RamosError, UsageError
+from ramos.errors import RamosError, RefusedError, UsageError
 
 LSBLK_COLUMNS = (
     "NAME,PATH,TYPE,SIZE,RM,RO,TRAN,VENDOR,MODEL,SERIAL,UUID,FSTYPE,LABEL,MOUNTPOINTS,MAJ:MIN"
@@ -82,13 +82,17 @@ def find_disk(disks: Iterable[Disk], path: str, nodes_text: str) -> Disk:
     for node, owner in _walk(json.loads(nodes_text)["blockdevices"], ""):
         if node.get("path") == path and owner:
             raise UsageError(
-                "cannot use", path, f"it is a {node.get('type')} of {owner}, not a whole disk",
-                "Nothing was written", f"Name the whole disk: {owner}.",
-            )  # fmt: skip
+                "cannot use",
+                path,
+                f"it is a {node.get('type')} of {owner}, not a whole disk",
+                hint=f"Name the whole disk: {owner}.",
+            )
     raise UsageError(
-        "cannot use", path, "it is not a disk of this machine", "Nothing was written",
-        "`ramos image disks` lists the disks that can be used.",
-    )  # fmt: skip
+        "cannot use",
+        path,
+        "it is not a disk of this machine",
+        hint="`ramos image disks` lists the disks that can be used.",
+    )
 
 
 def find_mounted(text: str, mount_point: str) -> Mounted:
@@ -105,10 +109,12 @@ def find_mounted(text: str, mount_point: str) -> Mounted:
     for disk in json.loads(text)["blockdevices"]:
         if mounted := search(disk, ()):
             return mounted
-    raise RamosError(
-        "cannot find the stick", mount_point, "no partition of a disk is mounted there",
-        "Nothing was changed", "This works on a system that was booted from a stick.",
-    )  # fmt: skip
+    raise RefusedError(
+        "cannot find the stick",
+        mount_point,
+        "no partition of a disk is mounted there",
+        hint="This works on a system that was booted from a stick.",
+    )
 
 
 def list_refusals(

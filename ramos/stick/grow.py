@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.errors import RamosError
+from ramos.errors import RamosError, RefusedError
 from ramos.linux.run import run
 from ramos.stick.luks import HEADER_BYTES
 
@@ -95,7 +95,9 @@ def _read_size(device: Path) -> int:
 
 
 def _not_a_stick(disk: Path, reason: str) -> RamosError:
-    return RamosError(
-        "cannot grow", disk, reason, "Nothing was changed",
-        f"A stick has an ESP and a partition named {layout.PERSIST_LABEL}.",
-    )  # fmt: skip
+    return RefusedError(
+        "cannot grow",
+        disk,
+        reason,
+        hint=f"A stick has an ESP and a partition named {layout.PERSIST_LABEL}.",
+    )

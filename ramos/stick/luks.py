@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import RamosError, UsageError
+from ramos.errors import RefusedError, UsageError
 from ramos.linux.run import Result, failure, run
 
 HEADER_BYTES = 32 << 20
@@ -106,10 +106,12 @@ def change_key(
 def remove_key(device: Path, passphrase: bytes) -> None:
     """Take a passphrase away; the last one stays."""
     if len(list_keys(device)) == 1:
-        raise RamosError(
-            "cannot remove key", device, "it is the last one", "Nothing was changed",
-            "Add another key first: ramos key add.",
-        )  # fmt: skip
+        raise RefusedError(
+            "cannot remove key",
+            device,
+            "it is the last one",
+            hint="Add another key first: ramos key add.",
+        )
     argv = ["cryptsetup", "luksRemoveKey", "--batch-mode", "--key-file", "-", str(device)]
     _cryptsetup(argv, device, passphrase)
 
@@ -117,7 +119,7 @@ def remove_key(device: Path, passphrase: bytes) -> None:
 def backup_header(device: Path, output: Path) -> None:
     """Write the LUKS header to a file: without it, a damaged header loses everything."""
     if output.exists():
-        raise UsageError("cannot write", output, "it exists", "Nothing was written")
+        raise UsageError("cannot write", output, "it exists")
     argv = ["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(output), str(device)]
     _cryptsetup(argv, device)
 
@@ -158,14 +160,16 @@ def _cryptsetup(
 ) -> Result:
     done = run(argv, stdin=secret, check=False, pass_fds=pass_fds)
     if done.code == WRONG_PASSPHRASE_CODE:
-        raise RamosError(
-            "cannot unlock", device, "no key is available with this passphrase",
-            "Nothing was changed", "Check the keyboard layout and caps lock.",
-        )  # fmt: skip
+        raise RefusedError(
+            "cannot unlock",
+            device,
+            "no key is available with this passphrase",
+            hint="Check the keyboard layout and caps lock.",
+        )
     if done.code != 0:
         raise failure(argv, done)
     return done
 
 
 def _bad(reason: str) -> UsageError:
-    return UsageError("cannot use passphrase", "passphrase", reason, "Nothing was changed")
+    return UsageError("cannot use passphrase", "passphrase", reason)

@@ -93,7 +93,7 @@ def read_generation(persist: Path, number: int) -> Generation:
         data = _read_small(path)
     except FileNotFoundError:
         hint = "'ramos log' lists the generations there are."
-        raise UsageError("no such generation", number, f"{path} is absent", "", hint) from None
+        raise UsageError("no such generation", number, f"{path} is absent", hint=hint) from None
     except OSError as error:
         raise DamagedError("cannot read generation", path.name, error) from error
     return parse(data, path.name)
@@ -252,7 +252,7 @@ def clear_pin(persist: Path, number: int) -> None:
     path = _pin_path(persist, number)
     if not path.exists():
         hint = "'ramos log' marks those that are."
-        raise UsageError("cannot unpin", f"generation {number}", "it is not pinned", "", hint)
+        raise UsageError("cannot unpin", f"generation {number}", "it is not pinned", hint=hint)
     path.unlink()
     sync_directory(path.parent)
 

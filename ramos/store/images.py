@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.errors import DamagedError, RamosError
+from ramos.errors import DamagedError, RamosError, RefusedError
 from ramos.layout import kernel_version
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
@@ -178,12 +178,11 @@ def require_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
     """Refuse before anything is written."""
     free = shutil.disk_usage(persist).free - reserve_bytes
     if free < needed_bytes:
-        raise RamosError(
+        raise RefusedError(
             "not enough space on persist",
             persist,
             f"about {needed_bytes >> 20} MiB are needed, {max(0, free) >> 20} MiB can be used",
-            "Nothing was changed",
-            "Prune old generations (ramos prune), or remove a kernel that you do not need.",
+            hint="Prune old generations (ramos prune), or remove a kernel that you do not need.",
         )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramos.errors import RamosError, find_reason
+from ramos.errors import LockedError, RamosError, RefusedError, UsageError, find_reason
 
 FULL = OSError(28, "No space left on device", "/persist/x")
 
@@ -21,3 +21,14 @@ FULL = OSError(28, "No space left on device", "/persist/x")
 def test_a_reason_names_no_place_and_is_never_missing(error: object, reason: str) -> None:
     assert find_reason(error) == reason
     assert str(RamosError("cannot write", "/y", error)) == f"cannot write: /y: {reason}."
+
+
+@pytest.mark.parametrize("kind", [RefusedError, UsageError, LockedError])
+def test_what_was_not_begun_says_that_nothing_changed(kind: type[RamosError]) -> None:
+    assert (
+        str(kind("cannot save", "x", "no room")) == "cannot save: x: no room. Nothing was changed."
+    )
+    assert (
+        str(kind("cannot save", "x", "no room", "It waits")) == "cannot save: x: no room. It waits."
+    )
+    assert str(RamosError("cannot save", "x", "no room")) == "cannot save: x: no room."

@@ -163,7 +163,7 @@ def test_an_image_that_is_too_large_touches_nothing(
         stream.truncate(SIZE + 512)
     with (
         write.hold_target(look_up(loop)) as target,
-        pytest.raises(RamosError, match="Nothing was written"),
+        pytest.raises(RamosError, match="Nothing was changed"),
     ):
         write.write_image(target, large, ignore)
     assert backing.read_bytes() == before

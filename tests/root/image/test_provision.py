@@ -80,7 +80,7 @@ def test_what_was_not_asked_for_is_not_done(
     words = tuple(word.replace("NAME", Path(disk).name) for word in words)
     done = ramos("image", "write", image, "--device", disk, *words)
     assert (done.returncode, complaint in done.stderr) == (code, True), done.stderr
-    assert "Nothing was written" in done.stderr
+    assert "Nothing was changed" in done.stderr
     assert is_untouched(disk)
 
 
@@ -120,7 +120,7 @@ def test_a_mistyped_name_writes_nothing(image: Path, disk: str) -> None:
     with_terminal.expect("will be lost")
     with_terminal.expect("to overwrite it")
     with_terminal.sendline("sda")
-    with_terminal.expect("Nothing was written")
+    with_terminal.expect("Nothing was changed")
     with_terminal.expect(pexpect.EOF)
     with_terminal.close()
     assert with_terminal.exitstatus == 2
@@ -148,7 +148,7 @@ def test_the_wizard_asks_explains_and_stops_on_no(tmp_path: Path) -> None:
     wizard.expect("hostname +stick")
     wizard.expect("Go on")
     wizard.sendline("n")
-    wizard.expect("Nothing was done")
+    wizard.expect("Nothing was changed")
     wizard.expect(pexpect.EOF)
     wizard.close()
     assert wizard.exitstatus == 2
