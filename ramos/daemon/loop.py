@@ -85,10 +85,10 @@ def main() -> None:
     try:
         daemon = open_daemon()
     except RamosError as error:
-        sys.stderr.write(f"ramosd: {error}\n")
+        log(f"ramosd: {error}")
         sys.exit(error.exit_code)
     syscalls.lock_memory()  # the programs lie on the stick, which may go
-    daemon.notifier.notify("READY=1")
+    notify.tell_ready(daemon.notifier)
     if daemon.state.reads_stick and daemon.state.stick == "present":
         keeper.start_keeper(stick_watch.is_there)
     run_loop(daemon)
@@ -146,9 +146,9 @@ def first_state(boot: Boot, config: Config) -> State:
 
 
 def log(text: str) -> None:
-    """One line for the service manager's log."""
-    sys.stderr.write(f"{escape(text)}\n")
-    sys.stderr.flush()
+    """One line for the service manager's log; whoever keeps that may be gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{escape(text)}\n")  # line by line
 
 
 def run_loop(daemon: Daemon) -> None:

@@ -20,8 +20,8 @@ case ":$PATH:" in
 *:/usr/sbin:*) ;;
 *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin ;;
 esac
-# What the boot has to say to whoever logs in: skipped generations, a full upper.
-if [ -t 1 ] && [ -s /run/ramos/motd ]; then cat /run/ramos/motd; fi
+# What there is to say to whoever logs in: skipped generations, a ramosd that does not stay up.
+if [ -t 1 ]; then cat /run/ramos/motd /run/ramos/ramosd.failed 2>/dev/null || :; fi
 """
 ISSUE = "RAMOS on \\n (\\l)\n\n"
 

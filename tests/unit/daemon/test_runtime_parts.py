@@ -1,5 +1,8 @@
 """Small parts of the runtime: pressure, devices, boot chart, grubenv, settings, usage."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from ramos.daemon.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.errors import RamosError
 from ramos.save.usage import measure_upper, pick_telling
 from ramos.stick.identity import Identity, is_same, read_head
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize(("percent", "wanted"), [(50, False), (8, False), (7.9, True), (0, True)])
@@ -28,6 +32,16 @@ def test_wants_swap(percent: float, wanted: bool) -> None:
 )
 def test_is_calm(available: int, used: int, calm: bool) -> None:
     assert is_calm(Memory(1000, available, used), MemoryConfig()) is calm
+
+
+def test_a_log_that_nobody_reads_ends_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "from ramos.daemon.loop import log; log('one'); log('two'); print('on')"
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, stdout=-1, stderr=writer, cwd=REPOSITORY, check=False)
+    os.close(writer)
+    assert done.stdout == b"on\n"
 
 
 def test_settings_that_would_flap_do_not() -> None:
