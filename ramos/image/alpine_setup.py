@@ -27,11 +27,12 @@ features="ramos"
 UPDATE_GRUB_CONF = (
     "# The boot menu of a RAMOS stick is on its ESP, and made by `ramos`.\ndisable_trigger=1\n"
 )
+# Not loadkmap: the initramfs loads the keyboard's layout, and OpenRC's service fails to stop.
 RUNLEVELS = {
     "sysinit": ("cgroups", "devfs", "dmesg", "udev", "udev-trigger"),
     "boot": (
-        *("bootmisc", "hostname", "hwclock", "loadkmap", "modules", "networking", "seedrng"),
-        *("sysctl", "syslog"),
+        *("bootmisc", "hostname", "hwclock", "modules", "networking", "seedrng", "sysctl"),
+        "syslog",
     ),
     "default": ("acpid", "ntpd", "udev-postmount"),
     "shutdown": ("killprocs", "mount-ro"),
