@@ -48,9 +48,8 @@ def test_a_kernel_is_upgraded_and_its_recipe_holds(lab: Lab) -> None:
     record = lab.root.read_record("linux-lts")
     assert "V:6.12.60-r0" in record
     assert "s:ramos" in record
-    assert [line for line in record if "modules/" in line or "vmlinuz" in line] == []
-    assert (root / f"boot/config-{NEW}").read_text() == "CONFIG_X=y\n"
-    assert not (root / f"boot/config-{OLD}").exists()
+    assert [line for line in record if "modules/" in line or line.startswith("R:vm")] == []
+    assert list((root / "boot").glob(f"*{NEW}*")) == [], "the RAM is not for it"
     assert lab.read_triggered() == ["/boot", "/usr/share/kernel"]
     assert not (root / f"lib/modules/{NEW}").exists()
     assert (root / f"lib/modules/{OLD}/modules.builtin").exists(), "the running kernel's"
