@@ -153,6 +153,8 @@ def shutdown_save() -> None:
     for problem in loaded.problems:
         screen.say(f"settings: {problem}")
     info, config = read_boot(places), loaded.config
+    if warning := finalsave.foretell(places, config.save):
+        screen.say(warning)
     outcome = order.save_at_shutdown(
         info,
         config.save,

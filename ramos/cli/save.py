@@ -93,8 +93,11 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
       ramos commit --dry-run --json
     """
     from ramos.save.commit import CommitRequest, commit
+    from ramos.save.status import describe_left_behind
 
     places = find_places()
+    if warning := describe_left_behind(places):
+        show_line(f"note: {warning}", err=True)
     live = places.root == Path("/")
     request = CommitRequest(config=load_config(), wait_seconds=wait, live=live, **options)
     try:
@@ -185,6 +188,8 @@ def _describe_state(state: "State") -> "list[tuple[str, str]]":
     lines.append(("running", running))
     chain = f"generation {state.default}, {state.layers} layers" if state.default else "none yet"
     lines.append(("default", chain + (f"; backup {state.backup}" if state.backup else "")))
+    if state.left_behind:
+        lines.append(("left behind", f"generation {state.left_behind}, by the next save"))
     if state.rollback:
         lines.append(("rollback", f"to generation {state.rollback} at the next boot"))
     lines += [("skipped", text) for text in state.skipped]

@@ -26,7 +26,7 @@ from ramos.save.after import settle
 from ramos.save.session import read_session, replace_tip
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick
-from ramos.store.generation import Generation, StoredFile
+from ramos.store.generation import COMPACTED, Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
 
 Progress = Callable[[str, int, int], None]
@@ -117,7 +117,7 @@ def _publish(
         parent=default.number,
         created=int(time.time()),
         kernel=default.kernel,
-        reason="compact",
+        reason=COMPACTED,
         message=default.message,
         files=files,
     )

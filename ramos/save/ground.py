@@ -14,7 +14,7 @@ from ramos.booted import Boot, Mode
 from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.save.session import Session, read_session
-from ramos.store.generation import Generation, StoredFile, parse
+from ramos.store.generation import COMPACTED, Generation, StoredFile, parse
 from ramos.store.generations import find_absent, publish_generation, read_default, read_generation
 
 
@@ -48,6 +48,19 @@ def choose_ground(places: Places, boot: Boot, *, full: bool, max_layers: int) ->
     default = read_default(places.persist)
     parent = session.tip if session else (default.number if default else 0)
     return Ground(parent, (), False, session)
+
+
+def find_left_behind(places: Places, boot: Boot) -> Generation | None:
+    """The default, where a save would take its place without standing on it.
+
+    So it is in backup mode, after a boot that stepped back, a rollback and an import: what only
+    that generation holds is in no default any more. One that was made shorter holds what runs.
+    """
+    session, default = read_session(places), read_default(places.persist)
+    running = session.tip if session else boot.generation
+    if default is None or default.number == running:
+        return None
+    return None if default.reason == COMPACTED and default.parent == running else default
 
 
 def restore_booted(places: Places, boot: Boot) -> None:

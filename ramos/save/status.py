@@ -13,6 +13,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError, find_reason
 from ramos.layers.walk import Delta, Scanner
 from ramos.layout import Places
+from ramos.save.ground import find_left_behind
 from ramos.save.session import Session, open_index, read_session
 from ramos.save.source import read_lower_top
 from ramos.stick.check import check_stick
@@ -69,6 +70,7 @@ class State:
     running: int
     default: int
     backup: int
+    left_behind: int
     generations: int
     layers: int
     skipped: tuple[str, ...]
@@ -87,9 +89,10 @@ def read_state(places: Places, config: SaveConfig) -> State:
     session = read_session(places)
     try:
         good, bad = read_all(places.persist)
-        default = read_default(places.persist)
+        default, left = read_default(places.persist), find_left_behind(places, boot)
     except OSError as error:  # the stick is gone: the rest can still be told
-        good, bad, default = [], [Damage(str(places.persist), find_reason(error))], None
+        good, bad = [], [Damage(str(places.persist), find_reason(error))]
+        default = left = None
     return State(
         mode=boot.mode,
         asked_mode=boot.asked_mode,
@@ -97,6 +100,7 @@ def read_state(places: Places, config: SaveConfig) -> State:
         running=session.tip if session else boot.generation,
         default=default.number if default else 0,
         backup=default.parent if default else 0,
+        left_behind=left.number if left else 0,
         generations=len(good),
         layers=len(default.layers) if default else 0,
         skipped=boot.skipped,
@@ -108,6 +112,20 @@ def read_state(places: Places, config: SaveConfig) -> State:
         persist=_measure(places.persist),
         damaged=tuple(f"{damage.path}: {damage.reason}" for damage in bad),
     )
+
+
+def describe_left_behind(places: Places) -> str:
+    """Whose place the next save takes, for who is about to save; in clean mode it takes none."""
+    with contextlib.suppress(OSError, RamosError):  # the save itself says what is wrong
+        boot = read_boot(places)
+        left = None if boot.mode is Mode.CLEAN else find_left_behind(places, boot)
+        if left is not None:
+            name = f"{left.number} ({left.message})" if left.message else f"{left.number}"
+            return (
+                f"generation {name} is left behind: this save becomes the default, without what"
+                f" only that one holds; 'ramos rollback {left.number}' brings it back"
+            )
+    return ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ramos.save.after import note_failure
 from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
 from ramos.save.source import Source, open_source
+from ramos.save.status import describe_left_behind
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512
@@ -53,6 +54,13 @@ def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[st
     if report.generation:
         _compact(places, config, on_progress)
     return {"generation": report.generation, "text": describe(report)}
+
+
+def foretell(places: Places, config: SaveConfig) -> str:
+    """What whoever looks should know before the save; a rollback keeps it from being made."""
+    if not config.at_shutdown or places.rollback_file.exists():
+        return ""
+    return describe_left_behind(places)
 
 
 def _tell(on_progress: OnProgress, step: str, done: int, total: int) -> None:

@@ -44,6 +44,8 @@ DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 OBJECT_PATTERN = re.compile(r"object=([a-z]+) (0|[1-9][0-9]{0,17}) ([0-9a-f]{64}|-)")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9._+~-]*")
 # Six digits, or more where the number needs them.
+# The reason of a generation that shows what its parent does, with fewer layers.
+COMPACTED = "compact"
 NAME_PATTERN = re.compile(r"(?!000000)[0-9]{6}|[1-9][0-9]{6,8}")
 LAST_NUMBER = 999_999_999
 ENCODED_PATTERN = re.compile(r"[A-Za-z0-9._~%-]*")
