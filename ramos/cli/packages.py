@@ -15,7 +15,7 @@ from ramos.cli.recipes import JSON, pkg
 from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.linux.fs import hold_lock
-from ramos.packages import engine
+from ramos.packages import change, engine
 from ramos.packages.change import Target
 from ramos.packages.running import find_site, require_route
 from ramos.packages.site import Site
@@ -53,7 +53,7 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
 
 def _recover(site: Site) -> list[str]:
     """Finish or undo what was interrupted, and say so."""
-    recovery = engine.recover(site)
+    recovery = change.recover(site)
     done = {"finished": recovery.finished, "undid": recovery.undone}
     lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
     for line in lines:

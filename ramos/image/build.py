@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 from ramos.boot import initramfs
 from ramos.errors import RamosError, RefusedError
@@ -26,14 +25,14 @@ from ramos.image import (
     squash,
 )
 from ramos.image.contents import Parts
-from ramos.image.plan import Plan, Source, check_plan, choose_size, describe_plan, make_key
+from ramos.image.plan import Base, Plan, check_plan, choose_size, describe_plan, make_key
 from ramos.image.progress import Listener, Progress
 from ramos.linux import fs, run
 from ramos.stick import luks
 from ramos.store.generation import StoredFile
 
 # In the order in which `auto` prefers them.
-BASES: dict[str, ModuleType] = {"alpine": alpine, "debian": debian}
+BASES: dict[str, Base] = {"alpine": alpine, "debian": debian}
 STEPS = (
     *("find the release", "root tree", "set up the system", "initramfs", "rootfs", "modules"),
     *("firmware", "checksums", "ESP", "persist", "encryption", "image"),
@@ -97,7 +96,7 @@ def build_image(plan: Plan, listener: Listener) -> Built:
 def _build(plan: Plan, work: Path, progress: Progress) -> Built:
     base = BASES[plan.base]
     with progress.step("find the release"):
-        source: Source = base.resolve(plan)
+        source = base.resolve(plan)
     tree, tree_id = cache.provide_tree(plan, source, base, work, progress)
     parts = provide_parts(plan, tree, tree_id, base, work, progress)
     cache.prune_cache(plan.cache)
@@ -146,7 +145,7 @@ def check_tools(plan: Plan) -> None:
 
 
 def provide_parts(
-    plan: Plan, tree: Path, tree_id: str, base: ModuleType, work: Path, progress: Progress
+    plan: Plan, tree: Path, tree_id: str, base: Base, work: Path, progress: Progress
 ) -> Parts:
     """Kernel, initramfs and base images: from the cache where nothing that makes them changed."""
     kernel = squash.find_kernel(tree)
@@ -184,7 +183,7 @@ def provide_parts(
 def make_parts(
     plan: Plan,
     tree: Path,
-    base: ModuleType,
+    base: Base,
     work: Path,
     missing: Mapping[str, Path],
     progress: Progress,

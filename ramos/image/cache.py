@@ -16,10 +16,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from ramos.errors import LockedError, RamosError
-from ramos.image.plan import Plan, Source, make_key
+from ramos.image.plan import Base, Plan, Source, make_key
 from ramos.image.progress import Progress
 from ramos.linux import fs
 
@@ -48,7 +47,7 @@ def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
 
 
 def provide_tree(
-    plan: Plan, source: Source, base: ModuleType, work: Path, progress: Progress
+    plan: Plan, source: Source, base: Base, work: Path, progress: Progress
 ) -> tuple[Path, str]:
     """The root tree of the base: from the cache while the mirror has nothing newer."""
     inputs = _name_inputs(plan, source, base)
@@ -77,7 +76,7 @@ def provide_tree(
     return place / "tree", make_key({"inputs": inputs, "state": source.state})
 
 
-def _name_inputs(plan: Plan, source: Source, base: ModuleType) -> str:
+def _name_inputs(plan: Plan, source: Source, base: Base) -> str:
     """A name for all that decides what is in a tree, but for the state of the mirror."""
     return make_key(
         {

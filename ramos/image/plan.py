@@ -7,15 +7,17 @@ and numbers go; what only the machine or the mirror can know is found out by the
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from ramos.errors import UsageError
 from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
+OnLine = Callable[[str], None]
 ALIGNMENT_BYTES = 8 * MIB
 ESP_BYTES = 272 * MIB
 PERSIST_MINIMUM_BYTES = 64 * MIB
@@ -88,6 +90,38 @@ class Source:
     mirror: str
     config: str
     state: str
+
+
+class Base(Protocol):
+    """A base as the builder knows it: the modules `alpine` and `debian`."""
+
+    DEFAULT_INIT: str
+    RECIPE_VERSION: int
+
+    @property
+    def TOOLS(self) -> tuple[str, ...]:  # a constant of the module
+        """What the building machine must have."""
+        ...
+
+    def probe(self, plan: Plan, /) -> str:
+        """Why no mirror can be used; empty when one answers."""
+        ...
+
+    def resolve(self, plan: Plan, /) -> Source:
+        """Where its packages come from, now."""
+        ...
+
+    def list_packages(self, plan: Plan, /) -> tuple[str, ...]:
+        """What is installed."""
+        ...
+
+    def bootstrap(
+        self, plan: Plan, source: Source, tree: Path, downloads: Path, on_line: OnLine, /
+    ) -> None:
+        """Make the root tree."""
+
+    def configure(self, plan: Plan, root: Path, /) -> None:
+        """Settings of this base, in a copy of the tree."""
 
 
 def parse_size(text: str) -> int:

@@ -1,6 +1,6 @@
 """Alpine's package manager as the engine uses it, and the stick's own repository for it.
 
-Owns: the functions that `apt` has too. Refuses: `--allow-untrusted`, ever, and packages that only
+Owns: the functions of `Manager`. Refuses: `--allow-untrusted`, ever, and packages that only
 one of index and signature vouches for. Invariants: what `fetch` returns is signed by a trusted key
 and is the one that a signed index names; special packages are installed with the tag `@ramos`, so
 that neither `apk upgrade` nor `apk upgrade -a` ever takes a mirror's.
@@ -10,27 +10,29 @@ that neither `apk upgrade` nor `apk upgrade -a` ever takes a mirror's.
     /etc/apk/keys/ramos-stick.rsa.pub    the stick's own key
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_version
-from ramos.formats.apk_index import Entry, make_index, read_index
+from ramos.formats.apk_index import Entry, Index, make_index, read_index
 from ramos.linux.fs import hold_lock, write_changed, write_durably
 from ramos.linux.run import run, run_watched
 from ramos.packages.recipe import Recipe
-from ramos.packages.recipes import load_recipes
 from ramos.packages.site import (
     LOCK_WAIT_SECONDS,
     Candidate,
     Installed,
+    OnLine,
     Removal,
     Site,
     find_key,
 )
 from ramos.packages.unpack import Staged, stage_apk
 
+BASE = "alpine"
 TAG = "ramos"
 INDEX = "APKINDEX.tar.gz"
 DATABASE = "lib/apk/db/installed"
@@ -46,7 +48,6 @@ MODULES_DIR = re.compile(r"(?:usr/)?lib/modules/([^/]+)")
 PURGE_LINE = re.compile(r"^\([ 0-9/]+\) Purging (\S+)", re.MULTILINE)
 KEPT_TITLE = "not removed due to:"
 NEEDED_LINE = re.compile(r"^  \S+: (.+)$", re.MULTILINE)
-OnLine = Callable[[str], None]
 
 
 def find_arch(site: Site) -> str:
@@ -86,8 +87,9 @@ def is_newer(version: str, than: str) -> bool:
 def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
     """What the mirrors have of these packages: NAME, or NAME=VERSION."""
     entries: dict[str, list[Entry]] = {}
-    for index in _list_indexes(site):
-        for name, versions in read_index(index, site.root / "etc/apk/keys").entries.items():
+    for path in _list_indexes(site):
+        index = _read_index(path, path.stat().st_mtime_ns, site.root / "etc/apk/keys")
+        for name, versions in index.entries.items():
             entries.setdefault(name, []).extend(versions)
     found = {}
     for word in wanted:
@@ -100,6 +102,12 @@ def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
                 raise RamosError("cannot get package", word, reason, "Nothing was changed")
             found[name] = _make_candidate(best)
     return found
+
+
+@functools.lru_cache
+def _read_index(path: Path, _mtime_ns: int, keys: Path) -> Index:
+    """Verified and parsed once, as long as it stays the same."""
+    return read_index(path, keys)
 
 
 def _make_candidate(entry: Entry) -> Candidate:
@@ -171,9 +179,13 @@ def sign_repository(site: Site, paths: Iterable[Path]) -> None:
     make_index(paths, folder / INDEX, find_key(site), "RAMOS stick", arch=folder.name)
 
 
+def read_repository(site: Site, _on_line: OnLine) -> None:
+    """Write the settings: apk reads the index at each call."""
+    write_settings(site)
+
+
 def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> None:
     """Install from the stick's repository with the real apk, under our tag."""
-    write_settings(site)
     # Without --upgrade apk keeps what is installed under our tag, and says that all is well.
     words = [*_apk(site), "add", "--upgrade", *(f"{name}@{TAG}" for name in names)]
     if simulate:
@@ -245,8 +257,7 @@ def write_settings(site: Site) -> None:
     key = find_key(site)
     public = key.with_name(f"{key.name}.pub")
     write_changed(site.root / "etc/apk/keys" / public.name, public.read_text(encoding="ascii"))
-    recipes = load_recipes(site.recipes_dir).require_sound()
-    write_changed(site.root / SPECIAL_FILE, render_special(recipes))
+    write_changed(site.root / SPECIAL_FILE, render_special(site.recipes))
     path = site.root / "etc/apk/repositories"
     line = f"@{TAG} {find_repository(site).parent}"
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -8,7 +8,6 @@ then on only the boot environment is missing.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from ramos.boot import kernels
 from ramos.boot.kernels import KernelFiles
@@ -59,12 +58,12 @@ class Done:
     generation: int
 
 
-def make_change(site: Site, engine: ModuleType, work: Work, say: Say, passing: Say) -> Done:
+def make_change(site: Site, work: Work, say: Say, passing: Say) -> Done:
     """Give everything its place; whatever fails, the stick is as it was."""
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         written, trial = _choose_kernels(site, esp, work)
         images = tuple(work.built.name_images(written))
-        files = _list_files(site, engine, work)
+        files = _list_files(site, work)
         journal = Journal(
             packages=tuple(f"{t.name}={t.candidate.version}" for t in work.targets),
             kernels=tuple(written),
@@ -75,29 +74,30 @@ def make_change(site: Site, engine: ModuleType, work: Work, say: Say, passing: S
         packages_journal.begin(site.persist, journal)
         try:
             repository.bring(site, files)
-            engine.sign_repository(site, engine.list_packages(site))
-            engine.install(site, work.names, passing, simulate=True)
+            site.manager.sign_repository(site, site.manager.list_packages(site))
+            site.manager.read_repository(site, passing)
+            site.manager.install(site, work.names, passing, simulate=True)
             generation = work.built.publish_images(site, written)
             for name, kernel in written.items():
                 say(f"writing kernel {name} to the ESP")
                 kernels.write_kernel(esp, name, kernel)
             for target in work.targets:
-                engine.release_files(site, target.name, target.recipe)
+                site.manager.release_files(site, target.name, target.recipe)
             packages_journal.mark_ready(site.persist, journal)
             say(f"installing {', '.join(work.names)}")
-            engine.install(site, work.names, passing)
+            site.manager.install(site, work.names, passing)
         except BaseException:
             packages_journal.undo(site.persist, esp, journal)
-            _end_undone(site, engine, journal)
+            _end_undone(site, journal)
             raise
         packages_journal.start_trials(esp, journal.trial)
-        _end_finished(site, engine)
+        _end_finished(site)
     return Done(journal, images, generation)
 
 
-def _list_files(site: Site, engine: ModuleType, work: Work) -> dict[str, bytes]:
+def _list_files(site: Site, work: Work) -> dict[str, bytes]:
     """What is written below packages/: the packages that stay, and the notes about them."""
-    folder = engine.find_repository(site).relative_to(site.packages)
+    folder = site.manager.find_repository(site).relative_to(site.packages)
     found = {f"{folder}/{stage.path.name}": stage.path.read_bytes() for stage in work.staged}
     return found | work.built.render_notes()
 
@@ -134,7 +134,7 @@ def _list_named(work: Work) -> set[str]:
     return {kernel for name in needs & set(brought) for kernel in brought[name]}
 
 
-def recover(site: Site, engine: ModuleType) -> Recovery:
+def recover(site: Site) -> Recovery:
     """Finish or undo what was interrupted. Doing it twice is the same as once."""
     store_images.sweep_temporaries(site.persist)
     repository.sweep_temporaries(site)
@@ -148,17 +148,17 @@ def recover(site: Site, engine: ModuleType) -> Recovery:
         sweep(site.persist)
         recovery = packages_journal.resolve(site.persist, esp, journal)
     if recovery.finished:
-        _end_finished(site, engine)
+        _end_finished(site)
     else:
-        _end_undone(site, engine, journal)
+        _end_undone(site, journal)
     return recovery
 
 
-def _end_finished(site: Site, engine: ModuleType) -> None:
-    repository.settle(site, engine)
+def _end_finished(site: Site) -> None:
+    repository.settle(site)
     packages_journal.end(site.persist)
 
 
-def _end_undone(site: Site, engine: ModuleType, journal: Journal) -> None:
-    repository.take_back(site, engine, journal.files)
+def _end_undone(site: Site, journal: Journal) -> None:
+    repository.take_back(site, journal.files)
     packages_journal.end(site.persist)

@@ -1,8 +1,9 @@
 """Debian's package manager as the engine uses it, and the stick's own repository for it.
 
-Owns: two views of apt: *upstream* (every source but the stick's) and the ordinary one. Refuses:
-unauthenticated packages, ever. Invariants: what `fetch` returns has the sha256 that a signed index
-names; what is installed comes from the stick's repository, which the stick's key signs.
+Owns: the functions of `Manager`, and two views of apt: *upstream* (every source but the stick's)
+and the ordinary one. Refuses: unauthenticated packages, ever. Invariants: what `fetch` returns has
+the sha256 that a signed index names; what is installed comes from the stick's repository, which the
+stick's key signs.
 
     /persist/packages/debian/      Packages, Release, Release.gpg, *.deb
     /persist/packages/debian/ramos.gpg             the public key
@@ -29,17 +30,19 @@ from ramos.linux.fs import hash_file, hold_lock, write_changed, write_durably
 from ramos.linux.run import Result, run, run_watched
 from ramos.packages.debian_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.packages.recipe import Recipe
-from ramos.packages.recipes import find_shipped_dir, load_recipes
+from ramos.packages.recipes import find_shipped_dir
 from ramos.packages.site import (
     LOCK_WAIT_SECONDS,
     Candidate,
     Installed,
+    OnLine,
     Removal,
     Site,
     find_key,
 )
 from ramos.packages.unpack import MARK, Staged, stage_deb
 
+BASE = "debian"
 KEY_USER = "RAMOS stick <root@localhost>"
 NEVER = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=0")
 # For the wrapper and the hook of apt: this call is the engine's.
@@ -52,7 +55,6 @@ QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "RA
 MODULES_LINE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)")
 REMOVE_LINE = re.compile(r"^Remv (\S+)", re.MULTILINE)
 COMPLAINT = "E: "
-OnLine = Callable[[str], None]
 
 
 def find_arch() -> str:
@@ -205,17 +207,21 @@ def _describe_file(path: Path) -> tuple[dict[str, str], int, str]:
     return dict(deb.read_package(path).fields), path.stat().st_size, hash_file(path)
 
 
-def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> Result:
-    """Install from the stick's repository with the real apt."""
+def read_repository(site: Site, on_line: OnLine) -> None:
+    """Have apt read the index of the stick's repository, and none of the mirrors'."""
     write_settings(site)
     parts = _select_parts(site, "local", lambda name: name == Path(SOURCE_FILE).name)
     update = ["apt-get", "update", "-q", *NEVER, "-o", "APT::Get::List-Cleanup=false"]
     update += ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
     _watch([*update, "-o", "APT::Update::Error-Mode=any"], on_line)
+
+
+def install(site: Site, names: Sequence[str], on_line: OnLine, *, simulate: bool = False) -> None:
+    """Install from the stick's repository with the real apt."""
     argv = [*INSTALL, "--no-remove", *(["--simulate"] if simulate else [])]
     before = list_installed(site)
     try:
-        return _watch([*argv, *names], on_line)
+        _watch([*argv, *names], on_line)
     except RamosError as error:
         if not simulate:
             _take_back(site, names, before)
@@ -283,9 +289,8 @@ def release_files(site: Site, name: str, recipe: Recipe) -> None:
 
 def write_settings(site: Site) -> None:
     """Tell apt about the stick's repository and about what is special."""
-    recipes = load_recipes(site.recipes_dir).require_sound()
     hook = find_shipped_dir() / "debian" / HOOK.name
-    texts = render_settings(recipes, hook, site.root, find_repository(site))
+    texts = render_settings(site.recipes, hook, site.root, find_repository(site))
     texts[SOURCE_FILE] = render_source(find_repository(site))
     for name, text in texts.items():
         write_changed(site.root / name, text)

@@ -11,23 +11,19 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from ramos.boot import kernels
 from ramos.errors import RamosError, UsageError
 from ramos.layout import kernel_version
-from ramos.packages import alpine, change, debian, repository
+from ramos.packages import change, repository
 from ramos.packages import journal as packages_journal
 from ramos.packages.build import Built, build, build_firmware, forget_left, read_left
 from ramos.packages.change import Target, Work
-from ramos.packages.journal import Recovery
-from ramos.packages.recipe import Recipe, drops_depend, find_recipe
-from ramos.packages.recipes import load_recipes
-from ramos.packages.site import Candidate, Site
+from ramos.packages.recipe import drops_depend
+from ramos.packages.site import Candidate, Installed, Site
 from ramos.store import images as store_images
 from ramos.store.generations import read_all
 
-MANAGERS: dict[str, ModuleType] = {"alpine": alpine, "debian": debian}
 Say = Callable[[str], None]
 
 
@@ -44,20 +40,11 @@ class Report:
     trial: str = ""
 
 
-def manager(site: Site) -> ModuleType:
-    """The package manager of a base: modules with the same functions."""
-    found = MANAGERS.get(site.base)
-    if found is None:
-        raise UsageError("cannot manage packages", site.base, "this base is not known")
-    return found
-
-
 def list_special(site: Site) -> list[tuple[str, str, str, bool]]:
     """Installed special packages: name, version, recipe, and whether they came by the engine."""
-    recipes = load_recipes(site.recipes_dir).require_sound()
     rows = []
-    for name, installed in sorted(manager(site).list_installed(site).items()):
-        recipe = find_recipe(recipes, name, site.base)
+    for name, installed in sorted(site.manager.list_installed(site).items()):
+        recipe = site.find_recipe(name)
         if recipe is not None:
             rows.append((name, installed.version, recipe.name, installed.special))
     return rows
@@ -90,8 +77,8 @@ def list_kernels(site: Site) -> list[KernelState]:
 
 def find_newer(site: Site, names: Collection[str] = ()) -> list[Target]:
     """What an upgrade of these, or of every special package, would bring, with what that needs."""
-    recipes = load_recipes(site.recipes_dir).require_sound()
-    special = [name for name, _, _, _ in list_special(site)]
+    installed = site.manager.list_installed(site)
+    special = sorted(name for name in installed if site.find_recipe(name))
     absent = [name for name in names if name not in special]
     if absent:
         raise UsageError(
@@ -101,27 +88,25 @@ def find_newer(site: Site, names: Collection[str] = ()) -> list[Target]:
             "Nothing was changed",
             "'ramos pkg list' names those that are, 'ramos pkg add' installs another.",
         )
-    return plan_targets(site, recipes, names or special, only_newer=True)
+    return plan_targets(site, installed, names or special, only_newer=True)
 
 
 def plan_targets(
-    site: Site, recipes: Sequence[Recipe], names: Iterable[str], *, only_newer: bool
+    site: Site, installed: Mapping[str, Installed], names: Iterable[str], *, only_newer: bool
 ) -> list[Target]:
     """The packages to bring in, with the special ones among what they depend on."""
-    engine = manager(site)
-    installed = engine.list_installed(site)
     wanted = list(names)
     found: dict[str, Target] = {}
     while wanted:
-        candidates = engine.find_candidates(site, wanted)
+        candidates = site.manager.find_candidates(site, wanted)
         if not only_newer:
             _require_found([word for word in wanted if word not in installed], candidates)
         wanted = []
         for name, candidate in sorted(candidates.items()):
-            recipe = find_recipe(recipes, name, site.base)
+            recipe = site.find_recipe(name)
             there = installed[name].version if name in installed else ""
-            newer = not there or engine.is_newer(candidate.version, there)
-            if not only_newer and there and engine.is_newer(there, candidate.version):
+            newer = not there or site.manager.is_newer(candidate.version, there)
+            if not only_newer and there and site.manager.is_newer(there, candidate.version):
                 raise _cannot_downgrade(name, there, candidate.version)
             if (
                 recipe is None
@@ -133,7 +118,7 @@ def plan_targets(
             known = {name: there.version for name, there in installed.items()}
             known |= dict.fromkeys(found, "")
             kept = [d for d in candidate.depends if not drops_depend(recipe, d)]
-            wanted += _find_special_depends(site, recipes, kept, known)
+            wanted += _find_special_depends(site, kept, known)
     return list(found.values())
 
 
@@ -156,7 +141,7 @@ def _cannot_downgrade(name: str, there: str, older: str) -> UsageError:
 
 
 def _find_special_depends(
-    site: Site, recipes: Sequence[Recipe], depends: Iterable[str], known: Mapping[str, str]
+    site: Site, depends: Iterable[str], known: Mapping[str, str]
 ) -> list[str]:
     """Special packages that one needs, as NAME or NAME=VERSION.
 
@@ -169,7 +154,7 @@ def _find_special_depends(
         exact = rest.removeprefix("(= ").rstrip(")") if rest.startswith("(= ") else ""
         if name in known and (not exact or known[name] in ("", exact)):
             continue
-        if find_recipe(recipes, name, site.base) is not None:
+        if site.find_recipe(name) is not None:
             found.append(f"{name}={exact}" if exact else name)
     return found
 
@@ -195,11 +180,6 @@ def workplace(site: Site) -> Iterator[None]:
         shutil.rmtree(site.work, ignore_errors=True)
 
 
-def recover(site: Site) -> Recovery:
-    """Finish or undo what was interrupted."""
-    return change.recover(site, manager(site))
-
-
 def _in_passing(say: Say) -> Say:
     """What the package manager prints: indented, and not worth to stay on the screen."""
     return lambda line: say(f"  {line}")
@@ -208,15 +188,14 @@ def _in_passing(say: Say) -> Say:
 def refresh(site: Site, say: Say) -> None:
     """Fetch the package lists."""
     say("fetching the package lists")
-    manager(site).refresh(site, _in_passing(say))
+    site.manager.refresh(site, _in_passing(say))
 
 
 def add(site: Site, names: Sequence[str], say: Say) -> Report:
     """Install special packages."""
-    recipes = load_recipes(site.recipes_dir).require_sound()
     for word in names:
         name = word.partition("=")[0]
-        if find_recipe(recipes, name, site.base) is None:
+        if site.find_recipe(name) is None:
             raise UsageError(
                 "no recipe matches",
                 name,
@@ -224,26 +203,26 @@ def add(site: Site, names: Sequence[str], say: Say) -> Report:
                 "Nothing was changed",
                 "Install it with the package manager itself.",
             )
-    return bring(site, plan_targets(site, recipes, names, only_newer=False), say)
+    installed = site.manager.list_installed(site)
+    return bring(site, plan_targets(site, installed, names, only_newer=False), say)
 
 
 def bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
     """Everything up to the point where nothing can go wrong any more, then the change itself."""
     if not targets:
         return Report()
-    engine = manager(site)
     _require_memory_and_space(site, targets)
     staged = []
     for target in targets:
         say(f"fetching {target.name} {target.candidate.version}")
         folder = site.work / "fetched" / target.name
-        path = engine.fetch(site, target.candidate, folder, _in_passing(say))
-        staged.append(engine.stage(site, path, target.recipe))
+        path = site.manager.fetch(site, target.candidate, folder, _in_passing(say))
+        staged.append(site.manager.stage(site, path, target.recipe))
         shutil.rmtree(folder)
     built = build(site, staged, say)
     try:
         work = Work(targets, staged, built)
-        done = change.make_change(site, engine, work, say, _in_passing(say))
+        done = change.make_change(site, work, say, _in_passing(say))
     finally:
         for temporary in built.temporaries:
             temporary.unlink(missing_ok=True)
@@ -281,17 +260,16 @@ def plan_removal(
 
     And what is installed of `also`: ordinary packages that the user removes at the same time.
     """
-    recipes = load_recipes(site.recipes_dir).require_sound()
-    installed = manager(site).list_installed(site)
+    installed = site.manager.list_installed(site)
     absent = [name for name in names if name not in installed]
     if absent:
         raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
     also = sorted(set(also) & set(installed))
     wanted = list(names)
     while True:
-        plan = manager(site).plan_removal(site, [*wanted, *also])
+        plan = site.manager.plan_removal(site, [*wanted, *also])
         needing = [name for name in plan.needed_by if name not in (*wanted, *also)]
-        ordinary = [name for name in needing if find_recipe(recipes, name, site.base) is None]
+        ordinary = [name for name in needing if site.find_recipe(name) is None]
         if ordinary:
             reason = f"needed by {', '.join(ordinary)}"
             hint = "Remove that with the package manager first."
@@ -299,21 +277,20 @@ def plan_removal(
         if not needing:
             break
         wanted += needing
-    special = [name for name in plan.going if find_recipe(recipes, name, site.base)]
+    special = [name for name in plan.going if site.find_recipe(name)]
     return list(dict.fromkeys([*wanted, *special])), also
 
 
 def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = ()) -> Report:
     """Remove special packages, and what they had brought; `also`, ordinary ones."""
-    engine = manager(site)
     names, also = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
         kernels.check_removal(esp, doomed, packages_journal.read_environment(esp), site.running)
         packages_journal.end_trials(esp, doomed)
         _release(site, names)
-        engine.remove(site, [*names, *also], _in_passing(say))
-        repository.delete_packages(site, engine, names)
+        site.manager.remove(site, [*names, *also], _in_passing(say))
+        repository.delete_packages(site, names)
         _delete_kernels(site, esp, doomed)
     generation = _remove_firmware(site, names, say)
     for name in names:
@@ -322,17 +299,16 @@ def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = (
 
 
 def _release(site: Site, names: Iterable[str]) -> None:
-    recipes = load_recipes(site.recipes_dir).require_sound()
     for name in names:
-        recipe = find_recipe(recipes, name, site.base)
+        recipe = site.find_recipe(name)
         if recipe is not None:
-            manager(site).release_files(site, name, recipe)
+            site.manager.release_files(site, name, recipe)
 
 
 def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
     """The kernel directories that packages had brought."""
     owned = {version for name in names for version in read_left(site, name, "kernel")}
-    owned |= set(manager(site).list_kernel_versions(site, names))
+    owned |= set(site.manager.list_kernel_versions(site, names))
     return [name for name in kernels.list_all(esp) if kernel_version(name) in owned]
 
 

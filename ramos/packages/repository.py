@@ -12,7 +12,6 @@ settling can be done twice.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 from ramos.linux.fs import TEMPORARY_SUFFIX, sync_directory, write_durably
 from ramos.packages.site import Site
@@ -37,34 +36,34 @@ def bring(site: Site, contents: Mapping[str, bytes]) -> None:
         write_durably(path, data)
 
 
-def take_back(site: Site, engine: ModuleType, new: Iterable[str]) -> None:
+def take_back(site: Site, new: Iterable[str]) -> None:
     """Everything as it was before a change that had brought `new` files; the index too."""
     for replaced in sorted(site.packages.rglob(f"*{REPLACED_SUFFIX}")):
         replaced.rename(replaced.with_name(replaced.name.removesuffix(REPLACED_SUFFIX)))
         replaced.unlink(missing_ok=True)  # two names of one file: rename does nothing
-    _delete(site, engine, [site.packages / name for name in new])
+    _delete(site, [site.packages / name for name in new])
 
 
-def settle(site: Site, engine: ModuleType) -> None:
+def settle(site: Site) -> None:
     """A change is over: of each package stay the version that is installed, and the newest."""
-    installed = engine.list_installed(site)
+    installed = site.manager.list_installed(site)
     versions: dict[str, dict[str, Path]] = {}
-    for path in engine.list_packages(site):
-        name, version = engine.read_label(path)
+    for path in site.manager.list_packages(site):
+        name, version = site.manager.read_label(path)
         versions.setdefault(name, {})[version] = path
     old = list(site.packages.rglob(f"*{REPLACED_SUFFIX}"))
     for name, found in versions.items():
         kept = {installed[name].version} if name in installed else set()
-        kept |= {v for v in found if not any(engine.is_newer(other, v) for other in found)}
+        kept |= {v for v in found if not any(site.manager.is_newer(other, v) for other in found)}
         old += [path for version, path in found.items() if version not in kept]
-    _delete(site, engine, old)
+    _delete(site, old)
 
 
-def delete_packages(site: Site, engine: ModuleType, names: Iterable[str]) -> None:
+def delete_packages(site: Site, names: Iterable[str]) -> None:
     """Take packages out of the stick's repository, in every version."""
     gone = set(names)
     _delete(
-        site, engine, [p for p in engine.list_packages(site) if engine.read_label(p)[0] in gone]
+        site, [p for p in site.manager.list_packages(site) if site.manager.read_label(p)[0] in gone]
     )
 
 
@@ -74,12 +73,12 @@ def sweep_temporaries(site: Site) -> None:
         path.unlink(missing_ok=True)
 
 
-def _delete(site: Site, engine: ModuleType, paths: Iterable[Path]) -> None:
+def _delete(site: Site, paths: Iterable[Path]) -> None:
     """Delete files, packages among them: first from the index, which is thereby made anew."""
     doomed = set(paths)
-    packages = engine.list_packages(site)
+    packages = site.manager.list_packages(site)
     if packages:
-        engine.sign_repository(site, [path for path in packages if path not in doomed])
+        site.manager.sign_repository(site, [path for path in packages if path not in doomed])
     for path in doomed:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in doomed if path.parent.is_dir()}:

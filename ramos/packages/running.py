@@ -16,10 +16,12 @@ from ramos.boot.kernels import read_running_kernel
 from ramos.booted import read_boot
 from ramos.errors import RamosError
 from ramos.layout import Places
+from ramos.packages import alpine, debian
 from ramos.packages.recipes import detect_base
-from ramos.packages.site import Site
+from ramos.packages.site import Manager, Site
 from ramos.stick.check import check_stick
 
+MANAGERS: dict[str, Manager] = {"alpine": alpine, "debian": debian}
 # In the upper, which is compressed RAM; var/tmp is never saved.
 WORK_DIR = Path("/var/tmp/ramos-packages")
 
@@ -34,7 +36,7 @@ def find_site(places: Places | None = None) -> Site:
         return esp.mount_esp(boot, writable=writable)
 
     return Site(
-        base=detect_base(here.root),
+        manager=MANAGERS[detect_base(here.root)],
         persist=here.persist,
         work=WORK_DIR,
         running=read_running_kernel(),

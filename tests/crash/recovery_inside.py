@@ -15,7 +15,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
-from ramos.packages import debian, engine, journal
+from ramos.packages import change, debian, engine, journal
 from tests.crash import mounts
 from tests.crash.check import LADDER, REPAIRED
 from tests.crash.upgrade_inside import make_lab, make_mirror
@@ -45,7 +45,7 @@ def check_clean(lab: Lab) -> list[str]:
 def go_on(lab: Lab, plan: str) -> None:
     """Recover, check; upgrade once more, check."""
     with engine.workplace(lab.site):
-        engine.recover(lab.site)
+        change.recover(lab.site)
     assert OLD in check_clean(lab)
     if plan == UPGRADE:
         check_upgrade(lab)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ramos.boot import esp
 from ramos.booted import Boot
+from ramos.packages import debian
 from ramos.packages.site import Site
 from ramos.stick import identity
 from tests.crash import mounts
@@ -54,7 +55,7 @@ def make_lab(home: Path, disk: str, mirror: Mirror) -> Lab:
     os.environ["APT_CONFIG"] = str(write_apt_config(home, root))
     boot = Boot(persist=f"{disk}2", esp_uuid=identity.read_identity(esp_node).uuid)
     site = Site(
-        base="debian",
+        manager=debian,
         persist=persist,
         work=home / "work",
         running=OLD,

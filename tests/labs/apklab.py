@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.packages import engine
+from ramos.packages import alpine, change, engine
 from ramos.packages.site import Site
 from tests.labs import alpine_mirror, alpine_root, apk_tools
 from tests.labs.alpine_mirror import (
@@ -105,19 +105,19 @@ class Lab:
 
     def upgrade(self) -> engine.Report:
         with engine.workplace(self.site):
-            engine.recover(self.site)
+            change.recover(self.site)
             engine.refresh(self.site, self.say)
             return engine.bring(self.site, engine.find_newer(self.site), self.say)
 
     def add(self, *names: str) -> engine.Report:
         with engine.workplace(self.site):
-            engine.recover(self.site)
+            change.recover(self.site)
             engine.refresh(self.site, self.say)
             return engine.add(self.site, names, self.say)
 
     def remove(self, *names: str) -> engine.Report:
         with engine.workplace(self.site):
-            engine.recover(self.site)
+            change.recover(self.site)
             return engine.remove(self.site, names, self.say)
 
     def publish(self, *specs: Spec) -> None:
@@ -185,7 +185,7 @@ def make_lab(apk: Path, home: Path, running: str = OLD) -> Lab:
     root.run("add", "linux-lts", "linux-firmware-none", "mkinitfs", "watcher", "htop")
     persist, esp = home / "persist", home / "esp"
     make_stick(persist, esp, home, running)
-    site = replace(make_site("alpine", running, home, path), apk=apk)
+    site = replace(make_site(alpine, running, home, path), apk=apk)
     return Lab(site, esp, mirror, root)
 
 

@@ -19,8 +19,8 @@ from ramos import layout
 from ramos.boot import env, kernels
 from ramos.formats.apk_sign import make_key
 from ramos.linux.verity import digest_file
-from ramos.packages import engine
-from ramos.packages.site import Site
+from ramos.packages import change, debian, engine
+from ramos.packages.site import Manager, Site
 from ramos.store.generation import Generation, Kind, StoredFile
 from ramos.store.generations import make_tree, publish_generation
 from tests.labs.debmirror import KEY_BITS, Mirror
@@ -62,13 +62,13 @@ class Lab:
 
     def upgrade(self, *names: str) -> engine.Report:
         with engine.workplace(self.site):
-            engine.recover(self.site)
+            change.recover(self.site)
             engine.refresh(self.site, self.say)
             return engine.bring(self.site, engine.find_newer(self.site, names), self.say)
 
     def add(self, *names: str) -> engine.Report:
         with engine.workplace(self.site):
-            engine.recover(self.site)
+            change.recover(self.site)
             engine.refresh(self.site, self.say)
             return engine.add(self.site, names, self.say)
 
@@ -216,7 +216,7 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path, kernel: str = OLD) -> N
     publish_generation(persist, Generation(1, 0, 1, kernel, "build", "", tuple(base)))
 
 
-def make_site(base: str, running: str, home: Path, root: Path) -> Site:
+def make_site(manager: Manager, running: str, home: Path, root: Path) -> Site:
     """What the engine works on, for a stick below a directory."""
 
     @contextlib.contextmanager
@@ -225,7 +225,7 @@ def make_site(base: str, running: str, home: Path, root: Path) -> Site:
         yield home / "esp"
 
     return Site(
-        base=base,
+        manager=manager,
         persist=home / "persist",
         work=home / "work",
         running=running,
@@ -244,7 +244,7 @@ def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("APT_CONFIG", str(write_apt_config(tmp_path, root)))
     persist, esp = tmp_path / "persist", tmp_path / "esp"
     make_stick(persist, esp, tmp_path)
-    site = make_site("debian", OLD, tmp_path, root)
+    site = make_site(debian, OLD, tmp_path, root)
     return Lab(site, esp, mirror)
 
 

@@ -16,7 +16,7 @@ from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
 from ramos.formats import apk as apk_format
 from ramos.formats import apk_index, apk_pack, selection
-from ramos.packages import alpine, engine, journal
+from ramos.packages import alpine, change, engine, journal
 from ramos.store.generations import read_default
 from tests.labs import alpine_mirror, apk_tools
 from tests.labs.alpine_mirror import Content, Spec
@@ -292,7 +292,7 @@ def test_the_repository_is_as_it_was_after_a_change_that_did_not_come_about(
         with pytest.raises(RamosError, match="trying to overwrite etc/clash"):
             lab.upgrade()
     with engine.workplace(lab.site):
-        assert bool(engine.recover(lab.site).undone) == bool(cut)
+        assert bool(change.recover(lab.site).undone) == bool(cut)
     assert {path: path.read_bytes() for path in alpine.list_packages(lab.site)} == before
     lab.root.run("fix", "linux-lts")
     lab.root.run("fix", "-r", "linux-lts")

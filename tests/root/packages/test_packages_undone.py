@@ -10,7 +10,7 @@ import pytest
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
-from ramos.packages import debian, engine, journal, repository
+from ramos.packages import change, debian, engine, journal, repository
 from tests.labs.packagelab import NEW, OLD, Lab, add_kernel, make_lab, run_until
 
 KERNEL, META = f"linux-image-{NEW}", "linux-image-test"
@@ -69,7 +69,7 @@ def check_upgrade(lab: Lab) -> None:
 
 def recover(lab: Lab) -> journal.Recovery:
     with engine.workplace(lab.site):
-        return engine.recover(lab.site)
+        return change.recover(lab.site)
 
 
 def test_an_upgrade_that_apt_refuses(lab: Lab) -> None:
@@ -119,8 +119,8 @@ def test_a_file_of_the_same_name_comes_back_too(lab: Lab) -> None:
     for _ in range(2):
         repository.bring(lab.site, contents)
         assert ours.read_bytes() == b"of another recipe"
-        repository.take_back(lab.site, debian, new)
-        repository.take_back(lab.site, debian, new)
+        repository.take_back(lab.site, new)
+        repository.take_back(lab.site, new)
         assert ours.read_bytes() == kept
     check_repository(lab, FIRST)
     assert not (lab.site.packages / "left/new").exists()

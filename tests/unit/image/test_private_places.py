@@ -14,6 +14,7 @@ from ramos.image import partitions
 from ramos.image.cache import lock_cache
 from ramos.image.grub import BiosGrub
 from ramos.image.progress import Progress
+from ramos.packages import debian
 from ramos.packages.engine import workplace
 from ramos.packages.site import Site
 
@@ -31,7 +32,7 @@ def test_hostile_link_in_place_of_the_work_directory(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "file").write_text("mine")
-    site = Site("debian", tmp_path / "persist", tmp_path / "work", "6.1", open_nothing)
+    site = Site(debian, tmp_path / "persist", tmp_path / "work", "6.1", open_nothing)
     site.work.symlink_to(victim)
     with workplace(site):
         assert not site.work.is_symlink()
@@ -57,13 +58,13 @@ def test_the_cache_of_the_builder_is_private(tmp_path: Path) -> None:
 def test_a_work_place_that_cannot_be_had_is_not_used(tmp_path: Path) -> None:
     """Nobody, root included, can remove what stands in proc."""
     work = Path("/proc/self/fdinfo")
-    site = Site("debian", tmp_path / "persist", work, "6.1", open_nothing)
+    site = Site(debian, tmp_path / "persist", work, "6.1", open_nothing)
     with pytest.raises(RamosError, match=r"cannot work in: .*Nothing was changed"), workplace(site):
         pytest.fail("it was used")
 
 
 def test_hostile_pipe_in_place_of_the_work_directory(tmp_path: Path) -> None:
-    site = Site("debian", tmp_path / "persist", tmp_path / "work", "6.1", open_nothing)
+    site = Site(debian, tmp_path / "persist", tmp_path / "work", "6.1", open_nothing)
     os.mkfifo(site.work)
     with workplace(site):
         assert read_mode(site.work) == 0o700

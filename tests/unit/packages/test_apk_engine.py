@@ -84,7 +84,7 @@ def site(tmp_path: Path, mirror: Mirror) -> Site:
         yield tmp_path
 
     return Site(
-        base="alpine",
+        manager=alpine,
         persist=tmp_path / "persist",
         work=tmp_path / "work",
         running="6.12.1-0-lts",
@@ -115,6 +115,7 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     assert (staged.places["kernel"] / "boot/vmlinuz-lts").read_bytes() == b"kernel"
     repository.bring(site, {f"alpine/{ARCH}/{staged.path.name}": staged.path.read_bytes()})
     alpine.sign_repository(site, alpine.list_packages(site))
+    alpine.read_repository(site, print)
     alpine.install(site, ["linux-lts"], print)
     assert (
         (tmp_path / "calls").read_text().splitlines()[-1].endswith("add --upgrade linux-lts@ramos")
@@ -131,7 +132,7 @@ def test_the_newest_kernel_is_fetched_taken_apart_and_published(site: Site, tmp_
     lines = (site.root / "etc/apk/repositories").read_text().splitlines()
     assert lines[-1] == f"@ramos {site.packages}/alpine"
     assert "@edge /nowhere" in lines
-    repository.delete_packages(site, alpine, ["linux-lts"])
+    repository.delete_packages(site, ["linux-lts"])
     assert not ours.exists()
     assert read_index(site.packages / f"alpine/{ARCH}/APKINDEX.tar.gz", keys).entries == {}
 

@@ -38,7 +38,7 @@ def test_lists_are_changed_under_the_lock_of_dpkg(tmp_path: Path) -> None:
     )
     for script in ("postrm", "prerm"):
         listing.with_suffix(f".{script}").touch()
-    site = make_site("debian", "6", tmp_path, tmp_path)
+    site = make_site(debian, "6", tmp_path, tmp_path)
     argv = [sys.executable, "-c", DPKG, str(database)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as dpkg:
         assert dpkg.stdout is not None
