@@ -36,6 +36,9 @@ case $home in
 *) mount --bind "$scratch" /tmp && mount --bind /tmp /var/tmp || exit 97 ;;
 esac
 mkdir -p "$checkout" && mount --bind /mnt "$checkout" && umount /mnt || exit 97
+# Programs that write for their user, and mount(8), have a place of the copy's own.
+export HOME="$checkout/.cache/home"
+mkdir -p "$HOME" /run/mount && mount -t tmpfs tmpfs /run/mount || exit 97
 mount -o remount,bind,ro / || exit 97
 cd "$checkout" || exit 97
 "$@"

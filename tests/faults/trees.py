@@ -55,6 +55,7 @@ class Tree:
         if (checkout / ".venv").exists():
             (home / "tree" / ".venv").symlink_to((checkout / ".venv").resolve())
         (home / "tmp").mkdir()
+        (home / "tmp").chmod(0o1777)
         return cls(home)
 
     @property

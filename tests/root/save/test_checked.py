@@ -21,9 +21,7 @@ last=""
 for word in "$@"; do [ "$word" = -tar ] && last=tar; done
 [ "$last" != tar ] || cat >/dev/null
 case $2 in *.squashfs*) ;; *) exit 0 ;; esac
-other=$(mktemp -d)
-echo other >"$other/file"
-exec {real} "$other" "$2" -noappend -quiet -no-progress
+exec {real} "$0" "$2" -noappend -quiet -no-progress
 """
 
 
