@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ramos.booted import Boot
+from ramos.cli import runtime
 from ramos.layout import Places
+from ramos.linux import syscalls, terminals
 from ramos.linux.fs import hold_lock
+from ramos.shutdown import deadline, finalsave, order, stranded
 from ramos.shutdown.order import Outcome
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -72,3 +77,22 @@ def test_what_changes_the_store_waits_for_the_lock(places: Places, words: tuple[
     assert done.returncode == 4, done.stderr
     assert "a save" in done.stderr
     assert ramos(places, *words).returncode != 4
+
+
+@pytest.mark.parametrize(("result", "code"), [("saved", 0), ("failed", 1)])
+def test_the_service_of_the_shutdown_hears_how_the_save_ended(
+    monkeypatch: pytest.MonkeyPatch, result: str, code: int
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(runtime, "read_boot", lambda _: Boot())
+    monkeypatch.setattr(stranded, "was_settled", lambda: False)
+    monkeypatch.setattr(deadline, "cancel_deadline", lambda: None)
+    monkeypatch.setattr(deadline, "start_deadline", lambda _: None)
+    monkeypatch.setattr(syscalls, "lock_memory", lambda: None)
+    monkeypatch.setattr(finalsave, "make_meter", lambda _: (lambda: 0, lambda part: part))
+    monkeypatch.setattr(terminals, "list_consoles", lambda: ())
+    monkeypatch.setattr(order.Screen, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(order, "save_at_shutdown", lambda *_: Outcome(result, "the outcome"))
+    monkeypatch.setattr(order, "finish", lambda *_: ["a trouble"])
+    assert CliRunner().invoke(runtime.shutdown_save).exit_code == code
+    assert said[-2:] == ["the outcome", "a trouble"]
