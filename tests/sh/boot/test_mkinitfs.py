@@ -57,3 +57,12 @@ def test_files_are_put_where_init_looks(shell: str, tmp_path: Path) -> None:
             assert (tmp_path / str(path.readlink()).lstrip("/")).is_file()
     assert (library / "keymap.bmap").read_bytes() == b"bkeymap"
     assert "usb_storage" in (tmp_path / "etc/modprobe.d/ramos.conf").read_text()
+
+
+def test_init_and_all_that_it_reads_is_in_the_list() -> None:
+    lines = (HOOKS / "mkinitfs/features.d/ramos.files").read_text().split("\n")
+    ours = {line.removeprefix("/usr/share/ramos/initramfs-hooks/") for line in lines}
+    assert {"init", "lib", "mkinitfs", "/usr/lib/ramos/ramos/layout.env", "/bin/sh"} <= ours
+    # They lie in one or the other, by the release of Alpine.
+    for tool in ("e2fsck", "mkfs.btrfs", "cryptsetup"):
+        assert {f"/sbin/{tool}", f"/usr/sbin/{tool}"} <= set(lines)

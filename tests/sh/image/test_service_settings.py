@@ -1,5 +1,6 @@
 """What OpenRC's services read on Alpine, as its shell reads and uses it."""
 
+import configparser
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from ramos.image import alpine_setup
 from ramos.image.plan import Plan
+from tests.conftest import REPOSITORY
 from tests.labs.harness import SHELLS
 
 # openrc-run reads /etc/conf.d/NAME like this, and gives up where it ends with an error.
@@ -59,3 +61,32 @@ def test_processes_are_ended_before_the_save(
         (settings.parents[1] / "deadline.pid").write_text(pids)
     script = 'printf %s "$killall5_opts"'
     assert read_setting(shell, settings / "killprocs", script) == options
+
+
+SYSTEMD = sorted((REPOSITORY / "services/systemd").glob("*.service"))
+OPENRC = sorted((REPOSITORY / "services").glob("openrc*/*"))
+
+
+@pytest.mark.parametrize("unit", SYSTEMD, ids=lambda path: path.stem)
+def test_a_unit_of_systemd_runs_what_openrc_runs(unit: Path) -> None:
+    sections = configparser.ConfigParser(interpolation=None, strict=False)
+    sections.optionxform = str  # type: ignore[assignment,method-assign]
+    sections.read(unit)
+    assert sections["Unit"]["Description"].startswith("RAMOS")
+    assert sections["Unit"]["Documentation"].startswith("man:ramos")
+    words = sections["Service"].get("ExecStart", sections["Service"].get("ExecStop", "")).split()
+    assert words[0].startswith(("/usr/bin/ramos", "/usr/sbin/ramosd"))
+    other = (REPOSITORY / "services/openrc" / unit.stem).read_text()
+    assert re.search(rf"{words[0]}\b", other)
+    assert all(word in other for word in words[1:])
+
+
+@pytest.mark.parametrize("service", OPENRC, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_service_of_openrc_says_what_it_is(service: Path) -> None:
+    assert re.search('^description="RAMOS: [a-z]', service.read_text(), re.MULTILINE)
+
+
+def test_udev_stands_for_what_others_need() -> None:
+    """localmount and fsck come after `dev`, and Debian's own services after `udev`."""
+    text = (REPOSITORY / "services/openrc-debian/ramos-udev").read_text()
+    assert "\tprovide udev dev\n" in text

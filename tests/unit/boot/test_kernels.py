@@ -179,3 +179,10 @@ def test_a_kernel_that_reads_back_as_something_else_does_not_count(
     with pytest.raises(RamosError, match="other bytes than were written"):
         kernels.write_kernel(esp, "6.1.0-9-test", files)
     assert kernels.list_all(esp) == []
+
+
+def test_a_complete_kernel_is_never_written_over(tmp_path: Path) -> None:
+    name = write(tmp_path / "esp", make_files(tmp_path, "one"))
+    with pytest.raises(UsageError, match="it is there already"):
+        kernels.write_kernel(tmp_path / "esp", name, make_files(tmp_path, "two"))
+    assert (tmp_path / f"esp/kernels/{name}/vmlinuz").read_text() == "kernel one"

@@ -5,6 +5,8 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from ramos.linux.elf import find_libraries
 from ramos.shutdown import deadline, keeper
 
@@ -78,3 +80,22 @@ def test_held_files_are_in_memory(tmp_path: Path) -> None:
     locked = next(line.split() for line in lines if line.startswith("VmLck:"))
     total = sum(path.stat().st_size for path in keeper.list_files(tmp_path))
     assert int(locked[1]) * 1024 >= total or os.geteuid() != 0
+
+
+def test_only_real_disks_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"sda": (100, 7), "loop0": (5000, 0), "zram0": (0, 9000), "ram1": (3, 3)}
+    text = "".join(f"8 0 {name} 1 1 {r} 1 1 1 {w} 1 0 1 1\n" for name, (r, w) in rows.items())
+    (tmp_path / "diskstats").write_text(f"{text}broken\n")
+    monkeypatch.setattr(deadline, "DISKSTATS", tmp_path / "diskstats")
+    assert deadline.count_sectors() == 107
+
+
+def test_the_deadline_outlives_the_service_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, acted = tmp_path / "cgroup.procs", tmp_path / "acted"
+    monkeypatch.setattr(deadline, "ROOT_GROUP", group)
+    child = deadline.start_deadline(0.1, acted.touch, tmp_path / "pid", lambda: 0)
+    await_file(acted)
+    os.waitpid(child, 0)
+    assert group.read_text() == f"{child}\n"

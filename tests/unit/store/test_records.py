@@ -86,3 +86,20 @@ def test_records_stay_until_the_stick_has_them(tmp_path: Path, persist: Path) ->
     in_the_way.rmdir()
     flush_records(persist, 0, 8, ram)
     assert [r["generation"] for r in read_records("commits", persist / "log")] == [2]
+
+
+def test_what_a_panic_left_is_copied_and_freed(
+    tmp_path: Path, persist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pstore = tmp_path / "pstore"
+    pstore.mkdir()
+    monkeypatch.setattr(records, "PSTORE_DIR", pstore)
+    flush_records(persist, 0, 8, tmp_path / "ram")
+    assert not (persist / "log/pstore").exists()
+    for number in range(records.KEPT_PANICS + 2):
+        (pstore / f"dmesg-{number:02}").write_text(f"panic {number}")
+    flush_records(persist, 0, 8, tmp_path / "ram")
+    assert not list(pstore.iterdir())
+    kept = sorted((persist / "log/pstore").iterdir())
+    assert len(kept) == records.KEPT_PANICS
+    assert kept[-1].read_text() == f"panic {records.KEPT_PANICS + 1}"

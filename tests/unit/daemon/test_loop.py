@@ -1,0 +1,68 @@
+"""The life of ramosd: what it starts, what it ends, and how it says that it cannot begin."""
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ramos.booted import Boot
+from ramos.config import Config
+from ramos.daemon import loop
+from ramos.errors import RamosError
+from ramos.linux import syscalls
+from ramos.shutdown import keeper, stranded
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """One life, from a state to what was done."""
+    done: list[str] = []
+    monkeypatch.setattr(syscalls, "lock_memory", lambda: None)
+    monkeypatch.setattr(loop, "run_loop", lambda _: done.append("loop"))
+    monkeypatch.setattr(loop, "end_worker", lambda worker: done.append(f"end {worker}"))
+    monkeypatch.setattr(keeper, "start_keeper", lambda _: done.append("keeper"))
+    monkeypatch.setattr(stranded, "leave", lambda *_, **words: done.append(f"leave {words}"))
+
+    def run(**changes: Any) -> list[str]:
+        daemon = SimpleNamespace(
+            boot=Boot(),
+            identity=None,
+            leaves=False,
+            jobs={"scrub": (0, "the scrub")},
+            notifier=SimpleNamespace(notify=done.append),
+            state=dataclasses.replace(loop.first_state(Boot(), Config()), **changes),
+        )
+        monkeypatch.setattr(loop, "open_daemon", lambda: daemon)
+        loop.main()
+        return done
+
+    return run
+
+
+def test_what_still_runs_is_ended_before_it_leaves(live: Callable[..., list[str]]) -> None:
+    assert live(reads_stick=True, stick="gone") == [
+        *("READY=1", "loop", "STOPPING=1", "end the scrub"),
+        "leave {'gone': True, 'alone': False}",
+    ]
+
+
+@pytest.mark.parametrize(("reads", "stick"), [(True, "present"), (False, "present")])
+def test_files_are_kept_where_the_stick_is_read(
+    live: Callable[..., list[str]], reads: bool, stick: str
+) -> None:
+    assert ("keeper" in live(reads_stick=reads, stick=stick)) is reads
+
+
+def test_a_system_that_ramos_did_not_start_has_no_daemon(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise RamosError("cannot tell how this system started", "boot", "there is no such file")
+
+    monkeypatch.setattr(loop, "open_daemon", refuse)
+    with pytest.raises(SystemExit) as ended:
+        loop.main()
+    assert ended.value.code == 1
+    assert "there is no such file" in capsys.readouterr().err
