@@ -171,13 +171,15 @@ def test_progress_line() -> None:
     assert "100 %" in draw_progress(7, "", 10)
 
 
-def test_targets_are_only_what_outlives_the_boot() -> None:
+def test_targets_are_only_what_outlives_the_boot(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
     lines = [
-        "36 35 8:1 / / rw - ext4 /dev/sda1 rw",
+        f"36 35 8:1 / {tmp_path} rw - ext4 /dev/sda1 rw",
+        f"36 35 8:1 /a {tmp_path}/again rw - ext4 /dev/sda1 rw",
         "37 35 8:2 / /proc rw - proc proc rw",
         "38 35 8:3 / /persist rw - ext4 /dev/sdb2 rw",
         "39 35 8:4 / /run/ramos/upper rw - btrfs /dev/zram0 rw",
         "40 35 8:5 / /usr ro - ext4 /dev/sdc1 ro",
         "41 35 0:9 / /tmp rw - tmpfs tmpfs rw",
     ]
-    assert [str(target) for target, _ in list_targets("\n".join(lines))] == ["/"]
+    assert [str(target) for target, _ in list_targets("\n".join(lines))] == [str(tmp_path)]
