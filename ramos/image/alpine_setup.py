@@ -15,6 +15,7 @@ from ramos.packages.recipes import load_recipes
 
 HOOKS = "/usr/share/ramos/initramfs-hooks"
 APK_WRAPPER = "/usr/share/ramos/apk-triggers/alpine/apk"
+APK_HOOK = "/usr/share/ramos/apk-triggers/alpine/commit-hook"
 MKINITFS_CONF = f"""\
 # RAMOS builds the initramfs itself (`ramos initramfs`), and puts it beside its kernel on the ESP:
 # the trigger of mkinitfs would build another one into the RAM. Run by hand, mkinitfs makes the
@@ -76,8 +77,9 @@ def configure(plan: Plan, tree: Path) -> None:
     for service, text in SERVICE_SETTINGS.items():
         write_file(tree / "etc/conf.d" / service, text)
     set_keymap(tree, plan.keymap)
-    # /usr/local/sbin stands first in the path; /sbin/apk stays what it is.
+    # /usr/local/sbin stands first in the path; /sbin/apk stays what it is, and asks the hook.
     replace_link(tree / "usr/local/sbin/apk", APK_WRAPPER)
+    replace_link(tree / "etc/apk/commit_hooks.d/ramos", APK_HOOK)
     recipes = load_recipes(tree / "etc/ramos/recipes.d").usable
     write_file(tree / SPECIAL_FILE, render_special(recipes))
     for runlevel, services in RUNLEVELS.items():

@@ -42,6 +42,8 @@ STATE_FILES = (
     "etc/apk/world",
 )
 SPECIAL_FILE = "etc/apk/ramos-special"
+# By this name the commit hook knows who takes care of special packages (apk-triggers/alpine).
+CALLER = {"RAMOS_APK_CALLER": "engine"}
 CACHES = ("etc/apk/cache", "var/cache/apk")
 DEPEND_NAME = re.compile(r"[^<>=~@!\s]+")
 MODULES_DIR = re.compile(r"(?:usr/)?lib/modules/([^/]+)")
@@ -213,7 +215,7 @@ def _run_apk(site: Site, words: Sequence[str], names: Sequence[str], on_line: On
         on_line(line)
 
     try:
-        run_watched(words, listen)
+        run_watched(words, listen, env=CALLER)
     except RamosError:
         if not broken or any("ERROR" in line for line in said):
             raise

@@ -50,11 +50,11 @@ class System:
 
     lab: Lab
 
-    def apk(self, line: str, code: int = 0) -> str:
+    def apk(self, line: str, code: int = 0, program: str = "apk") -> str:
         """What `apk ...` prints, errors too."""
         # A route, to nowhere: the engine asks for one, and the mirror is on a disk.
         setup = "ip link set lo up && ip route add default dev lo"
-        enter = f'exec chroot {self.lab.root.path} /bin/sh -c "apk {line}"'
+        enter = f'exec chroot {self.lab.root.path} /bin/sh -c "{program} {line}"'
         argv = ["unshare", "--net", "sh", "-c", f"{setup} && {enter}"]
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         done = subprocess.run(
@@ -94,6 +94,11 @@ def system(apk: Path, tmp_path: Path, private_mounts: None) -> System:
     shutil.rmtree(root / "usr/local/sbin", ignore_errors=True)
     (root / "usr/local/sbin").mkdir()
     (root / "usr/local/sbin/apk").symlink_to(REPOSITORY / "apk-triggers/alpine/apk")
+    (root / "usr/share/ramos").mkdir(parents=True)
+    (root / "usr/share/ramos/apk-triggers").symlink_to(REPOSITORY / "apk-triggers")
+    (root / "etc/apk/commit_hooks.d").mkdir()
+    hook = "/usr/share/ramos/apk-triggers/alpine/commit-hook"
+    (root / "etc/apk/commit_hooks.d/ramos").symlink_to(hook)
     shutil.copy(apk, root / "usr/sbin/apk")
     (root / "usr/local/sbin/ramos").write_text(LAUNCHER)
     (root / "usr/local/sbin/ramos").chmod(0o755)
@@ -178,6 +183,40 @@ def test_the_kernel_of_the_image_is_the_last_one(system: System) -> None:
     said = system.apk("del linux-lts", 2)
     assert f"cannot remove kernel: {RUNNING}: it is the last kernel on this stick" in said
     assert system.read_state() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "del linux-lts",
+        "add linux-firmware-x",
+        "add needy",
+        "upgrade",
+        "upgrade -i -q",
+        "fix linux-lts",
+        "add -t .group needy nano",
+    ],
+)
+def test_apk_by_its_path_leaves_special_packages_alone(system: System, line: str) -> None:
+    system.lab.publish(make_kernel(NEW, "6.12.60-r0"))
+    before = system.read_state()
+    said = system.apk(line, 99, "/sbin/apk")
+    assert "belongs to the stick, not into the RAM. Nothing was changed." in said
+    assert system.read_state() == before
+    assert system.lab.root.read_record("needy") == system.lab.root.read_record("nano") == []
+    assert (system.lab.root.path / "boot/vmlinuz-lts").exists()
+
+
+def test_apk_by_its_path_does_what_is_ordinary(system: System) -> None:
+    lab, root = system.lab, system.lab.root.path
+    system.apk("add nano", program="/sbin/apk")
+    assert (root / "usr/bin/nano").exists()
+    system.apk("del nano htop", program="/sbin/apk")
+    assert lab.root.read_record("htop") == []
+    system.apk("add nano", program="cd /usr; exec ../sbin/apk")
+    # The root of a stick that is mounted elsewhere is nobody's RAM.
+    (root / "run/ramos/boot").unlink()
+    system.apk("add linux-firmware-x", program="/sbin/apk")
 
 
 def test_special_and_ordinary_packages_come_and_go_together(system: System) -> None:

@@ -7,6 +7,7 @@ import pytest
 from ramos.errors import RamosError
 from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.plan import Plan
+from tests.conftest import REPOSITORY
 
 
 def test_terminals_of_inittab() -> None:
@@ -27,6 +28,8 @@ def test_services_are_switched_on_only_when_they_are_there(tmp_path: Path) -> No
         (tmp_path / "etc/init.d" / name).touch()
     plan = Plan(base="alpine", output=tmp_path / "x.img", cache=tmp_path)
     alpine_setup.configure(plan, tmp_path)
+    hook = tmp_path / "etc/apk/commit_hooks.d/ramos"
+    assert (REPOSITORY / hook.readlink().relative_to("/usr/share/ramos")).stat().st_mode & 0o111
     links = {str(p.relative_to(tmp_path)) for p in tmp_path.glob("etc/runlevels/*/*")}
     assert links == {"etc/runlevels/sysinit/udev", "etc/runlevels/shutdown/mount-ro"}
 
