@@ -25,6 +25,8 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("default" if os.environ.get("RAMOS_CHANCE") else "same")
 
 
+# No test asks a mirror of the outside world for Alpine.
+os.environ["RAMOS_ALPINE_MIRROR"] = "none"
 SCRATCH = pytest.StashKey[leftovers.Scratch]()
 PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 

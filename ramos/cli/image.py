@@ -179,7 +179,7 @@ def build_command(context: click.Context, /, **options: Any) -> None:
             stack.callback(chosen.output.unlink, missing_ok=True)
         elif asked:
             wizard.confirm_summary(plan.summarize_plan(chosen))
-        built = build.build_image(chosen, screen.show)
+        chosen, built = _build(chosen, options, screen)
         written = (
             provision.provision(target, built.output, Progress(screen.show)) if target else None
         )
@@ -187,6 +187,13 @@ def build_command(context: click.Context, /, **options: Any) -> None:
     if options["try_it"]:
         words = ["vm", "run", "--accel", options["accel"], str(built.output)]
         root.main(words, standalone_mode=False)
+
+
+def _build(chosen: Plan, options: dict[str, Any], screen: Screen) -> tuple[Plan, Built]:
+    """As planned; only what `auto` has chosen may give way."""
+    if options["base"] != "auto":
+        return chosen, build.build_image(chosen, screen.show)
+    return build.build_or_fall_back(chosen, options["init"] or "", screen.show)
 
 
 def _choose_target(options: dict[str, Any]) -> Disk | None:

@@ -1,10 +1,11 @@
 """Which packages of which Alpine mirror: from the user's words to verified files in the cache.
 
-Owns: choosing mirror and release, the signed indexes, and the files that they name. Refuses: an
-index or package that the trusted keys did not sign, or that is not what the index names, and any
-host name of its own: a mirror is given by --mirror, by RAMOS_ALPINE_MIRROR, or by the
-/etc/apk/repositories of a machine that runs Alpine. Invariant: whatever `fetch_packages` leaves in
-the cache was verified against one state of the mirror, the one whose indexes lie beside it.
+Owns: choosing mirror and release, the signed indexes, and the files that they name. A mirror is
+given by --mirror, by RAMOS_ALPINE_MIRROR (`none`: there is none), by the /etc/apk/repositories of a
+machine that runs Alpine; else it is the public one that Alpine's own /etc/apk/repositories name.
+Refuses: an index or package that the trusted keys did not sign, or that is not what the index
+names. Invariant: whatever `fetch_packages` leaves in the cache was verified against one state of
+the mirror, the one whose indexes lie beside it.
 
 The cache, for one mirror, release and set of keys:
     <digest>/{main,community}/x86_64/APKINDEX.tar.gz    as signed
@@ -15,6 +16,7 @@ import concurrent.futures
 import functools
 import hashlib
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -32,10 +34,14 @@ ARCH = "x86_64"
 REPOSITORIES = ("main", "community")
 NEWEST = "latest-stable"
 MIRROR_VARIABLE = "RAMOS_ALPINE_MIRROR"
+PUBLIC_MIRROR = "https://dl-cdn.alpinelinux.org/alpine"
+NO_MIRROR = "none"
 HOST_REPOSITORIES = Path("/etc/apk/repositories")
 LIMIT_BYTES = 1 << 30
 WORKERS = 4
+# A mirror that does not answer in this time, or not as a whole in that one, is none for `auto`.
 PROBE_SECONDS = 4
+PROBE_TOTAL_SECONDS = 15
 GIVE_MIRROR = (
     f"Give --mirror a URL or directory that holds v3.23/main/{ARCH} and the like, or set"
     f" {MIRROR_VARIABLE}."
@@ -83,7 +89,7 @@ def _take_first(found: Iterable[tuple[str, Entry | None]]) -> tuple[str, Entry] 
 def find_mirror(plan: Plan) -> str:
     """The mirror to use; empty when none is known."""
     known = plan.mirror or os.environ.get(MIRROR_VARIABLE, "") or _read_host_mirror()
-    return mirror.normalize(known) if known else ""
+    return "" if known == NO_MIRROR else mirror.normalize(known or PUBLIC_MIRROR)
 
 
 def need_mirror(plan: Plan) -> str:
@@ -120,6 +126,8 @@ def explain_absence(plan: Plan) -> str:
     """Why Alpine cannot be the base here and now; empty when it can. It takes seconds."""
     if plan.init not in ("", "openrc"):
         return f"its init system is OpenRC, and --init {plan.init} was asked for"
+    if platform.machine() != ARCH:
+        return f"this machine is no {ARCH}"
     found = find_mirror(plan)
     if not found:
         return f"no Alpine mirror is known (--mirror or {MIRROR_VARIABLE} would name one)"
@@ -132,8 +140,10 @@ def explain_absence(plan: Plan) -> str:
             probe,
             limit_bytes=LIMIT_BYTES,
             timeout_seconds=PROBE_SECONDS,
+            total_seconds=PROBE_TOTAL_SECONDS,
             tries=1,
         )
+        read_index(probe, find_keys(plan), f"{found}/{name}")
     except RamosError as error:
         return f"{error.obj}: {error.reason}"
     finally:

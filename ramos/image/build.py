@@ -26,7 +26,7 @@ from ramos.image import (
 )
 from ramos.image.contents import Parts
 from ramos.image.plan import Base, Plan, check_plan, choose_size, describe_plan, make_key
-from ramos.image.progress import Listener, Progress
+from ramos.image.progress import Event, Listener, Progress
 from ramos.linux import fs, run
 from ramos.stick import luks
 from ramos.store.generation import StoredFile
@@ -79,6 +79,24 @@ def settle_init(plan: Plan) -> Plan:
     return replace(plan, init=plan.init or BASES[plan.base].DEFAULT_INIT)
 
 
+def build_or_fall_back(plan: Plan, init: str, listener: Listener) -> tuple[Plan, Built]:
+    """Build what `auto` has chosen; what stops Alpine (a mirror that has half of it) means Debian.
+
+    It gets the init system that was asked for. Not where something was asked for that one base
+    alone knows, or that no base would do.
+    """
+    try:
+        return plan, build_image(plan, listener)
+    except RefusedError:
+        raise
+    except RamosError as error:
+        if plan.base != "alpine" or plan.release or plan.mirror or plan.keys:
+            raise
+        listener(Event("note", f"base: debian (alpine: {error})"))
+    other = settle_init(replace(plan, base="debian", init=init))
+    return other, build_image(other, listener)
+
+
 def build_image(plan: Plan, listener: Listener) -> Built:
     """Make an image; an error leaves no half-made file under the output's name."""
     check_plan(plan)
@@ -91,6 +109,10 @@ def build_image(plan: Plan, listener: Listener) -> Built:
     except OSError as error:
         name = error.filename or plan.output
         raise RamosError("cannot build", name, error, "No image was written") from error
+    except RamosError as error:
+        if plan.base == "alpine":
+            error.hint = f"{error.hint} Debian is the other base: --base debian.".lstrip()
+        raise
 
 
 def _build(plan: Plan, work: Path, progress: Progress) -> Built:

@@ -8,6 +8,7 @@ initramfs made by Debian's own tools. Invariant: a tree has its final name only 
 """
 
 import hashlib
+import http.client
 import re
 import shlex
 import tempfile
@@ -110,7 +111,7 @@ def _read_state(line: debian_source.SourceLine) -> bytes:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             data: bytes = answer.read()
             return data
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         gone = isinstance(getattr(error, "reason", None), FileNotFoundError)
         if not gone and getattr(error, "code", 0) not in (403, 404, 410):
             return b""

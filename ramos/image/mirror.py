@@ -5,10 +5,13 @@ whoever asks checks signatures. Invariant: a file has its name only when it arri
 was asked for and could not be had is named, with the reason.
 """
 
+import http.client
+import math
 import shutil
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,16 +56,21 @@ def fetch(
     limit_bytes: int,
     expected_bytes: int | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
+    total_seconds: float = math.inf,
     tries: int = TRIES,
 ) -> None:
-    """Bring one file of a mirror; `expected_bytes` is its size when that is known."""
+    """Bring one file of a mirror; `expected_bytes` is its size when that is known.
+
+    `timeout_seconds` is how long nothing may arrive, `total_seconds` how long one try may last.
+    """
     part = output.with_name(output.name + PART_SUFFIX)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         if is_directory(mirror):
             _copy_file(mirror, name, part)
         else:
-            _download(f"{mirror}/{quote(name)}", part, limit_bytes, timeout_seconds, tries)
+            limits = _Limits(limit_bytes, timeout_seconds, total_seconds)
+            _download(f"{mirror}/{quote(name)}", part, limits, tries)
         size_bytes = part.stat().st_size
         if expected_bytes is not None and size_bytes != expected_bytes:
             reason = f"{size_bytes} bytes arrived, the index says {expected_bytes}"
@@ -85,10 +93,19 @@ def _copy_file(mirror: str, name: str, part: Path) -> None:
         raise RamosError("cannot fetch", source, error) from error
 
 
-def _download(url: str, part: Path, limit_bytes: int, timeout: float, tries: int) -> None:
+@dataclass(frozen=True)
+class _Limits:
+    """What one try may take."""
+
+    size_bytes: int
+    silence_seconds: float
+    total_seconds: float
+
+
+def _download(url: str, part: Path, limits: _Limits, tries: int) -> None:
     for attempt in range(1, tries + 1):
         try:
-            _download_once(url, part, limit_bytes, timeout)
+            _download_once(url, part, limits)
             return
         except urllib.error.HTTPError as error:
             if error.code in NOT_THERE:
@@ -97,23 +114,28 @@ def _download(url: str, part: Path, limit_bytes: int, timeout: float, tries: int
             reason = f"the mirror says {error.code} {error.reason}"
         except urllib.error.URLError as error:
             reason = find_reason(error.reason)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = find_reason(error) or type(error).__name__
         if attempt < tries:
             time.sleep(RETRY_SECONDS * attempt)
     raise NoAnswerError("cannot fetch", url, reason, "Nothing of it was used", HINT)
 
 
-def _download_once(url: str, part: Path, limit_bytes: int, timeout: float) -> None:
+def _download_once(url: str, part: Path, limits: _Limits) -> None:
+    started = time.monotonic()
     request = urllib.request.Request(url, headers={"User-Agent": "ramos", "Accept": "*/*"})
     with (
-        urllib.request.urlopen(request, timeout=timeout) as answer,
+        urllib.request.urlopen(request, timeout=limits.silence_seconds) as answer,
         part.open("wb") as file,
     ):
         length = answer.headers.get("Content-Length")
         while data := answer.read(CHUNK_BYTES):
             file.write(data)
-            if file.tell() > limit_bytes:
-                raise RamosError("cannot fetch", url, f"it is larger than {limit_bytes} bytes")
+            if file.tell() > limits.size_bytes:
+                raise RamosError(
+                    "cannot fetch", url, f"it is larger than {limits.size_bytes} bytes"
+                )
+            if time.monotonic() - started > limits.total_seconds:
+                raise TimeoutError(f"it takes longer than {limits.total_seconds:.0f} s")
         if length is not None and file.tell() != int(length):
             raise ConnectionError(f"{file.tell()} of {length} bytes arrived")
