@@ -6,6 +6,7 @@ import pytest
 
 from ramos.boot import initramfs
 from ramos.linux import kmod
+from tests.conftest import REPOSITORY
 from tests.labs import alpine_root
 from tests.sh.boot.test_mkinitfs import HOOKS, LISTS
 
@@ -23,7 +24,7 @@ ABSENT = {
 def modules() -> kmod.Modules:
     """The modules of the lab's Alpine."""
     root = alpine_root.provide_root()
-    folders = list((root / "lib/modules").iterdir())
+    folders = list((root / "lib/modules").glob("*"))
     if not folders:
         pytest.skip("RAMOS_ALPINE_ROOT has no kernel")
     return kmod.load(root, folders[0].name)
@@ -57,3 +58,20 @@ def test_mkinitfs_is_told_the_same_drivers(modules: kmod.Modules) -> None:
         if not any(path.match(place) or path.is_relative_to(place) for place in places):
             lost.append(name)
     assert lost == []
+
+
+def test_each_name_stands_in_the_list_as_it_is(modules: kmod.Modules) -> None:
+    """docs/alpine-kernel.txt; its last column is what this kernel has."""
+    lines = (REPOSITORY / "docs/alpine-kernel.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    hardware = f"{initramfs.HARDWARE_MODULES} {initramfs.OTHER_MODULES}"
+    names = set(" ".join([*LISTS.values(), hardware]).split())
+    assert {row[0] for row in rows} == names
+    assert len(rows) == len(names)
+    wrong = []
+    for name, _, lts, virt in rows:
+        place = kmod.normalize(name)
+        here = "m" if place in modules.files else "y" if place in modules.builtin else "-"
+        if virt != here or lts not in "my-":
+            wrong.append(name)
+    assert wrong == []
