@@ -8,22 +8,13 @@ with the cache by hard links.
 import os
 from pathlib import Path
 
+from ramos import layout
 from ramos.errors import RamosError
 from ramos.image.plan import Plan
 
 USER_ID = 1000
 DIRECTORY_MODE = 0o755
 SHELLS = ("/bin/bash", "/bin/sh")
-PROFILE_SNIPPET = """\
-# The tools for disks lie where Debian looks for root only.
-case ":$PATH:" in
-*:/usr/sbin:*) ;;
-*) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin ;;
-esac
-# What there is to say to whoever logs in: skipped generations, a ramosd that does not stay up.
-if [ -t 1 ]; then cat /run/ramos/motd /run/ramos/ramosd.failed 2>/dev/null || :; fi
-"""
-ISSUE = "RAMOS on \\n (\\l)\n\n"
 
 
 def write_file(path: Path, text: str | bytes, mode: int = 0o644) -> None:
@@ -58,14 +49,21 @@ def apply_settings(plan: Plan, tree: Path) -> None:
     hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{plan.hostname}\n::1\tlocalhost ip6-localhost\n"
     write_file(tree / "etc/hosts", hosts)
     write_file(tree / "etc/fstab", "# RAMOS mounts / and /persist itself.\n")
-    write_file(tree / "etc/issue", ISSUE)
+    write_file(tree / "etc/issue", render_issue(plan))
     write_file(tree / "etc/motd", "")
     write_file(tree / "etc/machine-id", "")
-    write_file(tree / "etc/profile.d/ramos.sh", PROFILE_SNIPPET)
+    greeting = layout.find_data("services") / "login/ramos.sh"
+    write_file(tree / "etc/profile.d/ramos.sh", greeting.read_bytes())
     for name in ("persist", "media", "mnt"):
         make_directories(tree / name)
     set_timezone(tree, plan.timezone)
     add_user(tree, plan.user, plan.password_hash)
+
+
+def render_issue(plan: Plan) -> str:
+    """What stands above the login prompt: what this is, and who to log in as."""
+    entry = "with your password" if plan.password_hash else "no password is asked"
+    return f"RAMOS on \\n (\\l)\nLog in as: {plan.user} ({entry})\n\n"
 
 
 def set_timezone(tree: Path, name: str) -> None:

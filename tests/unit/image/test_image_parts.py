@@ -11,6 +11,7 @@ import pytest
 from ramos import config, layout
 from ramos.errors import RamosError
 from ramos.image import build, grub, partitions, payload, squash
+from ramos.image.common_setup import render_issue
 from ramos.image.plan import ALIGNMENT_BYTES, MIB, Plan
 
 PLAN = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), init="systemd")
@@ -125,3 +126,9 @@ def test_the_bases_are_interchangeable() -> None:
         for function in ("probe", "resolve", "bootstrap", "configure", "list_packages"):
             assert callable(getattr(base, function)), f"{name}.{function}"
         assert base.list_packages(replace(PLAN, base=name, init=base.DEFAULT_INIT))
+
+
+def test_the_issue_names_the_user_and_whether_a_password_is_asked() -> None:
+    assert "Log in as: ann (no password is asked)" in render_issue(replace(PLAN, user="ann"))
+    locked = replace(PLAN, user="ann", password_hash="$6$x")
+    assert "Log in as: ann (with your password)" in render_issue(locked)

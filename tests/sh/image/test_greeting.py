@@ -1,0 +1,67 @@
+"""What a person sees first: the lines above the prompt, and the greeting of a login shell."""
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ramos.layout import find_data
+
+SHELLS = (("dash",), ("busybox", "ash"), ("bash",))
+SCRIPT = find_data("services") / "login/ramos.sh"
+AFTER = '; echo "then $(type ramos_greet >/dev/null 2>&1 && echo left || echo gone) $PATH"'
+
+
+def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "") -> str:
+    """What the script prints on a terminal, with the state of a boot in `run_dir`."""
+    script = run_dir / "ramos.sh"
+    script.write_text(SCRIPT.read_text().replace("/run/ramos /)", f"{run_dir} /)"))
+    ours, theirs = pty.openpty()
+    argv = [*shell, "-c", f"{prefix}. {script}{AFTER}"]
+    subprocess.run(argv, stdout=theirs, stderr=theirs, check=True, env={"PATH": "/usr/bin:/bin"})
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while part := terminal.read(65536):  # a terminal that nobody holds any more is an error
+            said += part
+    return said.decode().replace("\r", "")
+
+
+def write_boot(run_dir: Path, mode: str, number: int, toram: int = 0) -> None:
+    (run_dir / "boot").write_text(f"mode={mode}\ngeneration={number}\ntoram={toram}\n")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids="-".join)
+def test_greeting_says_what_runs_and_how_to_save(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    write_boot(tmp_path, "default", 7)
+    (tmp_path / "generation").write_text("ramos-generation=1\ncreated=1763720000\n")
+    (tmp_path / "motd").write_text("RAMOS: the ESP was repaired\n")
+    (tmp_path / "ramosd.failed").write_text("ramosd does not run\n")
+    lines = greet(tmp_path, shell).splitlines()
+    assert lines[0] == "RAMOS, mode default: generation 7, saved 2025-11-21 10:13."
+    assert lines[1].endswith("leave it in.")
+    assert re.fullmatch(r"Changes: \d+ of \d+ MiB used; .* '(sudo|doas) ramos commit'\.", lines[2])
+    assert lines[-3:-1] == ["RAMOS: the ESP was repaired", "ramosd does not run"]
+    assert lines[-1] == "then gone /usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+    assert len(lines) <= 8
+    assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids="-".join)
+def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    write_boot(tmp_path, "clean", 0, toram=1)
+    said = greet(tmp_path, shell)
+    assert "mode clean: nothing saved is loaded." in said
+    assert "the stick can be pulled out" in said
+    assert "nothing will be saved in this mode" in said
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids="-".join)
+def test_greeting_comes_once_and_only_on_ramos(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    assert greet(tmp_path, shell).startswith("then gone"), "there is no boot file"
+    write_boot(tmp_path, "default", 7)
+    assert greet(tmp_path, shell, "RAMOS_GREETED=1; ").startswith("then gone")
