@@ -11,13 +11,16 @@ Command modules are loaded only when their command runs: a stick's processor is 
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
 from ramos import __version__
 from ramos.errors import EXIT_ERROR, RamosError, escape
+from ramos.layout import Places
 
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
@@ -49,6 +52,11 @@ COMMANDS: dict[str, str] = {
     "pkg": "ramos.cli.packages:pkg",
     "vm": "ramos.cli.vm:vm_group",
 }
+# What is about the running system is seen and changed by root alone; these are not.
+FOR_EVERYONE = frozenset(("config", "image", "vm"))
+# Not the caller's own: it may name any program sudo.
+SAFE_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+OURSELVES = Path("/usr/bin/ramos")
 
 
 class LazyGroup(click.Group):
@@ -69,6 +77,25 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; what needs root is started again as root."""
+        name, command, rest = super().resolve_command(ctx, args)
+        asks_help = {"-h", "--help"} & set(rest)
+        if name in COMMANDS and name not in FOR_EVERYONE and not asks_help:
+            run_again_as_root()
+        return name, command, rest
+
+
+def run_again_as_root() -> None:
+    """Through sudo or doas, whichever the system has; on another machine nothing happens."""
+    if os.geteuid() == 0 or "RAMOS_TREE" in os.environ or not Places().boot_file.exists():
+        return
+    for name in ("sudo", "doas"):
+        if program := shutil.which(name, path=SAFE_PATH):
+            os.execv(program, [name, "--", str(OURSELVES), *sys.argv[1:]])
 
 
 @click.command(
