@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Caches of Python and mypy go by size and seconds of the time: each edit gets a second of its own.
-SECONDS = itertools.count(int(time.time()) + 1)
+# Caches of Python and mypy go by size and seconds of the time: each edit gets a second of its own,
+# from a day on that no file has yet.
+SECONDS = itertools.count(int(time.time()) + 86400)
 
 
 @dataclass(frozen=True)
