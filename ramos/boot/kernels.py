@@ -25,6 +25,7 @@ from ramos.boot.env import BootEnv
 from ramos.errors import DamagedError, RamosError, RefusedError, UsageError
 from ramos.layout import kernel_version
 from ramos.linux.fs import crash_point, hash_file, sync_directory
+from ramos.sizes import format_size
 from ramos.store.generation import StoredFile
 
 COMPLETE = "complete"
@@ -134,7 +135,7 @@ def require_space(esp: Path, chosen: Mapping[str, KernelFiles]) -> None:
         raise RefusedError(
             "not enough space on the ESP",
             ", ".join(chosen),
-            f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
+            f"{format_size(needed)} are needed, {format_size(free)} are free",
             hint="Remove a kernel that you no longer need: ramos pkg list, then ramos pkg remove.",
         )
 

@@ -16,9 +16,8 @@ from ramos.cli.save import find_places
 from ramos.daemon import status
 from ramos.layout import Places
 from ramos.save import usage
+from ramos.sizes import format_size
 from ramos.store import scrub
-
-MIB = 1 << 20
 
 
 @click.command("health")
@@ -55,10 +54,10 @@ def _scrub(places: Places) -> None:
 
 
 def _show(found: status.Health) -> None:
-    total, boot = found.bytes_written_total / MIB, found.bytes_written_boot / MIB
-    show_line(f"written      {total:.1f} MiB in {found.boots} boots, {boot:.1f} MiB in this one")
+    total, boot = format_size(found.bytes_written_total), format_size(found.bytes_written_boot)
+    show_line(f"written      {total} in {found.boots} boots, {boot} in this one")
     if found.bytes_a_day is not None:
-        show_line(f"             {found.bytes_a_day / MIB:.1f} MiB a day")
+        show_line(f"             {format_size(found.bytes_a_day)} a day")
     if found.wear_percent is not None:
         show_line(
             f"wear         {found.full_writes} full writes, about {found.wear_percent} % of what "
@@ -97,8 +96,8 @@ def usage_command(count: int, as_json: bool) -> None:
         return
     show_line("since boot  since the last save     files  directory")
     for d in found:
-        total, unsaved = d.total_bytes / MIB, d.unsaved_bytes / MIB
-        show_line(f"{total:7.1f} MiB  {unsaved:15.1f} MiB  {d.files:8}  {d.path}")
+        total, unsaved = format_size(d.total_bytes), format_size(d.unsaved_bytes)
+        show_line(f"{total:>10}  {unsaved:>19}  {d.files:8}  {d.path}")
 
 
 def _find_last_save(session: Path) -> float:

@@ -20,9 +20,9 @@ from ramos.cli.save import (
     end_steps,
     find_places,
     load_config,
-    show_size,
     show_step,
 )
+from ramos.sizes import format_size
 
 if TYPE_CHECKING:
     from ramos.save.diff import Change
@@ -59,10 +59,10 @@ def log_command(as_json: bool) -> None:
     for entry in entries:
         generation = entry.generation
         marks = ",".join(name for name, is_set in entry.flags.items() if is_set)
-        size = show_size(sum(layer.size_bytes for layer in generation.layers))
+        size = format_size(sum(layer.size_bytes for layer in generation.layers))
         show_line(
             f"{generation.number:>6}  {show_time(generation.created)}  {generation.reason:<9} "
-            f"{len(generation.layers)} layers {size:>9}  {generation.message}"
+            f"{len(generation.layers)} layers {size:>10}  {generation.message}"
             f"{f'  [{marks}]' if marks else ''}"
         )
     for damage in damaged:
@@ -99,7 +99,7 @@ def show_command(generation: str | None, as_json: bool) -> None:
         show_line(f"message    {found.message}")
     for file in found.files:
         sealed = "sealed" if is_sealed(places.persist, file) else "not sealed"
-        show_line(f"{file.kind:<10} {show_size(file.size_bytes):>9}  {sealed:<10}  {file.path}")
+        show_line(f"{file.kind:<10} {format_size(file.size_bytes):>10}  {sealed:<10}  {file.path}")
 
 
 @click.command("diff")
@@ -162,7 +162,7 @@ def _show_change(change: "Change") -> None:
     details = f"  ({', '.join(change.details)})" if change.details else ""
     sizes = ""
     if change.what == "changed" and change.size_before != change.size_after:
-        sizes = f"  {show_size(change.size_before)} to {show_size(change.size_after)}"
+        sizes = f"  {format_size(change.size_before)} to {format_size(change.size_after)}"
     show_line(f"{SIGNS[change.what]} /{name}{details}{sizes}")
 
 
@@ -177,7 +177,7 @@ def _count(changes: "Iterator[Change]") -> dict[str, int]:
 def _show_counts(changes: "Iterator[Change]") -> None:
     counts = _count(changes)
     text = ", ".join(f"{counts[what]} {what}" for what in SIGNS)
-    show_line(f"{text}; {show_size(counts['bytes'])} in what is new")
+    show_line(f"{text}; {format_size(counts['bytes'])} in what is new")
 
 
 @click.command("restore-file")
@@ -224,7 +224,7 @@ def export_command(generation: str, file: Path) -> None:
         size = export(places, resolve(places, generation), file, load_config(), show_step)
     finally:
         end_steps()
-    show_line(f"wrote {file}: {show_size(size)}")
+    show_line(f"wrote {file}: {format_size(size)}")
 
 
 @click.command("import")

@@ -28,10 +28,11 @@ from ramos.cli.screen import Screen
 from ramos.errors import UsageError
 from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
-from ramos.image.plan import Plan, format_size
+from ramos.image.plan import Plan
 from ramos.image.progress import Event, Progress
 from ramos.image.provision import Written
 from ramos.linux import run
+from ramos.sizes import MIB, format_size, parse_size
 from ramos.stick import disks
 from ramos.stick.disks import Disk
 from ramos.vm import accel
@@ -257,12 +258,12 @@ def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Pla
         timezone=options["timezone"],
         keymap=options["keymap"],
         consoles=tuple(options["consoles"]) or Plan.consoles,
-        size_bytes=plan.parse_size(options["size"]) if options["size"] else 0,
+        size_bytes=parse_size(options["size"]) if options["size"] else 0,
         encrypt=options["encrypt"],
         passphrase=choose_passphrase(options),
         unlock_memory_mib=options["unlock_memory"],
         device_bytes=disk.size_bytes if disk else 0,
-        swap_bytes=plan.align(plan.parse_size(options["swap"]), plan.MIB),
+        swap_bytes=plan.align(parse_size(options["swap"]), MIB),
         compression_level=options["level"],
         epoch=epoch,
     )

@@ -14,6 +14,7 @@ from ramos.cli import print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RefusedError
 from ramos.linux.run import run
+from ramos.sizes import format_size
 from ramos.stick import disks, grow, luks
 
 DEVICE = click.option(
@@ -80,7 +81,7 @@ def list_keys(device: Path | None, as_json: bool) -> None:
         print_json([vars(slot) for slot in slots])
         return
     for slot in slots:
-        show_line(f"key {slot.number}  {slot.derivation}  {slot.memory_kib >> 10} MiB")
+        show_line(f"key {slot.number}  {slot.derivation}  {format_size(slot.memory_kib << 10)}")
 
 
 @key.command("add")
@@ -164,7 +165,7 @@ def grow_command(passphrase_file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"device": mounted.device, "bytes": size})
         return
-    show_line(f"{mounted.device}: persist now has {disks.format_size(size)}")
+    show_line(f"{mounted.device}: persist now has {format_size(size)}")
 
 
 def _read_new(file: Path | None) -> bytes:

@@ -19,6 +19,7 @@ from ramos.packages import change, engine
 from ramos.packages.change import Target
 from ramos.packages.running import find_site, require_route
 from ramos.packages.site import Site
+from ramos.sizes import format_size
 
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Do not ask for a route first: the mirror is on this machine."
@@ -154,7 +155,7 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
 def _show_newer(newer: Sequence[Target]) -> None:
     _end_progress()
     for item in newer:
-        size = f"{item.candidate.size_bytes / 1e6:.1f} MB"
+        size = format_size(item.candidate.size_bytes)
         show_line(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
 
 

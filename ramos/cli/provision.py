@@ -19,6 +19,7 @@ from ramos.image import write
 from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
 from ramos.linux import run
+from ramos.sizes import format_size
 from ramos.stick import disks
 from ramos.stick.disks import Disk
 
@@ -187,7 +188,7 @@ def show_written(written: Written, as_json: bool) -> None:
         print_json(vars(written))
         return
     show_line(f"{written.device}: written and read back, sha256 {written.sha256}")
-    size = disks.format_size(written.persist_bytes)
+    size = format_size(written.persist_bytes)
     if written.grown:
         show_line(f"persist has {size}.")
     else:

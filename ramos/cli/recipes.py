@@ -12,6 +12,7 @@ from ramos.cli import print_json, show_line
 from ramos.packages import explain as explaining
 from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.packages.recipes import detect_base, load_recipes
+from ramos.sizes import format_size
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 OWN = click.option(
@@ -125,10 +126,10 @@ def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
         _show_words("depends", "dropped", recipe.dropped_depends)
     else:
         for part in plan.parts:
-            size = f"{part.files} files, {_format_size(part.size_bytes)}"
+            size = f"{part.files} files, {format_size(part.size_bytes)}"
             if part.files:
                 show_line(f"  leaves    {part.pattern} -> {PLACES[part.place]} ({size})")
-        show_line(f"  stays     {plan.stays_files} files, {_format_size(plan.stays_bytes)}")
+        show_line(f"  stays     {plan.stays_files} files, {format_size(plan.stays_bytes)}")
         _show_words("scripts", "dropped", plan.dropped_scripts)
         _show_words("scripts", "replaced", plan.replaced_scripts)
         _show_words("scripts", "kept", plan.kept_scripts)
@@ -140,7 +141,3 @@ def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
 def _show_words(title: str, what: str, words: tuple[str, ...]) -> None:
     if words:
         show_line(f"  {title:<9} {what}: {', '.join(words)}")
-
-
-def _format_size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"

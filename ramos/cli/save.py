@@ -15,6 +15,7 @@ from ramos.booted import Mode
 from ramos.cli import print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
+from ramos.sizes import format_size
 
 if TYPE_CHECKING:
     from ramos.config import SaveConfig
@@ -33,7 +34,6 @@ STEPS = {
 }
 # A directory that stands in for the running system; for tests.
 TREE_VARIABLE = "RAMOS_TREE"
-UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 def find_places() -> Places:
@@ -61,14 +61,6 @@ def show_step(step: str, done: int, total: int) -> None:
 def end_steps() -> None:
     """Wipe the progress line."""
     show_passing()
-
-
-def show_size(count: float) -> str:
-    """Bytes for people."""
-    unit = 0
-    while count >= 1000 and unit < len(UNITS) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
 
 
 @click.command("commit")
@@ -132,7 +124,7 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
         what += f", {report.directories} directories"
     if report.whiteouts:
         what += f", {report.whiteouts} deletions"
-    what += f" ({show_size(report.changed_bytes)})"
+    what += f" ({format_size(report.changed_bytes)})"
     if dry_run:
         return f"would save {what}"
     if not report.generation:
@@ -148,7 +140,7 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
     )
     return (
         f"generation {report.generation}: {what}{extra}; "
-        f"{show_size(report.written_bytes or report.layer_bytes)} written in "
+        f"{format_size(report.written_bytes or report.layer_bytes)} written in "
         f"{report.seconds:.2f} s, pause {report.pause_seconds * 1000:.0f} ms"
     )
 
@@ -199,14 +191,14 @@ def _describe_state(state: "State") -> "list[tuple[str, str]]":
         if unsaved.files or unsaved.directories or unsaved.whiteouts:
             text = (
                 f"{unsaved.files} files, {unsaved.whiteouts} deletions "
-                f"({show_size(unsaved.size_bytes)}); a save writes about "
-                f"{show_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
+                f"({format_size(unsaved.size_bytes)}); a save writes about "
+                f"{format_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
             )
         lines.append(("unsaved", text))
         lines += [("cannot save", text) for text in unsaved.left_out]
     for name, fill in (("upper", state.upper), ("persist", state.persist)):
         if fill is not None:
-            total = show_size(fill.total_bytes)
+            total = format_size(fill.total_bytes)
             lines.append((name, f"{fill.percent} % of {total} used"))
     if state.stick != "ok":
         lines.append(("stick", state.stick))
@@ -293,7 +285,7 @@ def prune_command(keep: int | None, as_json: bool) -> None:
         print_json(asdict(report))
         return
     numbers = ", ".join(map(str, report.generations)) or "none"
-    show_line(f"pruned generations: {numbers}; {show_size(report.freed_bytes)} freed")
+    show_line(f"pruned generations: {numbers}; {format_size(report.freed_bytes)} freed")
 
 
 @click.command("compact")
@@ -321,8 +313,8 @@ def compact_command(everything: bool, as_json: bool) -> None:
         return
     show_line(
         f"generation {report.generation}: {report.layers_before} layers became "
-        f"{report.layers_after}, {show_size(report.bytes_before)} became "
-        f"{show_size(report.bytes_after)}, {report.seconds:.1f} s"
+        f"{report.layers_after}, {format_size(report.bytes_before)} became "
+        f"{format_size(report.bytes_after)}, {report.seconds:.1f} s"
     )
 
 
@@ -351,7 +343,7 @@ def verify_command(everything: bool, as_json: bool) -> None:
         for damage in report.damaged:
             show_line(f"damaged: {damage.path}: {damage.reason}", err=True)
         bad = len(report.damaged)
-        read = f"{report.files} files, {show_size(report.size_bytes)} read"
+        read = f"{report.files} files, {format_size(report.size_bytes)} read"
         show_line(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
     if report.damaged:
         raise click.exceptions.Exit(EXIT_DAMAGED)

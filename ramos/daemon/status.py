@@ -17,6 +17,7 @@ from ramos.config import Config, load_settings
 from ramos.daemon import links, swap
 from ramos.layout import Places
 from ramos.linux.mounts import find_mount
+from ramos.sizes import KIB, format_size
 from ramos.stick import identity, watch
 from ramos.store import records
 
@@ -143,9 +144,8 @@ def read_status(places: Places) -> RuntimeStatus:
 
 def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
     """The same as lines for people: (name, text)."""
-    swapped = (
-        f"{status.swap_used_kib >> 10} MiB swapped" if status.swap_used_kib else "no swap used"
-    )
+    used = status.swap_used_kib * KIB
+    swapped = f"{format_size(used)} swapped" if used else "no swap used"
     memory = f"{status.available_percent:.0f} % available, {swapped}, swapfile {status.swapfile}"
     linked = f"{status.links} from {links.user_directory()}"
     return [

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.image.grub import BiosGrub
-from ramos.image.plan import ALIGNMENT_BYTES, ESP_BYTES, MIB
+from ramos.image.plan import ALIGNMENT_BYTES, ESP_BYTES
 from ramos.linux import fs, run
+from ramos.sizes import MIB
 from ramos.stick import luks
 
 SECTOR_BYTES = 512

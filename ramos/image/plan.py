@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ramos.errors import UsageError
+from ramos.sizes import MIB, format_size
 from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
-MIB = 1 << 20
 OnLine = Callable[[str], None]
 ALIGNMENT_BYTES = 8 * MIB
 ESP_BYTES = 272 * MIB
@@ -32,8 +32,6 @@ KEYMAP_PATTERN = re.compile(r"[a-z][a-z0-9-]{1,30}")
 PACKAGE_PATTERN = re.compile(r"[a-z0-9][a-z0-9+._-]*")
 CONSOLE_PATTERN = re.compile(r"tty[A-Za-z]*[0-9]+(,[0-9]{3,7}[noe]?[78]?)?")
 RELEASE_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
-SIZE_PATTERN = re.compile(r"([0-9]+)([KMGT]?)(i?B)?", re.IGNORECASE)
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # Names that a Linux system uses itself: a user of that name could not be told apart.
 TAKEN = """
     root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody
@@ -122,24 +120,6 @@ class Base(Protocol):
 
     def configure(self, plan: Plan, root: Path, /) -> None:
         """Settings of this base, in a copy of the tree."""
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size as people write it: 512M, 4G, 2GiB."""
-    match = SIZE_PATTERN.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(
-            "not a size", text, "it is a number with K, M, G or T", hint="For example: 4G."
-        )
-    return int(match[1]) * UNITS[match[2].upper()]
-
-
-def format_size(size_bytes: int) -> str:
-    """A size for people."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} B"
 
 
 def align(size_bytes: int, to_bytes: int = ALIGNMENT_BYTES) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ramos.image import identity, partitions, write
 from ramos.image.progress import Progress
+from ramos.sizes import format_size
 from ramos.stick import grow
-from ramos.stick.disks import format_size
 
 REPORT_SECONDS = 0.2
 STEPS = ("check capacity", "write", "read back", "grow persist")

@@ -21,6 +21,7 @@ from ramos.packages.build import Built, build, build_firmware, forget_left, read
 from ramos.packages.change import Target, Work
 from ramos.packages.recipe import drops_depend
 from ramos.packages.site import Candidate, Installed, Site
+from ramos.sizes import format_size
 from ramos.store import images as store_images
 from ramos.store.generations import read_all
 
@@ -246,7 +247,7 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
         raise RamosError(
             "not enough memory",
             site.work,
-            f"{(unpacked + packed) >> 20} MiB are needed to unpack, {free >> 20} MiB are free",
+            f"{format_size(unpacked + packed)} are needed to unpack, {format_size(free)} are free",
             "Nothing was changed",
             hint,
         )

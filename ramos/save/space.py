@@ -9,8 +9,8 @@ import os
 from ramos.config import SaveConfig
 from ramos.errors import RefusedError
 from ramos.layout import Places
+from ramos.sizes import MIB, format_size
 
-MIB = 1 << 20
 LEAST_ROOM_BYTES = MIB
 
 
@@ -23,12 +23,13 @@ def read_free_bytes(places: Places) -> int:
 def check_room(places: Places, config: SaveConfig) -> int:
     """How many bytes a layer may have."""
     free = read_free_bytes(places)
-    room = free - config.reserve_mib * MIB
+    reserve = config.reserve_mib * MIB
+    room = free - reserve
     if room < LEAST_ROOM_BYTES:
         raise RefusedError(
             "cannot save to",
             places.persist,
-            f"{free // MIB} MiB are free, and {config.reserve_mib} MiB are kept in reserve",
+            f"{format_size(free)} are free, and {format_size(reserve)} are kept in reserve",
             hint="'ramos prune' deletes old generations; 'ramos compact' merges layers.",
         )
     return room

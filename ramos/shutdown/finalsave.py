@@ -27,6 +27,7 @@ from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
 from ramos.save.source import Source, open_source
 from ramos.save.status import describe_left_behind
+from ramos.sizes import format_size
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512
@@ -82,7 +83,7 @@ def describe(report: commit.CommitReport) -> str:
     if report.generation:
         text = (
             f"saved as generation {report.generation}: {report.files} files, "
-            f"{report.layer_bytes / 1e6:.1f} MB, {report.seconds:.1f} s"
+            f"{format_size(report.layer_bytes)}, {report.seconds:.1f} s"
         )
     if report.entries_left_out:
         text += f"; NOT SAVED: {'; '.join(report.left_out)}"

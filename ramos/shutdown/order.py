@@ -23,6 +23,7 @@ from ramos.errors import EXIT_ERROR, RamosError, escape, find_reason
 from ramos.linux import fs, syscalls, terminals
 from ramos.linux.child import OnProgress, Pulse, run_worker
 from ramos.shutdown.deadline import count_sectors
+from ramos.sizes import format_size
 from ramos.stick import watch
 from ramos.store import records
 
@@ -175,7 +176,7 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
         run.screen.say("no other filesystem that could take the save is mounted")
         return None
     question = [
-        f"[{number}] {target}  ({free_bytes >> 20} MiB free)"
+        f"[{number}] {target}  ({format_size(free_bytes)} free)"
         for number, (target, free_bytes) in enumerate(targets, 1)
     ]
     key = run.ask(question, "123456789"[: len(targets)])

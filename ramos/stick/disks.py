@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ramos.errors import RamosError, RefusedError, UsageError
+from ramos.sizes import format_size
 
 LSBLK_COLUMNS = (
     "NAME,PATH,TYPE,SIZE,RM,RO,TRAN,VENDOR,MODEL,SERIAL,UUID,FSTYPE,LABEL,MOUNTPOINTS,MAJ:MIN"
@@ -141,15 +142,6 @@ def describe(disk: Disk) -> str:
     """One line for a list: path, size, what it is and what is on it."""
     contents = ", ".join(disk.contents) or "empty"
     return f"{disk.path}  {format_size(disk.size_bytes)}  {disk.title}  [{contents}]"
-
-
-def format_size(size_bytes: float) -> str:
-    """A size as makers of sticks print it: 15.6 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
 
 
 def _read_disk(node: dict[str, Any]) -> Disk:

@@ -29,6 +29,7 @@ from ramos.linux.fs import (
 from ramos.linux.run import run
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file, enable_verity, measure_verity
+from ramos.sizes import format_size
 from ramos.store.generation import PATH_PATTERN, Generation, Kind, StoredFile
 from ramos.store.generations import next_number, publish_generation, read_default
 
@@ -178,10 +179,11 @@ def require_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
     """Refuse before anything is written."""
     free = shutil.disk_usage(persist).free - reserve_bytes
     if free < needed_bytes:
+        usable = format_size(max(0, free))
         raise RefusedError(
             "not enough space on persist",
             persist,
-            f"about {needed_bytes >> 20} MiB are needed, {max(0, free) >> 20} MiB can be used",
+            f"about {format_size(needed_bytes)} are needed, {usable} can be used",
             hint="Prune old generations (ramos prune), or remove a kernel that you do not need.",
         )
 

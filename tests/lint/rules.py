@@ -8,7 +8,7 @@ MAX_FUNCTION_LINES = 40
 MAX_MODULE_LINES = 400
 
 # Open to every room.
-GROUND = ("errors", "layout", "config", "booted")
+GROUND = ("errors", "sizes", "layout", "config", "booted")
 # Room: the rooms that it may import from, besides the ground. From the ground up.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "linux": (),

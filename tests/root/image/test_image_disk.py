@@ -17,7 +17,8 @@ from ramos.boot import env as boot_env
 from ramos.boot import menu
 from ramos.errors import RamosError
 from ramos.image import contents, partitions, squash
-from ramos.image.plan import ESP_BYTES, MIB, Plan
+from ramos.image.plan import ESP_BYTES, Plan
+from ramos.sizes import MIB
 from ramos.store import generation
 
 EPOCH = 1_700_000_000

@@ -12,7 +12,8 @@ from ramos import config, layout
 from ramos.errors import RamosError
 from ramos.image import build, grub, partitions, payload, squash
 from ramos.image.common_setup import render_issue
-from ramos.image.plan import ALIGNMENT_BYTES, MIB, Plan
+from ramos.image.plan import ALIGNMENT_BYTES, Plan
+from ramos.sizes import MIB
 
 PLAN = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), init="systemd")
 

@@ -8,7 +8,8 @@ import pytest
 
 from ramos.errors import RamosError, UsageError
 from ramos.image import plan
-from ramos.image.plan import MIB, Plan
+from ramos.image.plan import Plan
+from ramos.sizes import MIB
 
 GOOD = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), init="systemd")
 
@@ -43,20 +44,6 @@ def test_bad_words_are_named(field: str, value: Any) -> None:
         plan.check_plan(replace(GOOD, **{field: value}))
     word = value[-1] if isinstance(value, tuple) else value
     assert str(word) in str(caught.value) or repr(word) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("0", 0), ("512", 512), ("4k", 4096), ("64M", 64 * MIB), ("2GiB", 2 << 30), ("1TB", 1 << 40)],
-)
-def test_sizes_as_people_write_them(text: str, size: int) -> None:
-    assert plan.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "big", "-1M", "1.5G", "4 X", "G"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError):
-        plan.parse_size(text)
 
 
 def test_a_size_too_small_says_what_is_needed() -> None:

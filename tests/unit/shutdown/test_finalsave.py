@@ -17,7 +17,7 @@ def test_nothing_to_save() -> None:
 
 def test_a_save() -> None:
     report = replace(NOTHING, generation=7, files=3, layer_bytes=1_500_000, seconds=2.04)
-    assert describe(report) == "saved as generation 7: 3 files, 1.5 MB, 2.0 s"
+    assert describe(report) == "saved as generation 7: 3 files, 1.4 MiB, 2.0 s"
 
 
 def test_what_was_left_out_is_named_even_where_nothing_was_saved() -> None:

@@ -33,7 +33,7 @@ def test_an_unused_stick_is_offered_with_all_that_tells_it_apart() -> None:
     disk = only(stick(children=[part]))
     assert not list_refusals(disk, allow_fixed=False)
     line = describe(disk)
-    for word in ("/dev/sdb", "16.0 GB", "SanDisk Ultra", "4C53", "vfat 'HOLIDAY'"):
+    for word in ("/dev/sdb", "14.9 GiB", "SanDisk Ultra", "4C53", "vfat 'HOLIDAY'"):
         assert word in line
 
 
@@ -43,7 +43,7 @@ def test_an_unused_stick_is_offered_with_all_that_tells_it_apart() -> None:
         (node("sda"), "fixed disk"),
         (stick(ro=True), "write-protected"),
         (stick(size=0), "no medium"),
-        (stick(size=10**6), "too small: 1.0 MB"),
+        (stick(size=10**6), "too small: 976.6 KiB"),
         (stick(mountpoints=["/mnt"]), "/dev/sdb is mounted at /mnt"),
         (stick(children=[node("sdb1", "part", mountpoints=["/boot"])]), "sdb1 is mounted at /boot"),
         (stick(children=[node("sdb1", "part", mountpoints=["[SWAP]"])]), "in use as swap"),
