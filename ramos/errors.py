@@ -11,6 +11,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_DAMAGED = 3
 EXIT_LOCKED = 4
+EXIT_INTERRUPTED = 130
 
 
 def escape(text: object) -> str:

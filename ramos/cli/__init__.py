@@ -15,13 +15,17 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ramos import __version__
-from ramos.errors import EXIT_ERROR, RamosError, escape
+from ramos.errors import EXIT_ERROR, EXIT_INTERRUPTED, RamosError, escape
 from ramos.layout import Places
 
+# The form of what --json prints: higher after a change that a program would notice.
+SCHEMA = 1
+JSON_ASKED = "ramos.json"
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
 COMMANDS: dict[str, str] = {
@@ -88,6 +92,16 @@ class LazyGroup(click.Group):
             run_again_as_root()
         return name, command, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Whoever asked for JSON gets an error as JSON, too."""
+        try:
+            return super().invoke(ctx)
+        except (RamosError, click.ClickException) as error:
+            # An option that nobody knows ends the parsing before --json is reached.
+            if ctx.meta.get(JSON_ASKED, "--json" in sys.argv):
+                print_json({"error": describe_error(error)})
+            raise
+
 
 def run_again_as_root() -> None:
     """Through sudo or doas, whichever the system has; on another machine nothing happens."""
@@ -112,9 +126,34 @@ def root(debug: bool) -> None:
         os.environ["RAMOS_DEBUG"] = "1"
 
 
-def print_json(value: object) -> None:
-    """One JSON document on standard output, for machines."""
-    click.echo(json.dumps(value, indent=2, default=str))
+def _note_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    context.meta[JSON_ASKED] = value
+    return value
+
+
+JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_note_json,
+    help="Print one JSON object, for programs.",
+)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object on standard output, with the number of its form; an error adds no second."""
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[JSON_ASKED] = False
+    click.echo(json.dumps({"schema": SCHEMA, **value}, indent=2, default=str))
+
+
+def describe_error(error: RamosError | click.ClickException) -> dict[str, object]:
+    """An error for programs."""
+    if isinstance(error, RamosError):
+        names = ("what", "obj", "reason", "state", "hint", "exit_code")
+        return {name: getattr(error, name) for name in names}
+    return {"what": "bad usage", "reason": error.format_message(), "exit_code": error.exit_code}
 
 
 def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -155,7 +194,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         show_line("ramos: interrupted", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_ERROR)

@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 
 from ramos.booted import read_boot
-from ramos.cli import print_json, show_line, show_passing
+from ramos.cli import JSON, print_json, show_line, show_passing
 from ramos.cli.save import find_places
 from ramos.daemon import status
+from ramos.errors import EXIT_DAMAGED
 from ramos.layout import Places
 from ramos.save import usage
 from ramos.sizes import format_size
@@ -22,7 +23,7 @@ from ramos.store import scrub
 
 @click.command("health")
 @click.option("--scrub", "do_scrub", is_flag=True, help="Read and compare everything stored first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@JSON
 def health_command(do_scrub: bool, as_json: bool) -> None:
     """Show what the stick has been through: writes, errors, the last scrub, the wear.
 
@@ -42,7 +43,7 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
     else:
         _show(found)
     if found.damaged:
-        sys.exit(3)
+        sys.exit(EXIT_DAMAGED)
 
 
 def _scrub(places: Places) -> None:
@@ -79,7 +80,7 @@ def _or_unknown(found: status.Health) -> str:
 
 @click.command("usage")
 @click.option("--count", default=15, show_default=True, help="How many directories.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@JSON
 def usage_command(count: int, as_json: bool) -> None:
     """Show what takes the room for changes: what has grown since boot, by directory.
 
@@ -92,7 +93,7 @@ def usage_command(count: int, as_json: bool) -> None:
     saved_at = _find_last_save(places.saved_file)
     found = usage.pick_telling(usage.measure_upper(places.upper_dir, saved_at), count)
     if as_json:
-        print_json([asdict(directory) for directory in found])
+        print_json({"directories": [asdict(directory) for directory in found]})
         return
     show_line("since boot  since the last save     files  directory")
     for d in found:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramos.cli import print_json, show_line
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import (
-    JSON,
     end_steps,
     find_places,
     load_config,
@@ -126,13 +125,16 @@ def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
     with contextlib.closing(_open_diff(generations)) as changes:
         wanted = (change for change in changes if is_below(change.path, paths))
         if as_json:
-            shown = [{**asdict(c), "path": os.fsdecode(c.path)} for c in wanted]
-            print_json(_count(wanted) if stat else shown)
+            print_json(_count(wanted) if stat else {"changes": _describe_changes(wanted)})
         elif stat:
             _show_counts(wanted)
         else:
             for change in wanted:
                 _show_change(change)
+
+
+def _describe_changes(changes: "Iterator[Change]") -> list[dict[str, Any]]:
+    return [{**asdict(change), "path": os.fsdecode(change.path)} for change in changes]
 
 
 def _is_generation(word: str) -> bool:

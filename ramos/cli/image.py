@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ramos.cli import print_json, root, show_line, wizard
+from ramos.cli import JSON, print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
     add_device_options,
@@ -125,7 +125,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="For --try: KVM, software emulation (tcg), or KVM as long as it works (auto).",
     ),
     click.option("--verbose", is_flag=True, help="Show what the programs print."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end."),
+    JSON,
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ramos import layout
-from ramos.cli import print_json, show_line
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RefusedError
 from ramos.linux.run import run
@@ -20,7 +20,6 @@ from ramos.stick import disks, grow, luks
 DEVICE = click.option(
     "--device", type=click.Path(path_type=Path), help="The LUKS partition or file; else this stick."
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 PASSPHRASE_FILE = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path),
@@ -78,7 +77,7 @@ def list_keys(device: Path | None, as_json: bool) -> None:
     """
     slots = luks.list_keys(_find_device(device))
     if as_json:
-        print_json([vars(slot) for slot in slots])
+        print_json({"keys": [vars(slot) for slot in slots]})
         return
     for slot in slots:
         show_line(f"key {slot.number}  {slot.derivation}  {format_size(slot.memory_kib << 10)}")

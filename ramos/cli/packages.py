@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import click
 
 from ramos.boot import confirm
-from ramos.cli import print_json, show_line, show_passing
-from ramos.cli.recipes import JSON, pkg
+from ramos.cli import JSON, print_json, show_line, show_passing
+from ramos.cli.recipes import pkg
 from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.linux.fs import hold_lock
@@ -144,7 +144,7 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     engine.refresh(site, make_say())
     newer = engine.find_newer(site, names)
     if as_json:
-        print_json([{"installed": n.installed, **vars(n.candidate)} for n in newer])
+        print_json({"newer": [{"installed": n.installed, **vars(n.candidate)} for n in newer]})
         return
     _show_newer(newer)
     if not newer:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ramos import booted, layout
-from ramos.cli import print_json, show_line
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.errors import RefusedError, UsageError, escape
 from ramos.image import write
@@ -133,7 +133,7 @@ def _unconfirmed(disk: Disk, reason: str, hint: str) -> UsageError:
 
 @click.command("disks")
 @click.option("--all", "show_all", is_flag=True, help="Also those that are refused, and why.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON
 def disks_command(show_all: bool, as_json: bool) -> None:
     """List the disks that a stick can be written to.
 
@@ -148,7 +148,7 @@ def disks_command(show_all: bool, as_json: bool) -> None:
     ]
     shown = [row for row in rows if show_all or not row[1]]
     if as_json:
-        print_json([{**vars(disk), "refused": reasons} for disk, reasons in shown])
+        print_json({"disks": [{**vars(disk), "refused": why} for disk, why in shown]})
         return
     for disk, reasons in shown:
         show_line(disks.describe(disk))
@@ -163,7 +163,7 @@ def disks_command(show_all: bool, as_json: bool) -> None:
 @click.option("--device", "path", required=True, help="The whole disk to overwrite.")
 @add_device_options
 @click.option("--batch", is_flag=True, help="Ask nothing; --confirm says what is meant.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
+@JSON
 def write_command(image: Path, path: str, batch: bool, as_json: bool, **options: Any) -> None:
     """Write an image to a stick, read it back, and let persist fill the stick.
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 
 from ramos import layout
-from ramos.cli import print_json, show_line
+from ramos.cli import JSON, print_json, show_line
 from ramos.packages import explain as explaining
 from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.packages.recipes import detect_base, load_recipes
 from ramos.sizes import format_size
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 OWN = click.option(
     "--recipes-dir",
     type=click.Path(path_type=Path),

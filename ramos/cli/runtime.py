@@ -13,10 +13,10 @@ import click
 
 from ramos.boot import bootchart, confirm, report
 from ramos.booted import Boot, read_boot
-from ramos.cli import print_json, show_line
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import describe_mode, find_places
 from ramos.config import load_settings
-from ramos.errors import RamosError
+from ramos.errors import EXIT_ERROR, RamosError
 from ramos.layers import bootacls
 from ramos.layout import CONFIG_DIR, CONFIG_FILE, Places
 from ramos.linux import syscalls, terminals
@@ -36,7 +36,7 @@ def read_uptime() -> float:
 
 @click.group(invoke_without_command=True)
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw where the time went.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@JSON
 @click.pass_context
 def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     """Show how this boot went and what the next one will try.
@@ -100,7 +100,7 @@ def _show_boot(info: Boot, attempts: confirm.Attempts | None, problem: str) -> N
 
 
 @boot.command("confirm")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@JSON
 def boot_confirm(as_json: bool) -> None:
     """Tell GRUB that what runs now works: one sector, written in place.
 
@@ -136,7 +136,7 @@ def boot_acls() -> None:
         show_line(f"ramos: access control lists: {problem}", err=True)
     show_line(f"{count} access control lists put back")
     if problems:
-        sys.exit(1)
+        sys.exit(EXIT_ERROR)
 
 
 @click.command("shutdown-save", hidden=True)
@@ -172,7 +172,7 @@ def shutdown_save() -> None:
 
 
 @click.command("config")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@JSON
 def config_command(as_json: bool) -> None:
     """Print every setting, where it comes from, and what is wrong in the files.
 
@@ -191,7 +191,7 @@ def config_command(as_json: bool) -> None:
     for problem in loaded.problems:
         show_line(f"ramos: {problem}", err=True)
     if loaded.problems:
-        sys.exit(1)
+        sys.exit(EXIT_ERROR)
 
 
 def render_value(value: object) -> str:

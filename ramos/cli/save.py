@@ -5,6 +5,7 @@ Owns: how saving looks to the user. Refuses: any of the work.
 
 import contextlib
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ramos.booted import Mode
-from ramos.cli import print_json, show_line, show_passing
+from ramos.cli import JSON, print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
 from ramos.sizes import format_size
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ramos.save.commit import CommitReport
     from ramos.save.status import State
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 STEPS = {
     "scan": "looking for what changed",
     "merge": "merging layers",
@@ -346,4 +346,4 @@ def verify_command(everything: bool, as_json: bool) -> None:
         read = f"{report.files} files, {format_size(report.size_bytes)} read"
         show_line(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
     if report.damaged:
-        raise click.exceptions.Exit(EXIT_DAMAGED)
+        sys.exit(EXIT_DAMAGED)

@@ -98,7 +98,7 @@ def test_keys_from_the_command_line(device: Path, tmp_path: Path) -> None:
     new.write_bytes(NEW + b"\n")
     options = ("--device", device, "--passphrase-file", old)
     assert "2 keys" in call("add", *options, "--new-passphrase-file", new).output
-    assert len(json.loads(call("list", "--device", device, "--json").output)) == 2
+    assert len(json.loads(call("list", "--device", device, "--json").output)["keys"]) == 2
     assert call("change", *options, typed="third\nthird\n").exit_code == 0
     assert luks.opens(device, b"third")
     assert not luks.opens(device, OLD)
