@@ -1,4 +1,4 @@
-"""The few things asked of btrfs: snapshots, and which inodes changed since one was taken.
+"""The few things asked of btrfs: snapshots, which inodes changed since one was taken, its size.
 
 Owns: the ioctls. Refuses: running the btrfs program. Invariant: `list_changed` misses nothing: the
 inode of whatever changed in a subvolume after transaction N carries a transaction above N.
@@ -15,8 +15,10 @@ from pathlib import Path
 from ramos.errors import RamosError
 
 SUBVOLUME_ROOT_INODE = 256
-# <linux/btrfs.h>, type 0x94: SNAP_CREATE_V2 (23), SNAP_DESTROY (15), TREE_SEARCH_V2 (17),
-# GET_SUBVOL_INFO (60).
+# <linux/btrfs.h>, type 0x94: RESIZE (3), SYNC (8), SNAP_DESTROY (15),
+# SNAP_CREATE_V2 (23), TREE_SEARCH_V2 (17), GET_SUBVOL_INFO (60).
+RESIZE = 0x50009403
+SYNC = 0x9408
 SNAP_CREATE_V2 = 0x50009417
 SNAP_DESTROY = 0x5000940F
 TREE_SEARCH_V2 = 0xC0709411
@@ -51,10 +53,34 @@ def create_snapshot(source: Path, target: Path) -> None:
 
 
 def destroy_snapshot(folder: Path) -> None:
-    """Remove a snapshot with all in it; one that is gone is fine."""
+    """Remove a snapshot with all in it; one that is gone is fine.
+
+    The kernel would begin with it up to half a minute later, and what is deleted meanwhile would
+    give no room.
+    """
     with _opened(folder.parent) as parent, contextlib.suppress(FileNotFoundError):
         argument = bytearray(struct.pack("<q4088s", 0, os.fsencode(folder.name)))
         fcntl.ioctl(parent, SNAP_DESTROY, argument)
+        fcntl.ioctl(parent, SYNC)
+
+
+def resize(mounted: Path, size: str) -> None:
+    """Use so many bytes of the one device, or `max`."""
+    with _opened(mounted) as top:
+        argument = bytearray(struct.pack("<q4088s", 0, f"1:{size}".encode()))
+        fcntl.ioctl(top, RESIZE, argument)
+
+
+def shrink(mounted: Path, size_bytes: int) -> bool:
+    """Use no more of the device; False where what lies beyond has no other place yet.
+
+    Below 256 MiB the kernel makes none smaller: that counts as done.
+    """
+    try:
+        resize(mounted, str(size_bytes))
+    except OSError as error:
+        return error.errno != errno.ENOSPC
+    return True
 
 
 def read_birth(snapshot: Path) -> int:

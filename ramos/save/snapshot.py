@@ -8,7 +8,7 @@ change while it reads it.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ramos.linux import btrfs, syscalls
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
 from ramos.linux.mounts import find_mount
+from ramos.save.reserve import REMOVAL_SECONDS, close_reserve, open_reserve
 
 PREFIX = "commit-"
 # CLOCK_REALTIME_COARSE: the clock that ctimes are made with.
@@ -27,10 +28,14 @@ COARSE_CLOCK = 5
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in time of the upper: where it can be read, and what taking it cost."""
+    """A point in time of the upper: where it can be read, and what taking it cost.
+
+    In a full upper everybody stands still until `let_go`, or others would take what a save needs.
+    """
 
     folder: Path
-    pause_seconds: float
+    pause: Pause
+    let_go: Callable[[], None]
     racy_from_ns: int
     racy_until_ns: int
     birth: int
@@ -59,15 +64,24 @@ def take_snapshot(places: Places, *, live: bool) -> Iterator[Moment]:
     folder = places.snapshots_dir / f"{PREFIX}{os.getpid()}"
     # Dirty pages would be flushed inside the pause otherwise.
     sync_filesystem(places.upper)
-    with freeze_others() if live else contextlib.nullcontext(Pause()) as pause:
-        before_ns = time.clock_gettime_ns(COARSE_CLOCK)
-        btrfs.create_snapshot(places.upper, folder)
-    after_ns = time.time_ns()
+    is_full = False
     try:
-        crash_point("snapshot-taken")
-        yield Moment(folder, pause.seconds, before_ns, after_ns, btrfs.read_birth(folder))
+        with contextlib.ExitStack() as still:
+            freezing = freeze_others() if live else contextlib.nullcontext(Pause())
+            pause = still.enter_context(freezing)
+            before_ns = time.clock_gettime_ns(COARSE_CLOCK)
+            is_full = open_reserve(places.upper)
+            btrfs.create_snapshot(places.upper, folder)
+            if not is_full:
+                still.close()
+            after_ns = time.time_ns()
+            crash_point("snapshot-taken")
+            birth = btrfs.read_birth(folder)
+            yield Moment(folder, pause, still.close, before_ns, after_ns, birth)
     finally:
         btrfs.destroy_snapshot(folder)
+        with contextlib.suppress(OSError):
+            close_reserve(places.upper, REMOVAL_SECONDS if is_full else 0)
 
 
 def sync_filesystem(path: Path) -> None:

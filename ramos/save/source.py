@@ -31,6 +31,7 @@ from ramos.layout import Places
 from ramos.linux.btrfs import list_changed
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
+from ramos.save.reserve import Lift, lifting_limits, measure_free, measure_spare_memory
 from ramos.save.session import Recorder
 from ramos.save.snapshot import COARSE_CLOCK, has_snapshots, take_snapshot
 
@@ -62,10 +63,11 @@ def open_source(
         with _open_snapshot(places, config, saved, recorder, since, live=live) as source:
             yield source
         return
-    try:
-        yield _fill_tmpfs_stage(places, config, saved, recorder, live=live)
-    finally:
-        remove_stage(os.fsencode(places.stage_dir))
+    with lifting_limits(places.upper) as lift:
+        try:
+            yield _fill_tmpfs_stage(places, config, saved, recorder, lift, live=live)
+        finally:
+            remove_stage(os.fsencode(places.stage_dir))
 
 
 @contextlib.contextmanager
@@ -93,7 +95,8 @@ def _open_snapshot(
                 folder = moment.folder / "stage"
                 fill_stage(top, os.fsencode(folder), delta, move_entry)
         crash_point("source-ready")
-        yield Source(folder, delta, acls, moment.pause_seconds, "snapshot", moment.birth)
+        moment.let_go()
+        yield Source(folder, delta, acls, moment.pause.seconds, "snapshot", moment.birth)
 
 
 def find_bare_sockets(places: Places, top: bytes, delta: Delta) -> set[bytes]:
@@ -133,6 +136,7 @@ def _fill_tmpfs_stage(
     config: SaveConfig,
     saved: Iterable[Saved] | None,
     recorder: Recorder,
+    lift: Lift,
     *,
     live: bool,
 ) -> Source:
@@ -144,8 +148,7 @@ def _fill_tmpfs_stage(
         delta = Scanner(top, config.exclude, saved, writer, below=below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
-        if live:
-            _check_room(places, delta)
+        lift(_find_shortage(places, delta) if live else 0)
         placer = Placer(top, stage, delta, link=not live)
         if saved is not None:
             fill_stage(top, stage, delta, placer.place)
@@ -157,11 +160,13 @@ def _fill_tmpfs_stage(
     return Source(places.stage_dir, delta, acls, pause.seconds, method)
 
 
-def _check_room(places: Places, delta: Delta) -> None:
-    """A live tmpfs needs room for a second copy of what changed."""
-    free = os.statvfs(places.upper).f_bavail * os.statvfs(places.upper).f_frsize
+def _find_shortage(places: Places, delta: Delta) -> int:
+    """What a live tmpfs lacks for a second copy of what changed; the RAM must have it."""
+    free = measure_free(places.upper)
     if delta.stored_bytes <= free:
-        return
-    reason = f"a copy of {delta.stored_bytes} changed bytes does not fit into the {free} free ones"
+        return 0
+    if delta.stored_bytes <= measure_spare_memory():
+        return delta.stored_bytes - free
+    reason = f"a copy of {delta.stored_bytes} changed bytes fits neither in it nor in the free RAM"
     hint = "A save at shutdown needs no copy; so does an upper on zram (ramos.upper=zram)."
     raise RamosError("cannot save from", places.upper, reason, "Nothing was saved", hint)

@@ -16,7 +16,7 @@ from tests.labs.harness import KERNEL, SHELLS, Machine, place
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 PERSIST_BYTES = 160 << 20  # more than one block group, so that there is a backup superblock
-UPPER_BYTES = 256 << 20
+UPPER_BYTES = 2 << 30  # no less than init asks zram for
 
 # The only stand-ins: the clock and the block device of the stick, which is a file here.
 STAND_INS = """

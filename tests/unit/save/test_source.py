@@ -11,6 +11,7 @@ from ramos.config import SaveConfig
 from ramos.layers.index import NEVER
 from ramos.layout import Places
 from ramos.linux import btrfs
+from ramos.linux.freeze import Pause
 from ramos.save import snapshot, source
 from ramos.save.session import Session, open_index, record_session
 from ramos.save.source import open_source
@@ -65,7 +66,7 @@ def test_a_file_of_the_snapshots_tick_is_recorded_as_changed(
         assert not live
         folder = places.run / "moment"
         shutil.copytree(places.upper_dir, folder / "upper")
-        yield snapshot.Moment(folder, 0.0, 0, until_ns, 1)
+        yield snapshot.Moment(folder, Pause(), lambda: None, 0, until_ns, 1)
 
     monkeypatch.setattr(source, "take_snapshot", take)
     assert (save_once(places, places.upper_dir / "file", "text") != NEVER) is certain
