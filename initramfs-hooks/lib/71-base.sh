@@ -88,12 +88,13 @@ $GEN_FILES
 END
 }
 
-# mount_image PATH PLACE: a squashfs; a failed read is tried again
+# mount_image PATH PLACE: a squashfs; a failed read is tried again. Beside the overlay, which takes no
+# notice of these options, nobody becomes another user by what lies in it
 mount_image() {
     local try
     mkdir -p "$2"
     try=1
-    until mount -t squashfs -o ro,loop "$1" "$2" 2>>"$RAMOS_RUN_DIR/mount.log"; do
+    until mount -t squashfs -o ro,nosuid,nodev,loop "$1" "$2" 2>>"$RAMOS_RUN_DIR/mount.log"; do
         [ "$try" -lt "$READ_TRIES" ] || return 1
         drop_caches
         try=$((try + 1))

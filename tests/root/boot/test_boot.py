@@ -5,6 +5,8 @@ ways of restoring, damage is met by the real tools, and the merged tree is what 
 """
 
 import os
+import shutil
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +74,9 @@ def make_first_layer(folder: Path) -> None:
     os.setxattr(folder / "opt/dir", "trusted.overlay.opaque", b"y")
     make_whiteout(folder / "etc/becomes-dir")
     tool = write(folder / "usr/bin/tool", "#!/bin/sh\n", 0o4755)
+    shutil.copyfile("/usr/bin/id", folder / "usr/bin/whoever")
+    (folder / "usr/bin/whoever").chmod(0o4755)
+    os.mknod(folder / "srv-null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.setxattr(tool, "user.note", b"kept")
     plain = write(folder / "usr/bin/ping", "x", 0o755)
     os.setxattr(plain, "security.capability", CAPABILITY)
@@ -217,6 +222,34 @@ def test_toram_lets_go_of_the_stick(stick: Stick) -> None:
     assert str(stick.root / "persist") not in Path("/proc/self/mounts").read_text()
     (stick.root / "stick.img").write_bytes(b"")
     check_merged(stick.root / "newroot")
+
+
+def run_as_user(top: int) -> str:
+    """Who a user becomes by a program in an open directory, the way to which is shut to him."""
+    program = f"/proc/self/fd/{top}/usr/bin/whoever"
+    argv = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", program, "-u"]
+    done = subprocess.run(argv, pass_fds=[top], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("way", ["ram", "mount"])
+def test_hostile_user_becomes_root_by_the_overlay_alone(stick: Stick, way: str) -> None:
+    """As sudo has to work there, and in the layers and base images under it nothing has to."""
+    stick.boot("ash", f"ramos.restore={way}")
+    run, root = stick.root / "run/ramos", stick.root / "newroot"
+    for image in (run / "rootfs", run / "modules", run / "layers/01"):
+        options = os.statvfs(image).f_flag
+        assert options & os.ST_NOSUID, image
+        assert options & os.ST_NODEV, image
+    tops = [os.open(folder, os.O_PATH) for folder in (root, run / "layers/01")]
+    try:
+        assert [run_as_user(top) for top in tops] == ["0\n", "1000\n"]
+    finally:
+        for top in tops:
+            os.close(top)
+    (root / "srv-null").write_bytes(b"x")
+    with pytest.raises(PermissionError):
+        (run / "layers/01/srv-null").write_bytes(b"x")
 
 
 def test_overlay_options(stick: Stick) -> None:
