@@ -62,8 +62,7 @@ def find_leftovers(scratch: Scratch) -> list[str]:
 
 
 def _look(scratch: Scratch) -> Iterator[str]:
-    made = (path for path in sorted(scratch.temporary.iterdir()) if not _is_empty(path))
-    yield from (f"file {path}" for path in made)
+    yield from (f"file {path}" for path in sorted(scratch.temporary.iterdir()))
     yield from (f"file {name}" for name in sorted(set(_list_strangers()) - scratch.before))
     yield from (f"mount {name}" for name in list_mounts(scratch.path))
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -76,11 +75,6 @@ def _look(scratch: Scratch) -> Iterator[str]:
         if ours in environment and int(folder.name) != os.getpid():
             words = _read(folder / "cmdline").replace(b"\0", b" ").decode("utf-8", "replace")
             yield f"process {folder.name}: {words[:100]}"
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether it is a directory with nothing in it: Debian's own scripts leave some."""
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _list_strangers() -> Iterator[str]:
