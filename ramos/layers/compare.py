@@ -26,7 +26,8 @@ READ_BYTES = 1 << 17
 STAT_BLOCK_BYTES = 512
 MAX_PROCESSES = 2
 SHOWN_DIFFERENCES = 3
-OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+# Whoever opens a pipe waits for somebody to write, else.
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER_FLAGS = OPEN_FLAGS | os.O_DIRECTORY
 LEFT, RIGHT = 0, 1
 DIFFERENT_XATTRS = "its extended attributes differ"
@@ -206,6 +207,8 @@ def compare_content(a: bytes, b: bytes) -> str:
 
 def _compare_open(one: int, other: int, status: os.stat_result) -> str:
     """Compare where the first file holds data; its holes can only be read as zeros."""
+    if not all(stat.S_ISREG(os.fstat(file).st_mode) for file in (one, other)):
+        return "it is no file any more"
     size = status.st_size
     is_sparse = status.st_blocks * STAT_BLOCK_BYTES < size
     for start, end in list_data(one, size) if is_sparse else ((0, size),):

@@ -64,7 +64,10 @@ def _merge(nodes: dict[bytes, Node], folder: bytes, entry: "os.DirEntry[bytes]")
     above = nodes.get(entry.name)
     if above is not None and above.closed:
         return
-    status = entry.stat(follow_symlinks=False)
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return  # the running system removed it while we look
     kind = find_kind(entry.path, status)
     is_directory = kind in DIRECTORIES
     if above is not None:  # an open directory: it merges with a directory, and ends at others

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ENTRY_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_FLAGS = ENTRY_FLAGS | os.O_DIRECTORY
+READ_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_LINKS = 40
 
 
@@ -104,6 +105,56 @@ def _read_link(folder: int, name: bytes) -> bytes | None:
         return os.readlink(name, dir_fd=folder)
     except OSError:
         return None
+
+
+def walk_folders(
+    top: "bytes | os.PathLike[str]",
+) -> Iterator[tuple[int, bytes, list[os.stat_result]]]:
+    """Every directory of a tree, parents first: its depth, its name, what lies in it and is none.
+
+    However deep: one descriptor is open at a time, and the way back is `..`. The walk ends where
+    somebody has moved away what it stands in.
+    """
+    here, name = os.open(top, READ_FLAGS), b""
+    levels: list[tuple[os.stat_result, list[bytes]]] = []
+    try:
+        while True:
+            statuses, folders = _list_open(here)
+            yield len(levels), name, statuses
+            levels.append((os.fstat(here), folders))
+            deeper = None
+            while deeper is None:
+                while not levels[-1][1]:
+                    levels.pop()
+                    if not levels:
+                        return
+                    here = _exchange(here, os.open(b"..", READ_FLAGS, dir_fd=here))
+                    if not os.path.samestat(os.fstat(here), levels[-1][0]):
+                        return
+                name = levels[-1][1].pop()
+                with contextlib.suppress(OSError):  # gone, or not to be read
+                    deeper = os.open(name, READ_FLAGS, dir_fd=here)
+            here = _exchange(here, deeper)
+    finally:
+        os.close(here)
+
+
+def _exchange(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _list_open(folder: int) -> tuple[list[os.stat_result], list[bytes]]:
+    """What lies in an open directory: the status of all but directories, and the names of those."""
+    statuses, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(os.fsencode(entry.name))
+                else:
+                    statuses.append(entry.stat(follow_symlinks=False))
+    return statuses, sorted(folders, reverse=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramos.layers.compare import compare_content, read_xattrs
+from ramos.layers.obstacles import MAX_PATH_BYTES
 from ramos.layers.stack import Node, list_merged
 from ramos.layers.walk import DIRECTORIES
 from ramos.layout import Places
@@ -73,21 +74,38 @@ class Stacks:
 def compare_views(
     before: Sequence[bytes], after: Sequence[bytes], skip: Skip | None = None
 ) -> Iterator[Change]:
-    """What became different from one stack to another, depth first."""
-    yield from _compare_folders(b"", tuple(before), tuple(after), skip or (lambda _path: False))
+    """What became different from one stack to another, depth first.
+
+    What is too deep to be saved is passed over, as a save passes over it.
+    """
+    skip = skip or (lambda _path: False)
+    stack = [_list_pairs(b"", tuple(before), tuple(after))]
+    while stack:
+        pair = next(stack[-1], None)
+        if pair is None:
+            stack.pop()
+            continue
+        path = (pair[0] or pair[1]).path  # type: ignore[union-attr]
+        if skip(path) or len(path) > MAX_PATH_BYTES:
+            continue
+        yield from _compare_nodes(*pair)
+        old, new = (node.parts if node else () for node in pair)
+        stack.append(_list_pairs(path, old, new))
 
 
-def _compare_folders(path: bytes, before: Parts, after: Parts, skip: Skip) -> Iterator[Change]:
+def _list_pairs(
+    path: bytes, before: Parts, after: Parts
+) -> Iterator[tuple[Node | None, Node | None]]:
+    """What two merged directories hold, by name; nothing if they are of the same parts."""
     if before == after:
         return
     old = {node.path: node for node in list_merged(path, before, whiteouts=False)}
     new = {node.path: node for node in list_merged(path, after, whiteouts=False)}
     for name in sorted(old.keys() | new.keys()):
-        if not skip(name):
-            yield from _compare_nodes(old.get(name), new.get(name), skip)
+        yield old.pop(name, None), new.pop(name, None)
 
 
-def _compare_nodes(old: Node | None, new: Node | None, skip: Skip) -> Iterator[Change]:
+def _compare_nodes(old: Node | None, new: Node | None) -> Iterator[Change]:
     if old is None or new is None:
         node = old or new
         assert node is not None
@@ -103,9 +121,6 @@ def _compare_nodes(old: Node | None, new: Node | None, skip: Skip) -> Iterator[C
         )
     elif old.real != new.real and (details := tuple(_list_details(old, new))):
         yield Change(new.path, "changed", name_kind(new), _size(old), _size(new), details)
-    path = (old or new).path  # type: ignore[union-attr]
-    parts = tuple(node.parts if node else () for node in (old, new))
-    yield from _compare_folders(path, parts[0], parts[1], skip)
 
 
 def _describe(node: Node, what: str) -> Change:

@@ -5,11 +5,12 @@ leaving the upper. Invariant: since the upper starts empty at every boot, all th
 grown since then.
 """
 
-import contextlib
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from ramos.layers.obstacles import MAX_PATH_BYTES
+from ramos.linux.beneath import walk_folders
 
 BLOCK_BYTES = 512
 # A directory that is hardly larger than its largest part says nothing that the part does not say.
@@ -28,6 +29,7 @@ class Directory:
 
 @dataclass
 class _Sum:
+    path: bytes
     total: int = 0
     unsaved: int = 0
     files: int = 0
@@ -39,32 +41,39 @@ class _Sum:
 
 
 def measure_upper(upper: Path, saved_at: float) -> list[Directory]:
-    """Every directory of the upper with its sums, the largest first."""
-    sums: dict[bytes, _Sum] = {}
+    """Every directory of the upper with its sums, the largest first.
+
+    What is too deep to be saved counts for the last directory above it that is not.
+    """
+    found: list[_Sum] = []
+    way: list[_Sum] = []
     links: set[tuple[int, int]] = set()
-    top = os.fsencode(upper)
-    for folder, names, files in os.walk(top, topdown=False):
-        here = _Sum()
-        for name in (*files, *names):
-            with contextlib.suppress(OSError):
-                _count(os.lstat(b"%s/%s" % (folder, name)), saved_at, here, links)
-        for name in names:
-            below = sums.get(b"%s/%s" % (folder, name))
-            if below is not None:
-                here.add(below)
-        sums[folder] = here
-    found = [
-        Directory("/" + os.fsdecode(path[len(top) + 1 :]), s.total, s.unsaved, s.files)
-        for path, s in sums.items()
-    ]
-    return sorted(found, key=lambda d: (-d.total_bytes, d.path))
+    for depth, name, statuses in walk_folders(upper):
+        _fold(way, depth)
+        above = way[-1].path if way else b""
+        here = _Sum(above)
+        if len(above) <= MAX_PATH_BYTES:
+            here.path = b"%s/%s" % (above, name) if way else b""
+            found.append(here)
+        way.append(here)
+        for status in statuses:
+            _count(status, saved_at, here, links)
+    _fold(way, 0)
+    listed = [Directory(os.fsdecode(s.path) or "/", s.total, s.unsaved, s.files) for s in found]
+    return sorted(listed, key=lambda d: (-d.total_bytes, d.path))
+
+
+def _fold(way: list[_Sum], depth: int) -> None:
+    """Directories that are done go into the one that they lie in."""
+    while len(way) > depth:
+        below = way.pop()
+        if way:
+            way[-1].add(below)
 
 
 def _count(
     status: os.stat_result, saved_at: float, here: _Sum, links: set[tuple[int, int]]
 ) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        return
     if status.st_nlink > 1:
         key = (status.st_dev, status.st_ino)
         if key in links:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ramos.layers.compare import compare_content
+from ramos.save.diff import Stacks, compare_views
 from ramos.save.status import read_state
-from ramos.store.generations import list_generations
+from ramos.save.usage import measure_upper
+from ramos.store.generations import list_generations, read_generation
 from tests.labs.lab import Lab
 
 USER = 1000
@@ -85,6 +88,32 @@ def test_hostile_depth_costs_what_is_too_deep(lab: Lab, depth: int, name: str) -
     assert (lab.places.root / "home" / name / "shallow").read_text() == "kept"
     assert not os.listdir(lab.places.snapshots_dir)
     assert not lab.places.stage_dir.exists()
+
+
+@pytest.mark.parametrize(("depth", "name"), [(25, "x" * 200), (3000, "d")])
+def test_hostile_depth_hides_nothing_from_who_looks(lab: Lab, depth: int, name: str) -> None:
+    home = lab.places.root / "home"
+    make_deep(home, depth, name)
+    (home / "pipe").write_text("x")
+    lab.commit()
+    (home / "pipe").unlink()
+    os.mkfifo(home / "pipe")
+    top = next(found for found in measure_upper(lab.places.upper_dir, 0) if found.path == "/home")
+    assert top.files == 2
+    with Stacks(lab.places) as stacks:
+        saved, running = read_generation(lab.places.persist, 1), stacks.open_running(None)
+        changes = {
+            change.path: change.what
+            for change in compare_views(stacks.open_generation(saved), running)
+        }
+    assert changes == {b"home/pipe": "replaced"}
+
+
+def test_hostile_pipe_in_the_place_of_a_file_holds_up_no_comparison(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    names = [os.fsencode(tmp_path / name) for name in ("file", "pipe")]
+    assert compare_content(*names) == compare_content(*reversed(names)) == "it is no file any more"
 
 
 def test_hostile_depth_in_what_is_added_later(lab: Lab) -> None:
