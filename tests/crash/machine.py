@@ -19,7 +19,6 @@ from ramos.store.generation import Generation, StoredFile
 from tests.crash import mounts
 from tests.crash.zram import zram_device
 
-OVERLAY_OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,volatile"
 UPPER_BYTES = 1 << 30
 MKFS_BTRFS = ("mkfs.btrfs", "-q", "-f", "-d", "single", "-m", "single")
 
@@ -68,7 +67,7 @@ class Machine:
             lowers.append(self._mount_image(persist / file.path, places.stack / f"{n:02d}"))
         lower = ":".join(map(str, reversed(lowers)))
         folders = f"upperdir={places.upper_dir},workdir={places.upper}/work"
-        options = f"lowerdir={lower},{folders},{OVERLAY_OPTIONS}"
+        options = f"lowerdir={lower},{folders},{mounts.read_overlay_options()}"
         self._enter(places.root, "overlay", "overlay", options)
         node = find_device(persist)
         lines = ("mode=default", f"generation={state.number}", "kernel=6.1", f"persist={node}")

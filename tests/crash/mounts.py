@@ -28,6 +28,14 @@ LOOP_INFO_OFFSET_AT = 8 + 24
 LOOP_INFO_FLAGS_AT = 8 + 52
 ATTACH_TRIES = 200
 LIBC = ctypes.CDLL(None, use_errno=True)
+HANDOVER = Path(__file__).resolve().parents[2] / "initramfs-hooks/lib/90-handover.sh"
+
+
+def read_overlay_options() -> str:
+    """What the boot mounts its overlay with, besides the folders."""
+    words = (line.partition("=") for line in HANDOVER.read_text().splitlines())
+    (options,) = [value for name, _, value in words if name == "OVERLAY_OPTIONS"]
+    return options
 
 
 def _check(status: int, what: object) -> None:

@@ -2,22 +2,25 @@
 
 Owns: recording a real upgrade on a stick with both partitions (one log, in the order in which the
 writes reached it), and the verdict on each disk that a cut could leave. The ESP is read as it is,
-by GRUB's own reader: nothing repairs a FAT before GRUB reads it. Persist is repaired and mounted
-as the boot does it. Refuses: leniency; a kernel that GRUB would start must be whole, the one it
-would fall back to as well, and persist must hold the modules of both, with the right bytes.
+by GRUB's own reader: nothing repairs a FAT before GRUB reads it; and GRUB itself chooses, by the
+real menu. Persist is repaired and mounted as the boot does it. Refuses: leniency; a kernel that
+GRUB would start must be whole, the one it would fall back to as well, and persist must hold the
+modules of both, with the right bytes.
 """
 
-import hashlib
+import functools
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
 from ramos.boot import env as boot_env
-from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ
+from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ, is_whole, list_complete
 from ramos.errors import RamosError
 from ramos.image import partitions as image_disk
 from ramos.image.partitions import DiskLayout, make_identity
+from ramos.linux.fs import hash_file
 from tests.crash import uml
 from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
 from tests.crash.device import plugged
@@ -25,6 +28,7 @@ from tests.crash.log import WriteLog
 from tests.crash.replay import materialize
 from tests.crash.states import State
 from tests.crash.workloads import Recording
+from tests.labs.grub import GrubDisk
 from tests.labs.packagelab import NEW, OLD, make_stick
 
 DISK = DiskLayout(size_bytes=512 << 20)
@@ -77,26 +81,41 @@ class Esp:
 
 
 def read_esp(disk: Path) -> Esp:
-    """Read the ESP of a disk as GRUB does, and choose as grub.cfg does (see pick_trial there)."""
-    env = boot_env.parse(_read(disk, layout.GRUBENV))
-    files: dict[str, str] = {}
-    whole = []
-    for name in _list(disk, f"{layout.KERNELS_DIR}/"):
-        if COMPLETE not in _list(disk, f"{layout.KERNELS_DIR}/{name}/"):
-            continue
-        sums = _read(disk, f"{layout.KERNELS_DIR}/{name}/{SUMS}").decode("ascii", "replace")
-        lines = [line.partition("  ") for line in sums.splitlines()]
-        digests = {
-            file: hashlib.sha256(_read(disk, f"{layout.KERNELS_DIR}/{name}/{file}")).hexdigest()
+    """Read the ESP of a disk as GRUB does; what is in it, and what starts, the product says."""
+    with tempfile.TemporaryDirectory() as scratch:
+        esp = Path(scratch)
+        for name in _list(disk, f"{layout.KERNELS_DIR}/"):
+            folder = f"{layout.KERNELS_DIR}/{name}"
+            present = set(_list(disk, f"{folder}/"))
+            if COMPLETE not in present:
+                continue  # nobody reads it, and a cut may have left names without a file
+            (esp / folder).mkdir(parents=True)
+            for file in present & {COMPLETE, SUMS, VMLINUZ, INITRAMFS}:
+                (esp / folder / file).write_bytes(_read(disk, f"{folder}/{file}"))
+        complete = list_complete(esp)
+        whole = [name for name in complete if is_whole(esp, name)]
+        files = {
+            path: hash_file(esp / path)
+            for name in complete
             for file in (VMLINUZ, INITRAMFS)
+            if (esp / (path := f"{layout.KERNELS_DIR}/{name}/{file}")).exists()
         }
-        files |= {f"{layout.KERNELS_DIR}/{name}/{file}": d for file, d in digests.items()}
-        if {file: digest for digest, _, file in lines} == digests:
-            whole.append(name)
-    on_trial = env.trial in whole and env.tries > 0
-    if env.good not in whole:
-        raise ValueError(f"the kernel to fall back to, {env.good!r}, is not whole")
-    return Esp(env.trial if on_trial else env.good, env.good, files)
+    block = _read(disk, layout.GRUBENV)
+    good = boot_env.parse(block).good
+    if good not in whole:
+        raise ValueError(f"the kernel to fall back to, {good!r}, is not whole")
+    return Esp(ask_menu(block, tuple(complete), tuple(whole)), good, files)
+
+
+@functools.cache
+def ask_menu(block: bytes, complete: tuple[str, ...], whole: tuple[str, ...]) -> str:
+    """The kernel that the real GRUB starts by our menu, with kernels that are whole or not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        grub = GrubDisk(Path(scratch))
+        grub.put(block, layout.GRUBENV)
+        for name in complete:
+            grub.add_kernel(name, damaged=name not in whole)
+        return grub.boot().kernel
 
 
 def _list(disk: Path, path: str) -> list[str]:

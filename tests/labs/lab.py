@@ -18,9 +18,7 @@ from ramos.linux.mounts import attach_loop
 from ramos.save import commit as commits
 from ramos.store.generation import Generation
 from ramos.store.generations import list_generations, read_default, read_generation
-
-OVERLAY_OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,volatile"
-
+from tests.crash.mounts import read_overlay_options
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_NOATIME, UMOUNT_DETACH = 1, 1024, 2
@@ -95,7 +93,8 @@ class Lab:
         lower = ":".join(str(path) for path in (*reversed(layers), self.places.run / "rootfs"))
         upper, work = places.upper / "upper", places.upper / "work"
         copy_root_attributes((layers or [self.places.run / "rootfs"])[-1], upper)
-        options = f"lowerdir={lower},upperdir={upper},workdir={work},{OVERLAY_OPTIONS}"
+        folders = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        options = f"{folders},{read_overlay_options()}"
         mount("overlay", places.root, "overlay", options)
         self.mounted.append(places.root)
         if generation:
