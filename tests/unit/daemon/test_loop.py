@@ -1,6 +1,8 @@
 """The life of ramosd: what it starts, what it ends, and how it says that it cannot begin."""
 
 import dataclasses
+import os
+import select
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -66,3 +68,16 @@ def test_a_system_that_ramos_did_not_start_has_no_daemon(
         loop.main()
     assert ended.value.code == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_what_is_listened_to_wakes_the_loop() -> None:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    daemon: Any = SimpleNamespace(readers={}, poller=select.poll())
+    loop._listen(daemon, reader, lambda: None)
+    assert daemon.poller.poll(0) == []
+    os.write(writer, b"x")
+    assert daemon.poller.poll(0) == [(reader, select.POLLIN)]
+    loop._listen(daemon, reader, lambda: None, select.POLLPRI)
+    assert daemon.poller.poll(0) == [], "only what was asked for"
+    os.close(reader)
+    os.close(writer)
