@@ -149,7 +149,7 @@ def _list_boot(plan: VmPlan, host: VmHost) -> list[str]:
         place = f"/{layout.KERNELS_DIR}/{host.direct.kernel}/vmlinuz"
         words = [f"BOOT_IMAGE={place}", f"ramos.mode={plan.mode}", host.direct.parameters]
         words += plan.parameters
-        line = " ".join([*words, "console=tty0", f"console={menu.SERIAL_CONSOLE}"])
+        line = " ".join([*words, menu.SERIAL_WORDS])
         files = ["-kernel", str(host.direct.vmlinuz), "-initrd", str(host.direct.initramfs)]
         return [*files, "-append", line]
     if host.firmware_code is None:
