@@ -5,12 +5,12 @@ Owns: the options of the builder, the bar and the last words. Refuses: the build
 
 import contextlib
 import os
-import re
 import signal
 import types
 from collections.abc import Callable
+from dataclasses import Field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -28,91 +28,24 @@ from ramos.cli.screen import Screen
 from ramos.errors import UsageError
 from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
-from ramos.image.plan import Plan
+from ramos.image.plan import Flag, Plan
 from ramos.image.progress import Event, Progress
 from ramos.image.provision import Written
 from ramos.linux import run
-from ramos.sizes import MIB, format_size, parse_size
+from ramos.sizes import format_size
 from ramos.stick import disks
 from ramos.stick.disks import Disk
 from ramos.vm import accel
 
-DEFAULT_OUTPUT = Path("ramos.img")
 DEVICE_IMAGE = "device.img"
 PATH = click.Path(path_type=Path)
 
-OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--base",
-        type=click.Choice(["auto", "alpine", "debian"]),
-        default="auto",
-        show_default=True,
-        help="What the system is made of; auto: Alpine where its mirror answers, else Debian.",
-    ),
-    click.option("--release", default="", help="The base's release, such as bookworm or 3.23."),
-    click.option(
-        "--profile",
-        type=click.Choice(plan.PROFILES),
-        default=plan.PROFILES[0],
-        show_default=True,
-        help="rescue: tools for data recovery and file systems; minimal: what boots.",
-    ),
-    click.option(
-        "--init",
-        type=click.Choice(plan.INITS),
-        help="The init system of a Debian image, systemd by default (Alpine's is OpenRC).",
-    ),
-    click.option(
-        "--kernel",
-        type=click.Choice(plan.KERNELS),
-        default="lts",
-        show_default=True,
-        help="Alpine's kernel: lts for real machines, virt for virtual ones.",
-    ),
-    click.option("--packages", default="", help="More packages, separated by commas."),
-    click.option(
-        "--firmware",
-        type=click.Choice(plan.FIRMWARE_CHOICES),
-        help="Firmware for devices; default: common with rescue, none with minimal.",
-    ),
+# What is no part of the plan: how it is built, and where from or to besides.
+MORE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--device", "path", help="Write this whole disk instead of an image file."),
-    click.option("--output", type=PATH, help=f"The image file.  [default: {DEFAULT_OUTPUT}]"),
-    click.option("--size", default="", help="Its size, such as 4G; default: what it needs."),
-    click.option(
-        "--swap", default="64M", show_default=True, help="The swapfile on persist; 0: none."
-    ),
-    click.option("--user", default="user", show_default=True, help="The name of the user."),
     click.option("--password-file", type=PATH, help="A file with the user's password; else none."),
-    click.option("--hostname", default="ramos", show_default=True, help="The machine's name."),
-    click.option("--timezone", default="UTC", show_default=True, help="Such as Europe/Berlin."),
-    click.option("--keymap", default="us", show_default=True, help="The keyboard: us, de, fr."),
-    click.option(
-        "--console",
-        "consoles",
-        multiple=True,
-        help="A kernel console, the last one is the main one; may be repeated."
-        "  [default: ttyS0,115200 and tty0]",
-    ),
-    click.option("--mirror", default="", help="Fetch from this mirror (a URL or a directory)."),
-    click.option("--keys", type=PATH, help="Trust these keys in place of the base's own."),
-    click.option("--cache", type=PATH, help="Where downloads and parts are kept between builds."),
-    click.option(
-        "--level",
-        type=click.IntRange(1, 22),
-        default=3,
-        show_default=True,
-        help="The zstd level of the images: 19 takes minutes and saves a seventh.",
-    ),
-    click.option("--encrypt", is_flag=True, help="Keep persist inside LUKS2."),
     click.option(
         "--passphrase-file", type=PATH, help="For --encrypt: a file; else it is asked for twice."
-    ),
-    click.option(
-        "--unlock-memory",
-        type=click.IntRange(1, 4096),
-        default=Plan.unlock_memory_mib,
-        show_default=True,
-        help="For --encrypt: MiB that unlocking takes; the weakest machine must have them.",
     ),
     click.option("--batch", is_flag=True, help="Ask nothing: options and defaults decide."),
     click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and end."),
@@ -127,6 +60,31 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--verbose", is_flag=True, help="Show what the programs print."),
     JSON,
 )
+
+
+def make_option(item: Field[Any]) -> Callable[[Any], Any]:
+    """The option of a field of the plan."""
+    flag: Flag = item.metadata["flag"]
+    words: dict[str, Any] = {"help": flag.help}
+    if flag.shown:
+        words["help"] += f"  [default: {flag.shown}]"
+    if isinstance(item.default, bool):
+        words["is_flag"] = True
+    elif isinstance(item.default, tuple) and flag.shown:
+        words["multiple"] = True
+    elif Path in (item.type, *get_args(item.type)):
+        words["type"] = PATH
+    else:
+        words["default"] = flag.text or item.default or None
+        words["show_default"] = bool(words["default"])
+    if flag.choices:
+        words["type"] = click.Choice(flag.choices)
+    if flag.limits:
+        words["type"] = click.IntRange(*flag.limits)
+    return click.option(f"--{flag.name or item.name}", item.name, **words)
+
+
+OPTIONS = (*map(make_option, plan.list_choices()), *MORE_OPTIONS)
 
 
 def add_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -238,33 +196,15 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
 def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Plan:
     """The plan that the options ask for."""
     epoch = read_epoch(os.environ.get("SOURCE_DATE_EPOCH", ""))
-    cache = (options["cache"] or default_cache()).absolute()
-    output = options["output"] or (cache / DEVICE_IMAGE if disk else DEFAULT_OUTPUT)
+    values = {item.name: plan.read_choice(item, options[item.name]) for item in plan.list_choices()}
+    values["cache"] = (options["cache"] or default_cache()).absolute()
+    if disk:
+        values["output"] = values["cache"] / DEVICE_IMAGE
     chosen = Plan(
-        base=options["base"],
-        output=output.absolute(),
-        cache=cache,
-        release=options["release"],
-        profile=options["profile"],
-        init=options["init"] or "",
-        kernel=options["kernel"],
-        packages=tuple(word for word in re.split(r"[,\s]+", options["packages"]) if word),
-        firmware=options["firmware"] or "",
-        mirror=options["mirror"],
-        keys=options["keys"] and options["keys"].absolute(),
-        user=options["user"],
+        **values,
         password_hash=hash_password(read_password(options), epoch),
-        hostname=options["hostname"],
-        timezone=options["timezone"],
-        keymap=options["keymap"],
-        consoles=tuple(options["consoles"]) or Plan.consoles,
-        size_bytes=parse_size(options["size"]) if options["size"] else 0,
-        encrypt=options["encrypt"],
         passphrase=choose_passphrase(options),
-        unlock_memory_mib=options["unlock_memory"],
         device_bytes=disk.size_bytes if disk else 0,
-        swap_bytes=plan.align(parse_size(options["swap"]), MIB),
-        compression_level=options["level"],
         epoch=epoch,
     )
     chosen, why = build.choose_base(chosen)

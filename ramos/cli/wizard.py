@@ -6,7 +6,6 @@ is the value of an option, and an option that was given is not asked for.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,7 +24,7 @@ WORDS = (
     ("keymap", "Keyboard"),
 )
 
-NEUTRAL_PLAN = plan.Plan("debian", Path(), Path())
+NEUTRAL_PLAN = plan.Plan()
 
 
 def is_wanted(options: dict[str, Any]) -> bool:
@@ -52,7 +51,7 @@ def ask_options(context: click.Context, options: dict[str, Any]) -> dict[str, An
     show_line("RAMOS: a few questions. Enter takes what is in brackets; Ctrl-C stops.")
     show_line("")
     if is_open("base"):
-        answers["base"] = _choose("Base", ("auto", "alpine", "debian"), options["base"])
+        answers["base"] = _choose("Base", plan.BASES, options["base"])
     if is_open("profile"):
         answers["profile"] = _choose("Profile", plan.PROFILES, options["profile"])
     if is_open("path") and is_open("output"):

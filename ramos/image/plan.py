@@ -8,12 +8,12 @@ and numbers go; what only the machine or the mirror can know is found out by the
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ramos.errors import UsageError
-from ramos.sizes import MIB, format_size
+from ramos.sizes import MIB, format_size, parse_size
 from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +21,7 @@ OnLine = Callable[[str], None]
 ALIGNMENT_BYTES = 8 * MIB
 ESP_BYTES = 272 * MIB
 PERSIST_MINIMUM_BYTES = 64 * MIB
+BASES = ("auto", "alpine", "debian")
 PROFILES = ("rescue", "minimal")
 FIRMWARE_CHOICES = ("none", "common", "all")
 INITS = ("systemd", "openrc")
@@ -41,33 +42,103 @@ TAKEN_NAMES = frozenset(TAKEN.split())
 
 
 @dataclass(frozen=True)
+class Flag:
+    """How a choice is given on the command line: from this come the option and its help."""
+
+    help: str
+    # Where the field's name does not suit.
+    name: str = ""
+    choices: tuple[str, ...] = ()
+    limits: tuple[int, int] | None = None
+    # The default as one would type it, and what is said where it is not typed.
+    text: str = ""
+    shown: str = ""
+    # From what was typed to the value of the field.
+    read: Callable[[str], object] = str
+
+
+def choice(default: object, help: str, **more: Any) -> Any:  # click's word
+    """A field of the plan that has an option; its other words are those of `Flag`."""
+    return field(default=default, metadata={"flag": Flag(help, **more)})
+
+
+def read_words(text: str) -> tuple[str, ...]:
+    """Words with commas or spaces between them."""
+    return tuple(word for word in re.split(r"[,\s]+", text) if word)
+
+
+def read_size(text: str) -> int:
+    """A size such as 64M, as whole MiB; nothing is 0."""
+    return align(parse_size(text), MIB) if text else 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that decides what is in an image, and where it goes."""
 
-    base: str
-    output: Path
-    cache: Path
-    release: str = ""
-    profile: str = "rescue"
-    init: str = ""
-    kernel: str = "lts"
-    packages: tuple[str, ...] = ()
-    firmware: str = ""
-    mirror: str = ""
-    keys: Path | None = None
-    user: str = "user"
+    base: str = choice(
+        "auto",
+        "What the system is made of; auto: Alpine where its mirror answers, else Debian.",
+        choices=BASES,
+    )
+    output: Path = choice(Path("ramos.img"), "The image file.", shown="ramos.img")
+    cache: Path = choice(
+        Path(), "Where downloads and parts are kept between builds.", shown="~/.cache/ramos"
+    )
+    release: str = choice("", "The base's release, such as bookworm or 3.23.")
+    profile: str = choice(
+        "rescue",
+        "rescue: tools for data recovery and file systems; minimal: what boots.",
+        choices=PROFILES,
+    )
+    init: str = choice(
+        "",
+        "The init system of a Debian image, systemd by default (Alpine's is OpenRC).",
+        choices=INITS,
+    )
+    kernel: str = choice(
+        "lts", "Alpine's kernel: lts for real machines, virt for virtual ones.", choices=KERNELS
+    )
+    packages: tuple[str, ...] = choice((), "More packages, separated by commas.", read=read_words)
+    firmware: str = choice(
+        "",
+        "Firmware for devices; default: common with rescue, none with minimal.",
+        choices=FIRMWARE_CHOICES,
+    )
+    mirror: str = choice("", "Fetch from this mirror (a URL or a directory).")
+    keys: Path | None = choice(None, "Trust these keys in place of the base's own.")
+    user: str = choice("user", "The name of the user.")
     password_hash: str = ""
-    hostname: str = "ramos"
-    timezone: str = "UTC"
-    keymap: str = "us"
-    consoles: tuple[str, ...] = ("tty0", "ttyS0,115200")
-    size_bytes: int = 0
+    hostname: str = choice("ramos", "The machine's name.")
+    timezone: str = choice("UTC", "Such as Europe/Berlin.")
+    keymap: str = choice("us", "The keyboard: us, de, fr.")
+    consoles: tuple[str, ...] = choice(
+        ("tty0", "ttyS0,115200"),
+        "A kernel console, the last one is the main one; may be repeated.",
+        name="console",
+        shown="tty0 and ttyS0,115200",
+    )
+    size_bytes: int = choice(
+        0, "Its size, such as 4G; default: what it needs.", name="size", read=read_size
+    )
     device_bytes: int = 0
-    swap_bytes: int = 64 * MIB
-    encrypt: bool = False
+    swap_bytes: int = choice(
+        64 * MIB, "The swapfile on persist; 0: none.", name="swap", text="64M", read=read_size
+    )
+    encrypt: bool = choice(False, "Keep persist inside LUKS2.")
     passphrase: bytes = field(default=b"", repr=False)
-    unlock_memory_mib: int = DEFAULT_MEMORY_MIB
-    compression_level: int = 3
+    unlock_memory_mib: int = choice(
+        DEFAULT_MEMORY_MIB,
+        "For --encrypt: MiB that unlocking takes; the weakest machine must have them.",
+        name="unlock-memory",
+        limits=(1, 4096),
+    )
+    compression_level: int = choice(
+        3,
+        "The zstd level of the images: 19 takes minutes and saves a seventh.",
+        name="level",
+        limits=(1, 22),
+    )
     epoch: int | None = None
 
     @property
@@ -120,6 +191,20 @@ class Base(Protocol):
 
     def configure(self, plan: Plan, root: Path, /) -> None:
         """Settings of this base, in a copy of the tree."""
+
+
+def list_choices() -> list[Field[Any]]:
+    """The fields that are chosen on the command line."""
+    return [item for item in fields(Plan) if "flag" in item.metadata]
+
+
+def read_choice(item: Field[Any], given: Any) -> Any:
+    """The value of a field, from what its option gave; nothing given is the default."""
+    if given in (None, (), ""):
+        return item.default
+    if isinstance(given, Path):
+        return given.absolute()
+    return item.metadata["flag"].read(given) if isinstance(given, str) else given
 
 
 def align(size_bytes: int, to_bytes: int = ALIGNMENT_BYTES) -> int:
