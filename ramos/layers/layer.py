@@ -26,7 +26,7 @@ from ramos.linux.fs import (
     sync_file,
 )
 from ramos.linux.mounts import mount_image
-from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
+from ramos.linux.squashfs import DEFAULT_STAYS, NoRoomError, run_squashfs
 from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 from ramos.store.generation import Kind, StoredFile
 from ramos.store.generations import find_damage, read_direct, write_synced
@@ -88,7 +88,21 @@ def make_squashfs(
 ) -> None:
     """A squashfs of a directory that holds what `delta` counted."""
     argv: list[str | Path] = ["mksquashfs", source, target]
-    run_squashfs([*argv, *list_options(config, delta)], target, max_bytes)
+    try:
+        run_squashfs([*argv, *list_options(config, delta)], target, max_bytes)
+    except NoRoomError as error:
+        raise _name_largest(error, delta) from error
+
+
+def _name_largest(error: NoRoomError, delta: Delta) -> RamosError:
+    """Nothing is left out for want of room: whoever reads this knows best what can go."""
+    size, path = delta.largest
+    changed = f"{delta.size_bytes} bytes have changed"
+    largest = f"the largest file is {os.fsdecode(b'/' + path)} with {size}"
+    hint = f"{error.hint} Or delete what need not be kept; save.exclude names what never is."
+    return NoRoomError(
+        error.what, error.obj, f"{error.reason}; {changed}, {largest}", error.state, hint
+    )
 
 
 def count_entries(entries: Iterable[Entry | Node]) -> Delta:

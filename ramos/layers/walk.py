@@ -60,6 +60,7 @@ class Delta:
     directories: int = 0
     whiteouts: int = 0
     size_bytes: int = 0
+    largest: tuple[int, bytes] = (0, b"")
     stored_bytes: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     same_size_pairs: int = 0
@@ -365,6 +366,7 @@ class Scanner:
             delta.files += 1
             if stat.S_ISREG(status.st_mode):
                 delta.add_file(status)
+                delta.largest = max(delta.largest, (weigh_data(status), entry.path))
             delta.stored_bytes += 512 * status.st_blocks
         if not 0 <= status.st_mtime_ns // 10**9 <= MAX_TIME_SECONDS:
             delta.clamped.append(entry.path)

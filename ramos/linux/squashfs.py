@@ -29,6 +29,10 @@ LOOK_SECONDS = 1.0
 STUCK_SECONDS = 10.0
 
 
+class NoRoomError(RamosError):
+    """An image would be larger than it may be."""
+
+
 def run_squashfs(
     argv: list[str | Path],
     target: Path,
@@ -66,7 +70,7 @@ def run_squashfs(
     if code == -signal.SIGXFSZ or any("File too large" in line for line in complaints):
         reason = f"the layer would be larger than the {max_bytes} bytes that may be used"
         hint = "'ramos prune' frees space; save.reserve_mib is never used."
-        raise RamosError("cannot write", target.parent, reason, DEFAULT_STAYS, hint)
+        raise NoRoomError("cannot write", target.parent, reason, DEFAULT_STAYS, hint)
     said = " | ".join(complaints[:SHOWN_COMPLAINTS]) or f"it ended with status {code}"
     raise RamosError("cannot build a layer with", os.fsdecode(argv[0]), said, DEFAULT_STAYS)
 

@@ -207,8 +207,11 @@ def test_no_room_refuses_before_and_loses_nothing_midway(quick_lab: Lab) -> None
     quick_lab.commit()
     (root / "big").write_bytes(os.urandom(30 << 20))
     room = SaveConfig(reserve_mib=os.statvfs(persist).f_bavail * 4096 // (1 << 20) - 10)
-    with pytest.raises(RamosError, match="would be larger than"):
+    with pytest.raises(RamosError, match="would be larger than") as refused:
         quick_lab.commit(config=room)
+    assert f"the largest file is /big with {30 << 20}" in refused.value.reason
+    assert "delete what need not be kept" in refused.value.hint
+    assert quick_lab.numbers() == [1], "a save is whole, or none"
     fill_up(persist / "filler")
     with pytest.raises(RamosError, match="kept in reserve"):
         quick_lab.commit()
