@@ -67,7 +67,7 @@ def fetch(
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         if is_directory(mirror):
-            _copy_file(mirror, name, part)
+            _copy_file(mirror, name, part, limit_bytes)
         else:
             limits = _Limits(limit_bytes, timeout_seconds, total_seconds)
             _download(f"{mirror}/{quote(name)}", part, limits, tries)
@@ -80,7 +80,7 @@ def fetch(
         part.unlink(missing_ok=True)
 
 
-def _copy_file(mirror: str, name: str, part: Path) -> None:
+def _copy_file(mirror: str, name: str, part: Path, limit_bytes: int) -> None:
     root = Path(mirror)
     if not root.is_dir():
         raise NoAnswerError("cannot use mirror", mirror, "there is no such directory", hint=HINT)
@@ -88,9 +88,15 @@ def _copy_file(mirror: str, name: str, part: Path) -> None:
     if not source.is_file():
         raise NotThereError("cannot fetch", source, "the mirror does not have it")
     try:
+        _check_size(source, source.stat().st_size, limit_bytes)
         shutil.copyfile(source, part)
     except OSError as error:
         raise RamosError("cannot fetch", source, error) from error
+
+
+def _check_size(source: object, size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise RamosError("cannot fetch", source, f"it is larger than {limit_bytes} bytes")
 
 
 @dataclass(frozen=True)
@@ -131,10 +137,7 @@ def _download_once(url: str, part: Path, limits: _Limits) -> None:
         length = answer.headers.get("Content-Length")
         while data := answer.read(CHUNK_BYTES):
             file.write(data)
-            if file.tell() > limits.size_bytes:
-                raise RamosError(
-                    "cannot fetch", url, f"it is larger than {limits.size_bytes} bytes"
-                )
+            _check_size(url, file.tell(), limits.size_bytes)
             if time.monotonic() - started > limits.total_seconds:
                 raise TimeoutError(f"it takes longer than {limits.total_seconds:.0f} s")
         if length is not None and file.tell() != int(length):

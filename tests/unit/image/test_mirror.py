@@ -57,6 +57,14 @@ def test_half_a_file_and_one_without_an_end_are_not_used(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_without_an_end_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/f").write_bytes(bytes(2001))
+    with pytest.raises(RamosError, match="larger than 2000 bytes"):
+        mirror.fetch(str(tmp_path / "mirror"), "f", tmp_path / "f", limit_bytes=2000)
+    assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
+
+
 def test_a_whole_file_comes(tmp_path: Path) -> None:
     with serve(b"HTTP/1.0 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000) as url:
         mirror.fetch(url, "f", tmp_path / "f", limit_bytes=2000, expected_bytes=2000)
