@@ -17,6 +17,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers.compare import comparing
 from ramos.layers.stack import Node
+from ramos.layers.stage import take_out_unreadable
 from ramos.layers.walk import Delta, Entry
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
@@ -68,10 +69,21 @@ def build_layer(
     delta: Delta,
     on_progress: Progress,
 ) -> Built:
-    """Make, flush, read back and compare a layer; anything odd is an error and nothing counts."""
+    """Make, flush, read back and compare a layer; anything odd is an error and nothing counts.
+
+    The source is ours to edit: a file in it that cannot be read is taken out, and named.
+    """
     crash_point("layer-before-build")
     on_progress("compress", 0, 0)
-    make_squashfs(source, target, config, max_bytes, delta)
+    try:
+        make_squashfs(source, target, config, max_bytes, delta)
+    except NoRoomError:
+        raise
+    except RamosError:
+        delta.unread = take_out_unreadable(os.fsencode(source))
+        if not delta.unread:
+            raise
+        make_squashfs(source, target, config, max_bytes, delta)
     crash_point("layer-built")
     on_progress("verify", 0, 0)
     # What the compared files are read from is what was written; that the device has it as well,

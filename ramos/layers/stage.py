@@ -24,6 +24,7 @@ from ramos.layers.walk import (
     SOCKET,
     Delta,
     Entry,
+    LeftOut,
     find_kind,
     walk,
 )
@@ -99,6 +100,27 @@ def fill_stage(top: bytes, stage: bytes, delta: Delta, place: Place) -> None:
     for target, status in reversed(times):
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         clamp_times(target)
+
+
+def take_out_unreadable(folder: bytes) -> list[LeftOut]:
+    """Remove the files of a tree of our own that the kernel cannot read, and name them."""
+    found = []
+    for entry in walk(folder):
+        if stat.S_ISREG(entry.status.st_mode):
+            full = os.path.join(folder, entry.path)
+            try:
+                _read_through(full)
+            except OSError as error:
+                found.append(LeftOut(entry.path, f"it cannot be read: {error.strerror}"))
+                with _keeping_times(os.path.dirname(full)):
+                    os.unlink(full)
+    return found
+
+
+def _read_through(path: bytes) -> None:
+    with open(path, "rb", buffering=0) as file:
+        while file.read(COPY_BYTES):
+            pass
 
 
 def remove_stage(stage: bytes) -> None:

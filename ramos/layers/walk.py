@@ -70,6 +70,7 @@ class Delta:
     excluded: list[bytes] = field(default_factory=list)
     acls: list[bytes] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    unread: list[LeftOut] = field(default_factory=list)
 
     def add_file(self, status: os.stat_result) -> None:
         """Count a file's data, and how many files before it were just as long."""
@@ -80,10 +81,9 @@ class Delta:
 
     def name_left_out(self) -> tuple[str, ...]:
         """What could not be saved, as far as anyone reads on."""
-        names = [
-            f"{escape(os.fsdecode(b'/' + path))}: {why}" for path, why in self.left_out[:SHOWN]
-        ]
-        more = len(self.left_out) - len(names)
+        all_of_them = [*self.left_out, *self.unread]
+        names = [f"{escape(os.fsdecode(b'/' + path))}: {why}" for path, why in all_of_them[:SHOWN]]
+        more = len(all_of_them) - len(names)
         return (*names, f"and {more} more") if more else tuple(names)
 
     @property

@@ -163,7 +163,7 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
         source = stack.enter_context(_open_source(places, request, start.ground, recorder))
         work = _Work(places, request, start.boot, start.ground, source, start.room_bytes)
         made = None if request.dry_run else work.store(on_progress)
-        if made is not None:
+        if made is not None and not source.delta.unread:  # it has to be tried again
             with _noting(notes, "what was saved cannot be remembered; the next save takes longer"):
                 recorder.keep(work.describe_session(made, time.monotonic() - started))
             crash_point("session-kept")
@@ -382,6 +382,6 @@ class _Work:
             acls=len(delta.acls),
             layers=len(layers),
             pruned=pruned,
-            entries_left_out=len(delta.left_out),
+            entries_left_out=len(delta.left_out) + len(delta.unread),
             left_out=delta.name_left_out(),
         )

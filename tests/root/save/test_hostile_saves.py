@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import mmap
 import os
 import socket
 import stat
@@ -163,6 +164,37 @@ def test_hostile_shared_extents_are_not_read_for_ever(btrfs_lab: Lab) -> None:
             fcntl.ioctl(file.fileno(), FICLONERANGE, request)
     (left_out,) = save_beside(btrfs_lab)
     assert left_out.startswith("/many")
+
+
+def spoil(lab: Lab, content: bytes) -> None:
+    """Damage what the upper's device holds of a file, so that reading it fails."""
+    os.sync()
+    with (lab.top / "pool.img").open("r+b") as file, mmap.mmap(file.fileno(), 0) as image:
+        place = image.find(content)
+        image[place] ^= 1
+        image.flush()
+    Path("/proc/sys/vm/drop_caches").write_text("1")
+
+
+def test_a_file_that_cannot_be_read_costs_itself(btrfs_lab: Lab) -> None:
+    path, content = btrfs_lab.places.root / "folder/bad", os.urandom(1 << 16)
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    assert btrfs_lab.commit().left_out == ()
+    path.write_bytes(content)
+    (path.parent / "good").write_text("good")
+    spoil(btrfs_lab, content)
+    for number in (2, 0):  # it is tried again, for it is not saved
+        report = btrfs_lab.commit()
+        assert (report.generation, report.entries_left_out) == (number, 1)
+        assert report.left_out[0].startswith("/folder/bad: it cannot be read: Input/output error")
+    path.write_bytes(b"new")
+    assert btrfs_lab.commit().left_out == ()
+    btrfs_lab.boot()
+    assert path.read_bytes() == b"new"
+    btrfs_lab.boot(2)
+    assert path.read_bytes() == b"old"
+    assert (path.parent / "good").read_text() == "good"
 
 
 def test_what_was_left_out_stays_as_it_was_saved(lab: Lab) -> None:
