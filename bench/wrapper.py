@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import resource
+import shutil
 import stat
 import statistics
 import subprocess
@@ -18,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 from ramos.formats.apk_pack import sign_member
-from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.alpine import SPECIAL_FILE
+from ramos.packages.recipe import render_special
 from ramos.packages.recipes import load_recipes
 from tests.labs import alpine_mirror
 from tests.labs.alpine_mirror import BUSYBOX, Spec
@@ -71,8 +73,9 @@ def make_root(apk: Path, home: Path) -> Path:
     text = known.stdout + "".join(make_record(n) for n in range(OTHERS)).encode()
     index.write_bytes(sign_member({"DESCRIPTION": b"v3.23.0 [main]", "APKINDEX": text}, mirror.key))
     root = home / "root"
-    for folder in ("etc/apk/keys", "sbin", "usr/local/sbin", "dev"):
+    for folder in ("etc/apk/keys", "sbin", "usr/local/sbin", "dev", "usr/share/ramos/apk-triggers"):
         (root / folder).mkdir(parents=True)
+    shutil.copy(WRAPPER.parents[1] / "special.sh", root / "usr/share/ramos/apk-triggers")
     mirror.path.rename(root / "mirror")
     for key in mirror.keys.iterdir():
         (root / "etc/apk/keys" / key.name).write_bytes(key.read_bytes())
@@ -81,7 +84,7 @@ def make_root(apk: Path, home: Path) -> Path:
         (root / place).write_bytes(source.read_bytes())
         (root / place).chmod(0o755)
     os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    (root / SPECIAL_FILE).write_text(render_special(load_recipes(home / "none").usable))
+    (root / SPECIAL_FILE).write_text(render_special(load_recipes(home / "none").usable, "alpine"))
     call(root, "/sbin/apk", ["--arch", alpine_mirror.ARCH, "--initdb", "add", "busybox"])
     return root
 

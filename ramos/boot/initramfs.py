@@ -149,7 +149,7 @@ def _add_hooks(archive: cpio.Archive) -> None:
 
 
 def _add_busybox(archive: cpio.Archive, root: Path) -> None:
-    file = next((f for f in (elf.resolve(root, path) for path in BUSYBOX) if f), None)
+    file = next((f for f in (elf.find_file(root, path) for path in BUSYBOX) if f), None)
     if file is None:
         hint = "Install busybox-static there."
         raise RamosError("program missing", "busybox", f"{root} does not have it", hint=hint)
@@ -170,9 +170,10 @@ def _add_tools(archive: cpio.Archive, root: Path) -> list[str]:
     places = []
     for tool in TOOLS:
         place = next(
-            (f"/{d}/{tool.name}" for d in BIN_FOLDERS if elf.resolve(root, f"{d}/{tool.name}")), ""
+            (f"/{d}/{tool.name}" for d in BIN_FOLDERS if elf.find_file(root, f"{d}/{tool.name}")),
+            "",
         )
-        file = elf.resolve(root, place) if place else None
+        file = elf.find_file(root, place) if place else None
         if file is None:
             if not tool.optional:
                 hint = f"Install {tool.package} there."
@@ -205,7 +206,7 @@ def _add_thread_library(archive: cpio.Archive, root: Path, libraries: dict[str, 
     if not any(path.endswith("/libc.so.6") for path in libraries):
         return
     for folder in elf.LIBRARY_FOLDERS:
-        file = elf.resolve(root, f"{folder}/{THREAD_LIBRARY}")
+        file = elf.find_file(root, f"{folder}/{THREAD_LIBRARY}")
         if file is not None:
             _add_library(archive, f"{folder}/{THREAD_LIBRARY}", file)
             return
@@ -254,7 +255,7 @@ def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> s
 
 def _add_keymap(archive: cpio.Archive, root: Path) -> None:
     """The keyboard layout for a passphrase, where the tree has one in the form BusyBox loads."""
-    folder = elf.resolve(root, "etc/keymap")
+    folder = elf.find_file(root, "etc/keymap")
     for path in sorted(folder.glob("*.bmap*")) if folder else []:
         data = path.read_bytes()
         plain = gzip.decompress(data) if path.suffix == ".gz" else data

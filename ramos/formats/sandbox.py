@@ -5,7 +5,7 @@ of the package: absolute names, `..`, links that climb out of the tree, files un
 names given twice, and bombs. Invariant: only names below the given directory are made, each one
 new (nothing is written through a link), so a hostile package can at most fill that directory up
 to the limits. The tree that results may still hold absolute links: read from it only by
-`resolve_inside`.
+`beneath.resolve_inside`.
 """
 
 import contextlib
@@ -22,7 +22,6 @@ from ramos.formats.archive import CHUNK_BYTES, DEVICE, DIRECTORY, FILE, HARDLINK
 
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
-MAX_LINKS_FOLLOWED = 40
 # One more means "as it is" to chown.
 MAX_OWNER = (1 << 32) - 2
 # A package of modules or firmware shrinks 2 to 8 times; only a bomb shrinks 200 times.
@@ -79,33 +78,6 @@ def check_link(label: str, name: str, target: str) -> None:
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
         if depth < 0:
             refuse(label, f"the link {name!r} -> {target!r} leads out of its tree")
-
-
-def resolve_inside(root: Path, name: str) -> Path:
-    """Where a name leads when `root` is taken for `/`: never outside, whatever links there are."""
-    todo = [part for part in name.split("/") if part not in ("", ".")]
-    done: list[str] = []
-    followed = 0
-    while todo:
-        part = todo.pop(0)
-        if part == "..":
-            del done[-1:]
-            continue
-        path = root.joinpath(*done, part)
-        try:
-            followable = path.is_symlink()
-        except OSError as error:  # a link may name what no directory can hold
-            raise RamosError("cannot read", name, error) from error
-        if not followable:
-            done.append(part)
-            continue
-        followed += 1
-        if followed > MAX_LINKS_FOLLOWED:
-            raise RamosError("cannot read", name, "its links go round in circles")
-        target = os.readlink(path)  # noqa: PTH115  # a Path would tidy it up
-        done = [] if target.startswith("/") else done
-        todo[:0] = [word for word in target.split("/") if word not in ("", ".")]
-    return root.joinpath(*done)
 
 
 def unpack_members(

@@ -20,12 +20,12 @@ from ramos.errors import RamosError, UsageError
 from ramos.formats import apk
 from ramos.formats.apk_index import Entry
 from ramos.formats.apk_sign import list_keys
-from ramos.formats.sandbox import resolve_inside
 from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.alpine_source import ARCH, Repositories
 from ramos.image.common_setup import write_file
 from ramos.image.plan import Plan, Source, read_package_list
 from ramos.linux import run
+from ramos.linux.beneath import resolve_inside
 
 DEFAULT_INIT = "openrc"
 # Raise this when the commands below change what is in a tree.

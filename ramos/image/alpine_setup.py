@@ -10,7 +10,8 @@ from pathlib import Path
 from ramos.errors import RamosError
 from ramos.image.common_setup import replace_link, write_file
 from ramos.image.plan import Plan
-from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.alpine import SPECIAL_FILE
+from ramos.packages.recipe import render_special
 from ramos.packages.recipes import load_recipes
 
 HOOKS = "/usr/share/ramos/initramfs-hooks"
@@ -81,7 +82,7 @@ def configure(plan: Plan, tree: Path) -> None:
     replace_link(tree / "usr/local/sbin/apk", APK_WRAPPER)
     replace_link(tree / "etc/apk/commit_hooks.d/ramos", APK_HOOK)
     recipes = load_recipes(tree / "etc/ramos/recipes.d").usable
-    write_file(tree / SPECIAL_FILE, render_special(recipes))
+    write_file(tree / SPECIAL_FILE, render_special(recipes, "alpine"))
     for runlevel, services in RUNLEVELS.items():
         for service in services:
             if (tree / "etc/init.d" / service).exists():

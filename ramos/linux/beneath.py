@@ -1,6 +1,7 @@
 """Reaching entries of trees in which users can rename things: by descriptors, no link followed.
 
-Owns: opening what lies below an open directory, and a place to work in beside others' files.
+Owns: opening what lies below an open directory, a place to work in beside others' files, and where
+a name leads in a tree that is nobody's root yet.
 Refuses: links that others than root could change, the last name included, and `..` among them.
 Invariant: what is opened lies where it was looked for, whatever others do to the names meanwhile.
 """
@@ -14,6 +15,8 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from ramos.errors import RamosError
 
 ENTRY_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_FLAGS = ENTRY_FLAGS | os.O_DIRECTORY
@@ -195,3 +198,33 @@ def remove_entry(folder: int, name: bytes) -> None:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:
         shutil.rmtree(b"%s/%s" % (name_handle(folder), name))
+
+
+def resolve_inside(root: Path, name: str) -> Path:
+    """Where a name leads when `root` is taken for `/`: never outside, whatever links there are.
+
+    For trees that nobody changes meanwhile.
+    """
+    todo = [part for part in name.split("/") if part not in ("", ".")]
+    done: list[str] = []
+    followed = 0
+    while todo:
+        part = todo.pop(0)
+        if part == "..":
+            del done[-1:]
+            continue
+        path = root.joinpath(*done, part)
+        try:
+            followable = path.is_symlink()
+        except OSError as error:  # a link may name what no directory can hold
+            raise RamosError("cannot read", name, error) from error
+        if not followable:
+            done.append(part)
+            continue
+        followed += 1
+        if followed > MAX_LINKS:
+            raise RamosError("cannot read", name, "its links go round in circles")
+        target = os.readlink(path)  # noqa: PTH115  # a Path would tidy it up
+        done = [] if target.startswith("/") else done
+        todo[:0] = [word for word in target.split("/") if word not in ("", ".")]
+    return root.joinpath(*done)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
+from ramos.linux.beneath import resolve_inside
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 0, 1, 5, 15, 29
@@ -26,7 +27,6 @@ LIBRARY_FOLDERS: tuple[str, ...] = (
 )
 MUSL_FOLDERS: tuple[str, ...] = ("/lib", "/usr/local/lib", "/usr/lib")
 MUSL = "/ld-musl-"
-MAX_LINKS = 20
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,13 @@ class Dynamic:
     search: tuple[str, ...]
 
 
-def resolve(root: Path, path: str) -> Path | None:
+def find_file(root: Path, path: str) -> Path | None:
     """The file that `path` leads to with `root` as `/`, or None; links never leave the tree."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    done: list[str] = []
-    links = 0
-    while parts:
-        part = parts.pop(0)
-        if part == "..":
-            done = done[:-1]
-            continue
-        here = root.joinpath(*done, part)
-        if here.is_symlink():
-            links += 1
-            if links > MAX_LINKS:
-                return None
-            target = str(here.readlink())
-            done = [] if target.startswith("/") else done
-            parts = [p for p in target.split("/") if p not in ("", ".")] + parts
-            continue
-        if not here.exists():
-            return None
-        done.append(part)
-    return root.joinpath(*done)
+    try:
+        found = resolve_inside(root, path)
+    except RamosError:
+        return None
+    return found if found.exists() else None
 
 
 def read_dynamic(path: Path) -> Dynamic | None:
@@ -106,7 +90,7 @@ def find_libraries(root: Path, programs: list[str]) -> dict[str, Path]:
     queue = [(program, LIBRARY_FOLDERS) for program in programs]
     while queue:
         path, folders = queue.pop()
-        file = resolve(root, path)
+        file = find_file(root, path)
         dynamic = read_dynamic(file) if file else None
         if dynamic is None:
             continue
@@ -131,14 +115,14 @@ def _list_own(user: str, dynamic: Dynamic) -> list[str]:
 
 def _find_library(root: Path, name: str, user: str, folders: tuple[str, ...]) -> tuple[str, Path]:
     for folder in folders:
-        file = resolve(root, f"{folder}/{name}")
+        file = find_file(root, f"{folder}/{name}")
         if file is not None and file.is_file():
             return f"{folder}/{name}", file
     raise RamosError("library not found", name, f"{user} needs it, and {root} does not have it")
 
 
 def _must(root: Path, path: str, user: str) -> Path:
-    file = resolve(root, path)
+    file = find_file(root, path)
     if file is None:
         raise RamosError("library not found", path, f"{user} needs it, and {root} does not have it")
     return file

@@ -20,7 +20,7 @@ from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Entry, Index, make_index, read_index
 from ramos.linux.fs import hold_lock, write_changed, write_durably
 from ramos.linux.run import run, run_watched
-from ramos.packages.recipe import Recipe
+from ramos.packages.recipe import Recipe, render_special
 from ramos.packages.site import (
     LOCK_WAIT_SECONDS,
     Candidate,
@@ -259,21 +259,13 @@ def write_settings(site: Site) -> None:
     key = find_key(site)
     public = key.with_name(f"{key.name}.pub")
     write_changed(site.root / "etc/apk/keys" / public.name, public.read_text(encoding="ascii"))
-    write_changed(site.root / SPECIAL_FILE, render_special(site.recipes))
+    write_changed(site.root / SPECIAL_FILE, render_special(site.recipes, BASE))
     path = site.root / "etc/apk/repositories"
     line = f"@{TAG} {find_repository(site).parent}"
     lines = path.read_text(encoding="utf-8").splitlines()
     if line not in lines:
         kept = [other for other in lines if not other.startswith(f"@{TAG} ")]
         write_changed(path, "".join(f"{text}\n" for text in [*kept, line]))
-
-
-def render_special(recipes: Sequence[Recipe]) -> str:
-    """For the wrapper: one pattern a line; a ! takes names out again."""
-    alpine = [recipe for recipe in recipes if recipe.base == "alpine"]
-    lines = [pattern for recipe in alpine for pattern in recipe.match]
-    lines += [f"!{pattern}" for recipe in alpine for pattern in recipe.excludes]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def release_files(site: Site, name: str, recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.formats.deb_package import LABEL, ORIGIN
-from ramos.packages.recipe import Recipe
+from ramos.packages.recipe import Recipe, render_special
 
 PINS_FILE = "etc/apt/preferences.d/ramos"
 HOOK_FILE = "etc/apt/apt.conf.d/80ramos"
@@ -35,7 +35,7 @@ def render_settings(
     debian = [recipe for recipe in recipes if recipe.base == "debian"]
     return {
         PINS_FILE: render_pins(debian),
-        SPECIAL_FILE: render_special(debian),
+        SPECIAL_FILE: render_special(debian, "debian"),
         HOOK_FILE: render_hook(debian, f"{hook} {root / SPECIAL_FILE} {repository}"),
     }
 
@@ -54,13 +54,6 @@ def render_pins(recipes: Sequence[Recipe]) -> str:
         "Pin: release *\n"
         f"Pin-Priority: {STOCK_PRIORITY}\n"
     )
-
-
-def render_special(recipes: Sequence[Recipe]) -> str:
-    """For the hook: one pattern a line; a ! takes names out again."""
-    lines = [pattern for recipe in recipes for pattern in recipe.match]
-    lines += [f"!{pattern}" for recipe in recipes for pattern in recipe.excludes]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def render_hook(recipes: Sequence[Recipe], call: str) -> str:

@@ -156,6 +156,14 @@ def find_recipe(recipes: Iterable[Recipe], package: str, base: str) -> Recipe | 
     return next(candidates, None)
 
 
+def render_special(recipes: Iterable[Recipe], base: str) -> str:
+    """For wrappers and hooks (special.sh): one pattern a line; a ! takes names out again."""
+    ours = [recipe for recipe in recipes if recipe.base == base]
+    lines = [pattern for recipe in ours for pattern in recipe.match]
+    lines += [f"!{pattern}" for recipe in ours for pattern in recipe.excludes]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def order_recipes(shipped: Sequence[Recipe], own: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Users' own recipes first; one with the name of a shipped one takes its place."""
     names = {recipe.name for recipe in own}

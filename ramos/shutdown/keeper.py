@@ -40,7 +40,7 @@ Held = list[tuple[int, mmap.mmap | None]]
 
 def list_files(root: Path = Path("/")) -> list[Path]:
     """Those of the files that this system has, with the libraries of the programs."""
-    names = [path for path in PROGRAMS if elf.resolve(root, path)]
+    names = [path for path in PROGRAMS if elf.find_file(root, path)]
     libraries: set[str] = set()
     for program in names:
         with contextlib.suppress(OSError, RamosError):  # one of them less, but not none

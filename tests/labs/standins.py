@@ -190,7 +190,7 @@ def make_programs(debian: Path, name: str) -> Spec:
     """A package with programs of Debian, each where Debian has it."""
     files: dict[str, Content] = {}
     for program in PROGRAMS[name]:
-        place = next(f"{d}/{program}" for d in FOLDERS if elf.resolve(debian, f"{d}/{program}"))
+        place = next(f"{d}/{program}" for d in FOLDERS if elf.find_file(debian, f"{d}/{program}"))
         path = debian / place
         files[place] = str(path.readlink()) if path.is_symlink() else path
     if name == "eudev":

@@ -18,7 +18,8 @@ from ramos.boot import kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.packages import journal
-from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.alpine import SPECIAL_FILE
+from ramos.packages.recipe import render_special
 from ramos.packages.recipes import load_recipes
 from tests.labs import alpine_mirror
 from tests.labs.alpine_mirror import Spec
@@ -102,7 +103,7 @@ def system(apk: Path, tmp_path: Path, private_mounts: None) -> System:
     shutil.copy(apk, root / "usr/sbin/apk")
     (root / "usr/local/sbin/ramos").write_text(LAUNCHER)
     (root / "usr/local/sbin/ramos").chmod(0o755)
-    special = render_special(load_recipes(tmp_path / "none").usable)
+    special = render_special(load_recipes(tmp_path / "none").usable, "alpine")
     (root / SPECIAL_FILE).write_text(special)
     return System(lab)
 

@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.packages.alpine import SPECIAL_FILE, render_special
+from ramos.packages.alpine import SPECIAL_FILE
+from ramos.packages.recipe import render_special
 from ramos.packages.recipes import load_recipes
 from tests.labs import alpine_mirror, alpine_root, apk_tools
 from tests.labs.alpine_mirror import Spec
@@ -169,9 +170,11 @@ def make_systems(apk: Path, home: Path) -> tuple[System, System, alpine_mirror.M
             os.mknod(root.path / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         shutil.copy(apk, root.path / "sbin/apk")
         shutil.copy(WRAPPER, root.path / "usr/local/sbin/apk")
+        (root.path / "usr/share/ramos/apk-triggers").mkdir(parents=True)
+        shutil.copy(WRAPPER.parents[1] / "special.sh", root.path / "usr/share/ramos/apk-triggers")
         (root.path / "usr/local/sbin/ramos").write_text("#!/bin/sh\nexit 0\n")
         (root.path / "usr/local/sbin/ramos").chmod(0o755)
-        special = render_special(load_recipes(home / "none").usable)
+        special = render_special(load_recipes(home / "none").usable, "alpine")
         (root.path / SPECIAL_FILE).write_text(special)
         subprocess.run(["mount", "--bind", mirror.path, root.path / "mirror"], check=True)
     bare = System(home / "bare", "/sbin/apk")

@@ -56,7 +56,9 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     (tmp_path / "world").write_text("linux-firmware-x@ramos\nhtop<4\n!nano\n")
     places = {"REAL": "realapk", "PATTERNS": "special", "WORLD": "world", "PULLERS": "pullers"}
     moved = {name: tmp_path / place for name, place in places.items()}
-    (tmp_path / "apk").write_text(move_places(WRAPPER, **moved))
+    (tmp_path / "apk").write_text(
+        move_places(WRAPPER, LIBRARY=WRAPPER.parents[1] / "special.sh", **moved)
+    )
     return Bench(tmp_path, request.param)
 
 

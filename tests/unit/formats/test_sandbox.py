@@ -10,7 +10,8 @@ import pytest
 
 from ramos.errors import RamosError
 from ramos.formats.archive import DEVICE, DIRECTORY, FILE, HARDLINK, SYMLINK, Member
-from ramos.formats.sandbox import Limits, check_link, resolve_inside, unpack_members
+from ramos.formats.sandbox import Limits, check_link, unpack_members
+from ramos.linux.beneath import resolve_inside
 
 Entry = tuple[Member, IO[bytes] | None]
 

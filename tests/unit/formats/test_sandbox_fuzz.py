@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ramos.errors import RamosError
 from ramos.formats.archive import DEVICE, DIRECTORY, FILE, HARDLINK, SYMLINK, Member
-from ramos.formats.sandbox import Limits, resolve_inside, unpack_members
+from ramos.formats.sandbox import Limits, unpack_members
+from ramos.linux.beneath import resolve_inside
 from tests.labs import apk_tools
 
 SETTINGS = settings(max_examples=150, deadline=None)

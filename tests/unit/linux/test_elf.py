@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.linux.elf import find_libraries, read_dynamic, resolve
+from ramos.linux.elf import find_file, find_libraries, read_dynamic
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_links_never_leave_the_tree(tmp_path: Path) -> None:
     (tmp_path / "up").symlink_to("../../../a")
     (tmp_path / "root").symlink_to("/a")
     (tmp_path / "loop").symlink_to("loop")
-    assert resolve(tmp_path, "/up/../root/./file") == tmp_path / "a/file"
-    assert resolve(tmp_path, "/up/file") == tmp_path / "a/file"
-    assert resolve(tmp_path, "/loop") is None
-    assert resolve(tmp_path, "/a/none") is None
+    assert find_file(tmp_path, "/up/../root/./file") == tmp_path / "a/file"
+    assert find_file(tmp_path, "/up/file") == tmp_path / "a/file"
+    assert find_file(tmp_path, "/loop") is None
+    assert find_file(tmp_path, "/a/none") is None
