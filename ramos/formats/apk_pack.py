@@ -40,7 +40,7 @@ from ramos.formats.archive import (
 )
 from ramos.formats.selection import (
     Change,
-    Entry,
+    Item,
     list_parents,
     select_members,
     walk_tree,
@@ -82,13 +82,13 @@ def rewrite(package: Package, output: Path, key: Path, change: Change) -> Packag
     return _write(changed, entries, output, key)
 
 
-def _add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
+def _add_checksums(entries: Iterable[Item]) -> Iterator[Item]:
     for member, content in entries:
         checksum = hash_content(content) if content else None
         yield replace(member, checksum=checksum), content
 
 
-def _write(package: Package, entries: Iterator[Entry], output: Path, key: Path) -> Package:
+def _write(package: Package, entries: Iterator[Item], output: Path, key: Path) -> Package:
     """Write data, then control (which holds the hash of data), then the signature of control."""
     temporary = output.with_name(output.name + TEMPORARY_SUFFIX)
     try:
@@ -176,7 +176,7 @@ def _render_signature(signature: Signature) -> bytes:
     return _compress(_make_cut_tar({signature.member_name: (signature.data, 0o644)}))
 
 
-def _write_data(label: str, entries: Iterable[Entry], output: IO[bytes]) -> tuple[int, int]:
+def _write_data(label: str, entries: Iterable[Item], output: IO[bytes]) -> tuple[int, int]:
     """Write the data member; what it takes when installed, and the count of its entries."""
     size_bytes = count = 0
     written: set[str] = set()

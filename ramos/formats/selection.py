@@ -17,7 +17,7 @@ from ramos.formats.archive import DIRECTORY, FILE, HARDLINK, SYMLINK, Member
 
 # ACLs and labels of the machine we build on are no part of a package.
 UNPACKED_XATTRS = ("system.", "security.selinux")
-Entry = tuple[Member, IO[bytes] | None]
+Item = tuple[Member, IO[bytes] | None]
 
 
 def _keep_all(_name: str) -> bool:
@@ -37,8 +37,8 @@ class Change:
 
 
 def select_members(
-    label: str, entries: Iterable[Entry], keep: Callable[[str], bool]
-) -> Iterator[Entry]:
+    label: str, entries: Iterable[Item], keep: Callable[[str], bool]
+) -> Iterator[Item]:
     """The members that stay, each behind the directories that it needs."""
     directories: dict[str, Member] = {}
     written: set[str] = set()
@@ -64,7 +64,7 @@ def list_parents(name: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
-def walk_tree(directory: Path, mtime: int | None) -> Iterator[Entry]:
+def walk_tree(directory: Path, mtime: int | None) -> Iterator[Item]:
     """Everything below a directory, sorted; the second name of a file is a hard link."""
     seen: dict[tuple[int, int], str] = {}
     for path in sorted(_list_below(directory), key=lambda path: os.fsencode(path)):

@@ -18,12 +18,12 @@ from ramos.errors import RamosError, find_reason
 from ramos.layout import kernel_version
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
+from ramos.packages import trees
 from ramos.packages.site import Site
 from ramos.packages.unpack import Staged, find_vmlinuz
-from ramos.store import images as store_images
+from ramos.store import images
 from ramos.store.generation import StoredFile
 from ramos.store.generations import read_default
-from ramos.store.images import find_firmware
 
 MICROCODE_DIR = "microcode"
 # What left a package: lines `kernel VERSION` and `firmware PATH`, one file for each package.
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Built:
+class Prepared:
     """Everything that is ready to be published."""
 
     firmware: Path | None
@@ -48,30 +48,30 @@ class Built:
     @property
     def temporaries(self) -> list[Path]:
         """The images under their temporary names."""
-        images = [files.modules for files in self.kernels]
-        return [*images, *([self.firmware] if self.firmware else [])]
+        modules = [files.modules for files in self.kernels]
+        return [*modules, *([self.firmware] if self.firmware else [])]
 
     def name_images(self, kernels: Iterable[str]) -> list[str]:
         """The names that the images will have, with those of the kernels that are written."""
         names = [layout.modules_image(name) for name in kernels]
         if self.firmware is not None:
-            names.append(store_images.firmware_name(self.firmware))
+            names.append(images.firmware_name(self.firmware))
         return names
 
     def publish_images(self, site: Site, kernels: Mapping[str, KernelFiles]) -> int:
         """Give the images their names; the number of the generation that names them, or 0."""
         changed: list[StoredFile] = []
         for name, files in kernels.items():
-            changed.append(store_images.publish_modules(site.persist, name, files.modules))
+            changed.append(images.publish_modules(site.persist, name, files.modules))
         if self.firmware is not None:
-            changed.append(store_images.publish_firmware(site.persist, self.firmware))
+            changed.append(images.publish_firmware(site.persist, self.firmware))
         for package, lines in self.left.items():
             if _tells_firmware(lines):
                 _write_note(site.packages / LEFT_DIR / package, _render_lines(lines))
         if not changed:
             return 0
         words = ", ".join(file.path for file in changed)
-        generation = store_images.publish_base(site.persist, changed, f"packages: {words}"[:200])
+        generation = images.publish_base(site.persist, changed, f"packages: {words}"[:200])
         return generation.number if generation else 0
 
     def render_notes(self) -> dict[str, bytes]:
@@ -86,9 +86,9 @@ class Built:
         return notes
 
 
-def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
+def build(site: Site, staged: Sequence[Staged], say: Say) -> Prepared:
     """Make images and kernels from what left the packages."""
-    library = store_images.find_library(site.root)
+    library = trees.find_library(site.root)
     new_microcode = {
         p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
     }
@@ -103,15 +103,13 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
             for kernel in package.kernels:
                 tree = site.work / "trees" / kernel
                 folders = package.list_below("modules", "modules")
-                store_images.arrange_modules(
-                    [f for f in folders if f.name == kernel], tree, library
-                )
+                trees.arrange_modules([f for f in folders if f.name == kernel], tree, library)
                 vmlinuz = _need_vmlinuz(package)
                 say(f"building the initramfs of {kernel}")
                 built = _build_kernel(site, kernel, vmlinuz, tree, microcode)
                 files.append(built)
                 say(f"packing the modules of {kernel}")
-                store_images.write_image(tree, built.modules)
+                trees.write_image(tree, built.modules)
         if not files and any("initramfs" in package.recipe.after for package in staged):
             files.append(_rebuild_running(site, microcode, say))
         firmware = build_firmware(site, sources, (), say) if sources else None
@@ -119,7 +117,7 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Built:
         for kernel_files in files:
             kernel_files.modules.unlink(missing_ok=True)
         raise
-    return Built(firmware, tuple(files), new_microcode, left)
+    return Prepared(firmware, tuple(files), new_microcode, left)
 
 
 def _temporary(site: Site, name: str) -> Path:
@@ -173,7 +171,7 @@ def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
     files = _build_kernel(site, version, vmlinuz, None, microcode)
     files.modules.unlink(missing_ok=True)
     try:
-        os.link(store_images.find_modules(site.persist, site.running), files.modules)
+        os.link(images.find_modules(site.persist, site.running), files.modules)
     except OSError as error:
         raise _cannot_rebuild(site, f"its modules image: {find_reason(error)}") from error
     return files
@@ -205,15 +203,15 @@ def build_firmware(
     tree = site.work / "trees" / "firmware"
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]
-    library = store_images.find_library(site.root)
-    store_images.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
+    library = trees.find_library(site.root)
+    trees.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
     temporary = _temporary(site, "firmware-new.squashfs")
-    store_images.write_image(tree, temporary)
+    trees.write_image(tree, temporary)
     return temporary
 
 
 def _find_firmware_image(site: Site) -> Path | None:
-    image = site.persist / find_firmware(site.persist, read_default(site.persist))
+    image = site.persist / images.find_firmware(site.persist, read_default(site.persist))
     return image if image.is_file() else None
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from ramos.boot import kernels
 from ramos.boot.kernels import KernelFiles
 from ramos.linux.fs import hold_lock
-from ramos.packages import journal as packages_journal
-from ramos.packages import repository
-from ramos.packages.build import Built
+from ramos.packages import journal, repository
+from ramos.packages.build import Prepared
 from ramos.packages.journal import Journal, Recovery
 from ramos.packages.recipe import Recipe
 from ramos.packages.site import LOCK_WAIT_SECONDS, Candidate, Site
 from ramos.packages.unpack import Staged
-from ramos.store import images as store_images
+from ramos.store import images
 from ramos.store.generations import read_all, sweep
 
 Say = Callable[[str], None]
@@ -41,7 +40,7 @@ class Work:
 
     targets: Sequence[Target]
     staged: Sequence[Staged]
-    built: Built
+    built: Prepared
 
     @property
     def names(self) -> list[str]:
@@ -62,16 +61,16 @@ def make_change(site: Site, work: Work, say: Say, passing: Say) -> Done:
     """Give everything its place; whatever fails, the stick is as it was."""
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         written, trial = _choose_kernels(site, esp, work)
-        images = tuple(work.built.name_images(written))
+        names = tuple(work.built.name_images(written))
         files = _list_files(site, work)
-        journal = Journal(
+        begun = Journal(
             packages=tuple(f"{t.name}={t.candidate.version}" for t in work.targets),
             kernels=tuple(written),
-            images=tuple(name for name in images if not (site.persist / name).exists()),
+            images=tuple(name for name in names if not (site.persist / name).exists()),
             files=repository.list_new(site, files),
             trial=trial,
         )
-        packages_journal.begin(site.persist, journal)
+        journal.begin(site.persist, begun)
         try:
             repository.bring(site, files)
             site.manager.sign_repository(site, site.manager.list_packages(site))
@@ -83,16 +82,16 @@ def make_change(site: Site, work: Work, say: Say, passing: Say) -> Done:
                 kernels.write_kernel(esp, name, kernel)
             for target in work.targets:
                 site.manager.release_files(site, target.name, target.recipe)
-            packages_journal.mark_ready(site.persist, journal)
+            journal.mark_ready(site.persist, begun)
             say(f"installing {', '.join(work.names)}")
             site.manager.install(site, work.names, passing)
         except BaseException:
-            packages_journal.undo(site.persist, esp, journal)
-            _end_undone(site, journal)
+            journal.undo(site.persist, esp, begun)
+            _end_undone(site, begun)
             raise
-        packages_journal.start_trials(esp, journal.trial)
+        journal.start_trials(esp, begun.trial)
         _end_finished(site)
-    return Done(journal, images, generation)
+    return Done(begun, names, generation)
 
 
 def _list_files(site: Site, work: Work) -> dict[str, bytes]:
@@ -136,29 +135,29 @@ def _list_named(work: Work) -> set[str]:
 
 def recover(site: Site) -> Recovery:
     """Finish or undo what was interrupted. Doing it twice is the same as once."""
-    store_images.sweep_temporaries(site.persist)
+    images.sweep_temporaries(site.persist)
     repository.sweep_temporaries(site)
-    if not packages_journal.journal_path(site.persist).exists():
+    if not journal.journal_path(site.persist).exists():
         return Recovery()
-    journal = packages_journal.read_journal(site.persist)
-    if journal is None:
-        packages_journal.end(site.persist)
+    begun = journal.read_journal(site.persist)
+    if begun is None:
+        journal.end(site.persist)
         return Recovery()
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         sweep(site.persist)
-        recovery = packages_journal.resolve(site.persist, esp, journal)
+        recovery = journal.resolve(site.persist, esp, begun)
     if recovery.finished:
         _end_finished(site)
     else:
-        _end_undone(site, journal)
+        _end_undone(site, begun)
     return recovery
 
 
 def _end_finished(site: Site) -> None:
     repository.settle(site)
-    packages_journal.end(site.persist)
+    journal.end(site.persist)
 
 
-def _end_undone(site: Site, journal: Journal) -> None:
-    repository.take_back(site, journal.files)
-    packages_journal.end(site.persist)
+def _end_undone(site: Site, begun: Journal) -> None:
+    repository.take_back(site, begun.files)
+    journal.end(site.persist)

@@ -15,14 +15,13 @@ from pathlib import Path
 from ramos.boot import kernels
 from ramos.errors import RamosError, UsageError
 from ramos.layout import kernel_version
-from ramos.packages import change, repository
-from ramos.packages import journal as packages_journal
-from ramos.packages.build import Built, build, build_firmware, forget_left, read_left
+from ramos.packages import change, journal, repository
+from ramos.packages.build import Prepared, build, build_firmware, forget_left, read_left
 from ramos.packages.change import Target, Work
 from ramos.packages.recipe import drops_depend
 from ramos.packages.site import Candidate, Installed, Site
 from ramos.sizes import format_size
-from ramos.store import images as store_images
+from ramos.store import images
 from ramos.store.generations import read_all
 
 Say = Callable[[str], None]
@@ -62,7 +61,7 @@ class KernelState:
 def list_kernels(site: Site) -> list[KernelState]:
     """The kernels that the boot menu offers, newest first."""
     with site.open_esp(False) as esp:
-        env = packages_journal.read_environment(esp)
+        env = journal.read_environment(esp)
         names = sorted(kernels.list_complete(esp), key=kernels.version_key, reverse=True)
     found = []
     for name in names:
@@ -227,9 +226,9 @@ def bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
     finally:
         for temporary in built.temporaries:
             temporary.unlink(missing_ok=True)
-    journal = done.journal
-    trial = "".join(journal.trial)
-    return Report(journal.packages, journal.kernels, done.images, done.generation, trial=trial)
+    made = done.journal
+    trial = "".join(made.trial)
+    return Report(made.packages, made.kernels, done.images, done.generation, trial=trial)
 
 
 def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
@@ -251,7 +250,7 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
             "Nothing was changed",
             hint,
         )
-    store_images.require_space(site.persist, 2 * packed, store_images.RESERVE_BYTES)
+    images.require_space(site.persist, 2 * packed, images.RESERVE_BYTES)
 
 
 def plan_removal(
@@ -287,8 +286,8 @@ def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = (
     names, also = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
         doomed = _find_kernels_of(site, esp, names)
-        kernels.check_removal(esp, doomed, packages_journal.read_environment(esp), site.running)
-        packages_journal.end_trials(esp, doomed)
+        kernels.check_removal(esp, doomed, journal.read_environment(esp), site.running)
+        journal.end_trials(esp, doomed)
         _release(site, names)
         site.manager.remove(site, [*names, *also], _in_passing(say))
         repository.delete_packages(site, names)
@@ -316,7 +315,7 @@ def _find_kernels_of(site: Site, esp: Path, names: Sequence[str]) -> list[str]:
 def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:
     for name in names:
         kernels.delete_kernel(esp, name)
-        store_images.delete_modules(site.persist, name, kernels.list_all(esp))
+        images.delete_modules(site.persist, name, kernels.list_all(esp))
 
 
 def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
@@ -324,17 +323,17 @@ def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
     if not any(read_left(site, name, "firmware") for name in names):
         return 0
     temporary = build_firmware(site, {}, names, say)
-    return Built(temporary, (), {}, {}).publish_images(site, {})
+    return Prepared(temporary, (), {}, {}).publish_images(site, {})
 
 
 def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:
     """Delete kernels and firmware that are no longer needed, once a newer kernel is confirmed."""
     with site.open_esp(True) as esp:
-        env = packages_journal.read_environment(esp)
+        env = journal.read_environment(esp)
         old = kernels.plan_removal(kernels.list_complete(esp), env, site.running)
         if old:
             say(f"removing old kernels: {', '.join(old)}")
         _delete_kernels(site, esp, old)
-    for path in store_images.list_unused(site.persist, read_all(site.persist)[0]):
+    for path in images.list_unused(site.persist, read_all(site.persist)[0]):
         path.unlink()
     return tuple(old)

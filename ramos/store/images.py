@@ -1,13 +1,12 @@
-"""Base images that packages change on a running stick: modules of a kernel, and firmware.
+"""Base images on persist: their names, who names them, and which are no longer needed.
 
-Owns: making these images from trees, and their place on persist. Refuses: replacing an image that
-a generation names, or that is mounted. Invariants: an image has its name only when it was durable
-and was read back from the stick; a changed firmware image gets a new name, and a new generation
-names it: going back to an older generation brings the older firmware back.
+Owns: publishing modules and firmware that packages bring, finding what is in use, and deleting the
+rest. Refuses: replacing an image that a generation names, or that is mounted. Invariant: a changed
+firmware image gets a new name, and a new generation names it: going back to an older generation
+brings the older firmware back.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -16,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.errors import DamagedError, RamosError, RefusedError
+from ramos.errors import RamosError, RefusedError
 from ramos.layout import kernel_version
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
@@ -24,62 +23,15 @@ from ramos.linux.fs import (
     hash_file,
     publish,
     sync_directory,
-    sync_file,
 )
-from ramos.linux.run import run
-from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file, enable_verity, measure_verity
 from ramos.sizes import format_size
 from ramos.store.generation import PATH_PATTERN, Generation, Kind, StoredFile
 from ramos.store.generations import next_number, publish_generation, read_default
 
-COMPRESSION_LEVEL = 3
-MEMORY_MIB = 96
 RESERVE_BYTES = 64 << 20
-IMAGE_RESERVE_BYTES = 1 << 20
 FIRMWARE_NAME = re.compile(r"firmware-[0-9a-f]{12}\.squashfs")
 REASON = "packages"
-
-
-def find_library(root: Path) -> str:
-    """Where a system keeps modules and firmware: usr/lib where /lib is a link to it."""
-    return "usr/lib" if (root / "lib").is_symlink() else "lib"
-
-
-def arrange_modules(sources: Iterable[Path], tree: Path, library: str) -> None:
-    """Lay out module directories as the running system has them, and index what is not indexed."""
-    folder = tree / library / "modules"
-    folder.mkdir(parents=True)
-    for source in sources:
-        target = folder / source.name
-        source.rename(target)
-        for name in ("build", "source", "vmlinuz"):
-            link = target / name
-            if link.is_symlink():
-                link.unlink()
-        # depmod looks for lib/modules below its base.
-        run(["depmod", "-b", (tree / library).parent, source.name])
-
-
-def write_image(tree: Path, temporary: Path) -> None:
-    """Make a squashfs of a tree under a temporary name on persist, and read it back."""
-    argv: list[str | Path] = ["mksquashfs", tree, temporary, "-noappend", "-comp", "zstd"]
-    argv += ["-Xcompression-level", str(COMPRESSION_LEVEL), "-no-progress", "-no-recovery"]
-    argv += ["-quiet", "-all-root", "-mem", f"{MEMORY_MIB}M"]
-    argv += ["-processors", str(min(2, os.cpu_count() or 1))]
-    space = os.statvfs(temporary.parent)
-    room = max(0, space.f_bavail * space.f_frsize - IMAGE_RESERVE_BYTES)
-    try:
-        run_squashfs(argv, temporary, room, env={"SOURCE_DATE_EPOCH": "0"})
-        expected = hash_file(temporary)
-        sync_file(temporary)
-        if hash_file(temporary, direct=True) != expected:
-            reason = "the stick gave back other bytes than were written"
-            raise DamagedError("cannot make image", temporary.name, reason)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def publish_modules(persist: Path, name: str, temporary: Path) -> StoredFile:
@@ -134,24 +86,6 @@ def publish_base(persist: Path, changed: Sequence[StoredFile], message: str) -> 
     )
     publish_generation(persist, generation)
     return generation
-
-
-def merge_firmware(
-    old: Path | None, removed: Iterable[str], sources: Iterable[Path], tree: Path, library: str
-) -> None:
-    """All firmware as one tree: what there was, without what is gone, under what is new.
-
-    `old` is the image in use; `removed` names are relative to lib/firmware.
-    """
-    if old is not None:
-        run(["unsquashfs", "-no-progress", "-quiet", "-d", tree, old])
-    folder = tree / library / "firmware"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in removed:
-        with contextlib.suppress(OSError):
-            (folder / name).unlink()
-    for source in sources:
-        run(["cp", "-a", "--remove-destination", f"{source}/.", folder])
 
 
 def delete_modules(persist: Path, name: str, remaining: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from ramos.errors import RamosError
 from ramos.layers.layer import Built, publish_layer
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
-from ramos.store.images import write_image
+from ramos.packages.trees import write_image
 
 
 def test_a_tool_that_stands_still_is_ended(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ramos.boot.kernels import list_all, list_complete
 from ramos.errors import DamagedError
-from ramos.packages import journal as packages_journal
+from ramos.packages import journal
 from ramos.packages.journal import Journal
 
 GOOD = Journal(
@@ -18,15 +18,15 @@ GOOD = Journal(
 )
 
 
-def write(persist: Path, journal: Journal) -> None:
-    path = packages_journal.journal_path(persist)
+def write(persist: Path, begun: Journal) -> None:
+    path = journal.journal_path(persist)
     path.parent.mkdir()
-    path.write_text(packages_journal.render(journal))
+    path.write_text(journal.render(begun))
 
 
 def test_a_journal_comes_back_as_it_was(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    assert packages_journal.read_journal(tmp_path) == GOOD
+    assert journal.read_journal(tmp_path) == GOOD
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "/etc", "../user", "a/../../user", "6.1/../.."])
@@ -38,12 +38,12 @@ def test_a_hostile_name_is_refused(tmp_path: Path, name: str) -> None:
         Journal(files=names),
         Journal(trial=names),
     )
-    for number, journal in enumerate(journals):
+    for number, begun in enumerate(journals):
         persist = tmp_path / str(number)
         persist.mkdir()
-        write(persist, journal)
+        write(persist, begun)
         with pytest.raises(DamagedError, match="Nothing was taken away"):
-            packages_journal.read_journal(persist)
+            journal.read_journal(persist)
 
 
 def test_a_hostile_link_is_no_kernel(tmp_path: Path) -> None:
