@@ -88,7 +88,7 @@ class Prepared:
 
 def build(site: Site, staged: Sequence[Staged], say: Say) -> Prepared:
     """Make images and kernels from what left the packages."""
-    library = trees.find_library(site.root)
+    library = trees.name_library(site.root)
     new_microcode = {
         p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
     }
@@ -109,7 +109,7 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Prepared:
                 built = _build_kernel(site, kernel, vmlinuz, tree, microcode)
                 files.append(built)
                 say(f"packing the modules of {kernel}")
-                trees.write_image(tree, built.modules)
+                trees.pack_image(tree, built.modules)
         if not files and any("initramfs" in package.recipe.after for package in staged):
             files.append(_rebuild_running(site, microcode, say))
         firmware = build_firmware(site, sources, (), say) if sources else None
@@ -203,10 +203,10 @@ def build_firmware(
     tree = site.work / "trees" / "firmware"
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]
-    library = trees.find_library(site.root)
+    library = trees.name_library(site.root)
     trees.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
     temporary = _temporary(site, "firmware-new.squashfs")
-    trees.write_image(tree, temporary)
+    trees.pack_image(tree, temporary)
     return temporary
 
 

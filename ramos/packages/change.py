@@ -145,7 +145,7 @@ def recover(site: Site) -> Recovery:
         return Recovery()
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         sweep(site.persist)
-        recovery = journal.resolve(site.persist, esp, begun)
+        recovery = journal.finish_or_undo(site.persist, esp, begun)
     if recovery.finished:
         _end_finished(site)
     else:

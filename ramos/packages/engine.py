@@ -250,7 +250,7 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
             "Nothing was changed",
             hint,
         )
-    images.require_space(site.persist, 2 * packed, images.RESERVE_BYTES)
+    images.require_persist_space(site.persist, 2 * packed, images.RESERVE_BYTES)
 
 
 def plan_removal(

@@ -145,7 +145,7 @@ def end(persist: Path) -> None:
     crash_point("transaction-ended")
 
 
-def resolve(persist: Path, esp: Path, journal: Journal) -> Recovery:
+def finish_or_undo(persist: Path, esp: Path, journal: Journal) -> Recovery:
     """Finish or undo what was interrupted, up to `end`. Doing it twice is the same as once."""
     complete = list_complete(esp)
     whole = all(name in complete and is_whole(esp, name) for name in journal.kernels)

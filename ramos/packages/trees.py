@@ -1,7 +1,7 @@
 """From what left packages to images: trees of modules and of firmware, packed and read back.
 
 Owns: how these trees are laid out, and making a squashfs of one under a temporary name. Refuses:
-giving an image its name (store/images does). Invariant: an image that `write_image` leaves behind
+giving an image its name (store/images does). Invariant: an image that `pack_image` leaves behind
 is durable and was read back from the stick.
 """
 
@@ -20,7 +20,7 @@ MEMORY_MIB = 96
 IMAGE_RESERVE_BYTES = 1 << 20
 
 
-def find_library(root: Path) -> str:
+def name_library(root: Path) -> str:
     """Where a system keeps modules and firmware: usr/lib where /lib is a link to it."""
     return "usr/lib" if (root / "lib").is_symlink() else "lib"
 
@@ -58,7 +58,7 @@ def merge_firmware(
         run(["cp", "-a", "--remove-destination", f"{source}/.", folder])
 
 
-def write_image(tree: Path, temporary: Path) -> None:
+def pack_image(tree: Path, temporary: Path) -> None:
     """Make a squashfs of a tree under a temporary name on persist, and read it back."""
     argv: list[str | Path] = ["mksquashfs", tree, temporary, "-noappend", "-comp", "zstd"]
     argv += ["-Xcompression-level", str(COMPRESSION_LEVEL), "-no-progress", "-no-recovery"]

@@ -109,7 +109,7 @@ def sweep_temporaries(persist: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def require_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
+def require_persist_space(persist: Path, needed_bytes: int, reserve_bytes: int) -> None:
     """Refuse before anything is written."""
     free = shutil.disk_usage(persist).free - reserve_bytes
     if free < needed_bytes:

@@ -9,7 +9,7 @@ from ramos.errors import RamosError
 from ramos.layers.layer import Built, publish_layer
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
-from ramos.packages.trees import write_image
+from ramos.packages.trees import pack_image
 
 
 def test_a_tool_that_stands_still_is_ended(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_base_images_are_made_under_the_same_guard(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     if says:
         with pytest.raises(RamosError, match="creating empty file"):
-            write_image(tree, image)
+            pack_image(tree, image)
         assert not image.exists()
     else:
-        write_image(tree, image)
+        pack_image(tree, image)
         assert image.exists()
     assert (tmp_path / "limit").read_text().strip().isdigit()
