@@ -9,7 +9,6 @@ REPAIRED=""
 MISSING=""
 
 mount_persist() {
-    REPAIRED=""
     # Bit 1 of the state: the kernel has seen errors in it, and a mount alone would not mend them.
     case $PERSIST_STATE in
     *[2367abefABEF]) repair_further "has recorded errors" ;;
