@@ -6,6 +6,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_FUNCTION_LINES = 40
 MAX_MODULE_LINES = 400
+MIN_MODULE_LINES = 60
 
 # Open to every room.
 GROUND = ("errors", "sizes", "layout", "config", "booted")

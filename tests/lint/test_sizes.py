@@ -16,9 +16,38 @@ def name(path: Path) -> str:
     return str(path.relative_to(rules.REPOSITORY))
 
 
+# Module below ramos/ -> why it stands alone.
+SMALL = {
+    "__main__": "says what is missing before anything else can be imported",
+    "boot/report": "looks at the machine; bootchart takes text and gives text",
+    "cli/passphrase": "the one place where a secret is typed",
+    "daemon/notify": "the one place that knows the service manager's ear",
+    "daemon/powerbutton": "devices of its own, and not there with logind",
+    "daemon/pressure": "numbers in, decisions out: tested as a table",
+    "image/progress": "what a build says; cli/screen shows it",
+    "image/rootless": "goes into a user namespace before the build begins",
+    "layers/overlay": "the one place that mounts layers to look at them",
+    "save/after": "all savers call it, and it may call none of them",
+    "save/space": "asked by commit, compact and import alike",
+    "sizes": "of the ground: how bytes are written and read, everywhere",
+}
+
+
 @pytest.mark.parametrize("path", PYTHON + SHELL, ids=name)
 def test_module_size(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= rules.MAX_MODULE_LINES
+
+
+def test_small_modules_have_a_reason() -> None:
+    """A module that is almost nothing is one more place to look at."""
+    lines = {
+        str(path.relative_to(rules.REPOSITORY / "ramos").with_suffix("")): path.read_text(
+            encoding="utf-8"
+        ).count("\n")
+        for path in rules.list_python("ramos")
+        if path.name != "__init__.py"
+    }
+    assert {place for place, count in lines.items() if count < rules.MIN_MODULE_LINES} == set(SMALL)
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=name)
