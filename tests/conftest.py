@@ -21,7 +21,7 @@ TIERS_WITH_NEEDS = ("root", "vm")
 ORDER = ("lint", "unit", "sh", "vm", "root")
 # Every run draws the same examples: what passes for whoever changed something passes for everybody.
 # A hunt for what nobody thought of draws others.
-hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("default" if os.environ.get("RAMOS_CHANCE") else "same")
 
 
