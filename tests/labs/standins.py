@@ -58,6 +58,10 @@ PYTHON = Wheel(
 UDEV = Wheel(
     "hidapi", "0.15.0", "4f7a710df215ea3b53a81029488f78e7303b83f01a2e8478db20d7c9756588dd", MUSL
 )
+# And this one its SQLite, which pyroute2 loads.
+SQLITE = Wheel(
+    "pyproj", "3.8.0", "9d7f3526031ba810922b15eeab446667f02af4e78de49141e7f0d4a3c7e10ce1", MUSL
+)
 MODULES = {
     "py3-click": Wheel(
         "click", "8.5.1", "8bb5376d2006950386f8c6427613334a2acadc5f559cb80e638d00b4df957e37", MUSL
@@ -136,18 +140,20 @@ def list_standins() -> list[Spec]:
     specs = [make_programs(debian, name) for name in PROGRAMS]
     specs.append(make_libraries(debian, [f"/{name}" for spec in specs for name in spec.files]))
     udev = next(provide_wheel(UDEV).glob("*.libs/libudev*"))
+    sqlite = next(provide_wheel(SQLITE).glob("*.libs/libsqlite3*"))
     return [
         *(*specs, DOAS, FIRMWARE_NONE, *map(Spec, EMPTY)),
         Spec("udev-init-scripts", _list_services()),
         Spec("eudev-libs", {"usr/lib/libudev.so.1": udev}),
-        Spec("python3", tree=python / "python3", depends=["so:libcrypto.so.3"]),
+        Spec("sqlite-libs", {"usr/lib/libsqlite3.so.0": sqlite}),
+        Spec("python3", tree=python / "python3", depends=["so:libcrypto.so.3", "sqlite-libs"]),
         *(_make_module(name, python / name) for name in MODULES),
     ]
 
 
 def describe() -> list[str]:
     """A line for each kind of stand-in."""
-    wheels = (PYTHON, UDEV, *MODULES.values())
+    wheels = (PYTHON, UDEV, SQLITE, *MODULES.values())
     return [
         f"in place of Alpine's: Debian's {', '.join(sorted(PROGRAMS))}, and their libraries",
         f"and of wheels: {', '.join(f'{wheel.name} {wheel.version}' for wheel in wheels)}",

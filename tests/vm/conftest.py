@@ -22,6 +22,8 @@ from ramos.vm import machine as vm_machine
 from ramos.vm import plan as vm_plan
 from ramos.vm.machine import Machine
 from ramos.vm.plan import VmPlan
+from tests.labs import alpine
+from tests.labs.alpine_mirror import Mirror
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / ".cache" / "test-image"
@@ -100,10 +102,54 @@ def choose_kvm(image: Path, firmware: vm_plan.Firmware = "uefi") -> bool:
     return vm_accel.choose_kvm(plan, accel, print)
 
 
+def provide_alpine(lab: Mirror) -> Path:
+    """The minimal image of the real Alpine, from the mirror of the tests."""
+    image = IMAGES / f"alpine-{hash_sources()}-{lab.path.name}.img"
+    with filelock.FileLock(IMAGES / "lock-alpine"):
+        if not image.exists():
+            for stale in IMAGES.glob("alpine-*.img"):
+                stale.unlink()
+            print("\n".join(alpine.describe()))
+            build_alpine(lab, image)
+        return image
+
+
+def build_alpine(lab: Mirror, output: Path, *words: str | Path) -> None:
+    """What a user would type, with a folder for a mirror."""
+    argv = [sys.executable, "-m", "ramos", "image", "build", "--batch", "--base", "alpine"]
+    argv += ["--profile", "minimal", "--kernel", "virt", "--console", "ttyS0"]
+    argv += ["--mirror", str(lab.path), "--keys", str(lab.keys), *map(str, words)]
+    argv += ["--cache", str(IMAGES / "alpine-cache"), "--output", str(output)]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="session")
-def has_kvm(image: Path) -> bool:
-    """Whether to use KVM."""
-    return choose_kvm(image)
+def lab() -> Mirror:
+    """A mirror of Alpine's packages, its kernel among them."""
+    return alpine.provide_lab()
+
+
+@pytest.fixture(scope="session")
+def alpine_image(lab: Mirror) -> Path:
+    """The image with Alpine."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    return provide_alpine(lab)
+
+
+@pytest.fixture
+def alpine_disk(alpine_image: Path, tmp_path: Path) -> Path:
+    """A stick of one test with Alpine on it."""
+    return vm_machine.make_overlay(alpine_image, "raw", tmp_path / "alpine.qcow2")
+
+
+@pytest.fixture(scope="session")
+def has_kvm(request: pytest.FixtureRequest) -> bool:
+    """Whether to use KVM; an image is needed only to find that out."""
+    if os.environ.get("RAMOS_TEST_KVM") != "1":
+        return False
+    return choose_kvm(request.getfixturevalue("image"))
 
 
 @pytest.fixture
@@ -124,6 +170,13 @@ def boot(has_kvm: bool) -> Boot:
             yield machine
 
     return start
+
+
+def come_up(machine: Machine) -> None:
+    """Log in, and wait until ramosd is at work; on a busy host each of these takes minutes."""
+    machine.expect("OpenRC .* is starting up")
+    machine.login(USER)
+    machine.check_shell("until grep -qs present /run/ramos/ramosd.json; do sleep 1; done", 240)
 
 
 def list_open_ports(machine: Machine) -> list[str]:
