@@ -105,7 +105,7 @@ def await_start(machine: Machine, kernel: str) -> None:
 
 def await_good(machine: Machine, kernel: str) -> None:
     """The boot is confirmed in the background, soon after the login prompt."""
-    runs = "[ -p /run/ramos/guard ] || [ -d /proc/$(cat /run/ramos/confirm.pid) ]"
+    runs = "[ -p /run/ramos/guard ] || pgrep -f 'ramos boot confirm' >/dev/null"
     machine.check_shell(f"while {runs}; do sleep 1; done", 240)
     told = json.loads(machine.check_shell("ramos boot --json"))["attempts"]["env"]
     assert (told["good"], told["trial"], told["tries"]) == (kernel, "", 0)
