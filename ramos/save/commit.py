@@ -30,7 +30,7 @@ from ramos.save.after import settle
 from ramos.save.ground import Ground, choose_ground, restore_booted
 from ramos.save.session import Recorder, Session, open_index, record_session
 from ramos.save.snapshot import clean_leftovers, has_snapshots
-from ramos.save.source import Source, open_source
+from ramos.save.source import Reading, Source, open_source
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
@@ -210,7 +210,8 @@ def _open_source(
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(open_index(places)) if ground.is_delta else None
         since = ground.since(name_excludes(config))
-        yield stack.enter_context(open_source(places, config, saved, recorder, since, live=live))
+        reading = Reading(places, config, saved, recorder, since, live)
+        yield stack.enter_context(open_source(reading))
 
 
 def _tidy(work: "_Work", made: Generation, notes: list[str]) -> PruneReport:

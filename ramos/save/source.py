@@ -48,44 +48,47 @@ class Source:
     birth: int = 0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is to be read: the changes since `saved`, or all of this boot without it.
+
+    `since` is the transaction of btrfs with which they begin, where it is known; `live` means that
+    others run meanwhile.
+    """
+
+    places: Places
+    config: SaveConfig
+    saved: Iterable[Saved] | None
+    recorder: Recorder
+    since: int
+    live: bool
+
+
 @contextlib.contextmanager
-def open_source(
-    places: Places,
-    config: SaveConfig,
-    saved: Iterable[Saved] | None,
-    recorder: Recorder,
-    since: int,
-    *,
-    live: bool,
-) -> Iterator[Source]:
-    """The changes since `saved` (everything, without it) as they are at one moment."""
-    if has_snapshots(places):
-        with _open_snapshot(places, config, saved, recorder, since, live=live) as source:
+def open_source(reading: Reading) -> Iterator[Source]:
+    """The changes as they are at one moment."""
+    if has_snapshots(reading.places):
+        with _open_snapshot(reading) as source:
             yield source
         return
-    with lifting_limits(places.upper) as lift:
+    with lifting_limits(reading.places.upper) as lift:
         try:
-            yield _fill_tmpfs_stage(places, config, saved, recorder, lift, live=live)
+            yield _fill_tmpfs_stage(reading, lift)
         finally:
-            remove_stage(os.fsencode(places.stage_dir))
+            remove_stage(os.fsencode(reading.places.stage_dir))
 
 
 @contextlib.contextmanager
-def _open_snapshot(
-    places: Places,
-    config: SaveConfig,
-    saved: Iterable[Saved] | None,
-    recorder: Recorder,
-    since: int,
-    *,
-    live: bool,
-) -> Iterator[Source]:
-    with take_snapshot(places, live=live) as moment:
+def _open_snapshot(reading: Reading) -> Iterator[Source]:
+    places, saved = reading.places, reading.saved
+    with take_snapshot(places, live=reading.live) as moment:
         top = os.fsencode(moment.tree)
-        writer = IndexWriter(recorder.index, moment.racy_from_ns, moment.racy_until_ns)
-        changed = list_changed(moment.folder, since) if since and moment.birth else None
+        writer = IndexWriter(reading.recorder.index, moment.racy_from_ns, moment.racy_until_ns)
+        changed = (
+            list_changed(moment.folder, reading.since) if reading.since and moment.birth else None
+        )
         below = read_lower_top(places)
-        delta = Scanner(top, config.exclude, saved, writer, changed, below).run()
+        delta = Scanner(top, reading.config.exclude, saved, writer, changed, below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         folder = moment.tree
@@ -131,21 +134,14 @@ def list_acl_holders(delta: Delta, saved: object) -> list[bytes]:
     return sorted({b"", *delta.acls, *list_needed_folders(delta)})
 
 
-def _fill_tmpfs_stage(
-    places: Places,
-    config: SaveConfig,
-    saved: Iterable[Saved] | None,
-    recorder: Recorder,
-    lift: Lift,
-    *,
-    live: bool,
-) -> Source:
+def _fill_tmpfs_stage(reading: Reading, lift: Lift) -> Source:
+    places, saved, live = reading.places, reading.saved, reading.live
     top, stage = os.fsencode(places.upper_dir), os.fsencode(places.stage_dir)
     with freeze_others() if live else contextlib.nullcontext(Pause()) as pause:
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
-        writer = IndexWriter(recorder.index, before_ns, time.time_ns())
+        writer = IndexWriter(reading.recorder.index, before_ns, time.time_ns())
         below = read_lower_top(places)
-        delta = Scanner(top, config.exclude, saved, writer, below=below).run()
+        delta = Scanner(top, reading.config.exclude, saved, writer, below=below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         lift(_find_shortage(places, delta) if live else 0)

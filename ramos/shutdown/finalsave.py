@@ -25,7 +25,7 @@ from ramos.save import commit, compact, exchange
 from ramos.save.after import note_failure
 from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
-from ramos.save.source import Source, open_source
+from ramos.save.source import Reading, Source, open_source
 from ramos.save.status import describe_left_behind
 from ramos.sizes import format_size
 
@@ -139,7 +139,8 @@ def _open_unsaved(places: Places, config: SaveConfig) -> Iterator[Source]:
         if saved is not None and not has_snapshots(places):
             # In a tmpfs, a write through a mapping leaves no trace in a file's times.
             saved = (entry._replace(fingerprint=NEVER) for entry in saved)
-        yield stack.enter_context(open_source(places, config, saved, recorder, 0, live=False))
+        reading = Reading(places, config, saved, recorder, since=0, live=False)
+        yield stack.enter_context(open_source(reading))
 
 
 def make_meter(places: Places) -> tuple[Callable[[], int], Callable[[float], float]]:

@@ -14,7 +14,7 @@ from ramos.linux import btrfs
 from ramos.linux.freeze import Pause
 from ramos.save import snapshot, source
 from ramos.save.session import Session, open_index, record_session
-from ramos.save.source import open_source
+from ramos.save.source import Reading, open_source
 
 TRIES = 200
 
@@ -23,7 +23,7 @@ def save_once(places: Places, file: Path, text: str) -> bytes:
     """The fingerprint that is recorded for a file written right before."""
     with record_session(places) as recorder:
         file.write_text(text)
-        with open_source(places, SaveConfig(), None, recorder, 0, live=False):
+        with open_source(Reading(places, SaveConfig(), None, recorder, 0, live=False)):
             pass
         recorder.keep(Session(0, 0))
     with open_index(places) as saved:
