@@ -36,7 +36,9 @@ def test_saved_elsewhere_and_imported(lab: Lab, is_saved_before: bool) -> None:
     for name in ("a/one", "d"):
         os.setxattr(root / name, "system.posix_acl_access", ACL)
     expected = capture(root)
+    times = (root / "tmp").stat()
     (root / "tmp/excluded").write_text("never saved")
+    os.utime(root / "tmp", ns=(times.st_atime_ns, times.st_mtime_ns))
     path = Path(save_to(lab.places, lab.config, elsewhere, lambda *_: None)["path"])
     assert sorted(os.listdir(elsewhere)) == [path.name, f"{path.name}.acl"]
     assert path.stat().st_mode & 0o777 == 0o600
