@@ -4,6 +4,7 @@ Owns: how the state of the runtime is shown. Refuses: deciding (the modules belo
 each of them works with ramosd dead.
 """
 
+import functools
 import json
 import sys
 from dataclasses import asdict
@@ -158,13 +159,17 @@ def shutdown_save() -> None:
     outcome = order.save_at_shutdown(
         info,
         config.save,
-        lambda on_progress: finalsave.save(places, config.save, on_progress),
-        lambda target, on_progress: finalsave.save_to(places, config.save, target, on_progress),
+        functools.partial(finalsave.save, places, config.save),
+        functools.partial(finalsave.save_to, places, config.save),
         screen,
         pulse,
     )
     screen.say(outcome.text)
     stall = config.save.shutdown_stall_seconds
+    if outcome.result == "saved":
+        screen.say("Saved. You may switch off.")
+        merge = functools.partial(finalsave.merge, places, config.save)
+        order.merge_when_saved(merge, screen, stall, pulse)
     for problem in order.finish(outcome, config.health.log_mib, stall):
         screen.say(problem)
     deadline.start_deadline(END_SECONDS)

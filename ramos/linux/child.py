@@ -64,12 +64,17 @@ def start_worker(work: Work) -> Worker:
 
 
 def run_worker(
-    work: Work, on_progress: OnProgress, stall_seconds: float, pulse: Pulse = lambda: 0
+    work: Work,
+    on_progress: OnProgress,
+    stall_seconds: float,
+    pulse: Pulse = lambda: 0,
+    is_unwanted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """What `work` returns (plain JSON values), or the error that it ended with.
 
     A `pulse` that gives another number than before counts as progress: it is asked every second,
-    and the last progress is told again, for whoever measures more finely.
+    and the last progress is told again, for whoever measures more finely. As often it is asked
+    whether anybody wants the work still.
     """
     worker = start_worker(work)
     part, text = 0.0, ""
@@ -78,6 +83,8 @@ def run_worker(
         while True:
             ready = select.select([worker.reader], [], [], min(PULSE_SECONDS, stall_seconds))[0]
             now = pulse()
+            if is_unwanted():
+                raise RamosError("the work was ended", "child", "it is not wanted any more")
             if not ready:
                 on_progress(part, text)
             if ready or now != last:

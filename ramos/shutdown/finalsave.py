@@ -40,6 +40,7 @@ STEPS = {
     "verify": (0.75, "reading back"),
     "publish": (0.95, "making it the newest generation"),
 }
+MERGE_STEPS = {"merge": "collecting", "compress": "writing", "verify": "reading back"}
 WRITING_PART = 0.65
 LIKELY_RATIO = 0.5
 
@@ -52,8 +53,6 @@ def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[st
     report = commit.commit(
         places, request, lambda step, done, total: _tell(on_progress, step, done, total)
     )
-    if report.generation:
-        _compact(places, config, on_progress)
     return {"generation": report.generation, "text": describe(report)}
 
 
@@ -69,12 +68,15 @@ def _tell(on_progress: OnProgress, step: str, done: int, total: int) -> None:
     on_progress(part + (0.1 * done / total if total else 0.0), text)
 
 
-def _compact(places: Places, config: SaveConfig, on_progress: OnProgress) -> None:
+def merge(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[str, Any]:
     """Shorten the chain when it is due; the save counts without it."""
     try:
-        compact.compact_if_due(places, config, lambda *_: on_progress(0.97, "merging old layers"))
+        compact.compact_if_due(
+            places, config, lambda step, *_: on_progress(0.0, MERGE_STEPS.get(step, step))
+        )
     except (OSError, RamosError) as error:
         note_failure(places, "compact", error)
+    return {}
 
 
 def describe(report: commit.CommitReport) -> str:

@@ -32,6 +32,9 @@ SaveTo = Callable[[Path, OnProgress], dict[str, Any]]
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 BAR_CHARS = 30
 REMOUNT_TRIES = 10
+# A save comes first, and whoever waits for it does not wait for this.
+MERGE_SECONDS = 60
+KEY_SECONDS = 0.01
 DISK_KINDS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat", "ntfs", "ntfs3")
 KEEPING_KINDS = frozenset((*DISK_KINDS, "fuseblk", "nfs", "nfs4", "cifs"))
 
@@ -72,7 +75,12 @@ class Screen:
 
     def show_progress(self, part: float, text: str) -> None:
         """The percentage, a bar and an estimate, in place."""
-        line = draw_progress(self.refine(part), escape(text), time.monotonic() - self.started)
+        self.show_passing(
+            draw_progress(self.refine(part), escape(text), time.monotonic() - self.started)
+        )
+
+    def show_passing(self, line: str) -> None:
+        """A line that the next one is written over."""
         if line != self.shown:
             self._write(f"\r\x1b[K{line}")
             self.shown = line
@@ -212,6 +220,32 @@ def list_targets(mountinfo: str | None = None) -> list[tuple[Path, int]]:
             if not space.f_flag & os.ST_RDONLY:
                 found.setdefault(words[2], (target, space.f_bavail * space.f_frsize))
     return list(found.values())
+
+
+def merge_when_saved(merge: Save, screen: Screen, stall_seconds: float, pulse: Pulse) -> None:
+    """Housekeeping, once all is safe: a key skips it, and it has its time."""
+    started = time.monotonic()
+    asked = False
+
+    def show(_: float, text: str) -> None:
+        nonlocal asked
+        if not text:
+            return
+        if not asked:
+            screen.say(f"old layers are merged, for {MERGE_SECONDS} s at most; [s] skips it")
+        asked = True
+        screen.show_passing(f"RAMOS: merging: {text}, {time.monotonic() - started:.0f} s")
+
+    with ignored_signals(), terminals.open_keys(screen.consoles) as keys:
+
+        def is_unwanted() -> bool:
+            late = time.monotonic() - started >= MERGE_SECONDS
+            return late or bool(terminals.read_key(keys, "s", KEY_SECONDS))
+
+        try:
+            run_worker(merge, show, stall_seconds, pulse, is_unwanted)
+        except RamosError as error:
+            screen.say(f"merging was left to another time: {error.reason}")
 
 
 @contextlib.contextmanager

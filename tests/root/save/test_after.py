@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,20 @@ def test_a_system_on_an_esp_that_cannot_be_had_is_saved_all_the_same(
     assert rollback(lab.places, None, quiet).number == 3
     assert read_log(lab, "commits")[-1]["generation"] == 3  # the records got there
     assert "cannot find the ESP" in read_log(lab, "failures")[-1]["error"]
+
+
+def count_layers(lab: Lab) -> int:
+    default = read_default(lab.places.persist)
+    return len(default.layers) if default else 0
+
+
+def test_at_shutdown_the_chain_is_merged_apart_from_the_save(lab: Lab) -> None:
+    config = replace(lab.config, max_layers=3)
+    change(lab, "3")
+    saved = finalsave.save(lab.places, config, quiet)
+    assert (saved["generation"], count_layers(lab)) == (3, 3), "whoever waits is done"
+    steps: list[str] = []
+    finalsave.merge(lab.places, config, lambda _, text: steps.append(text))
+    assert find_newest(lab.places) == 4
+    assert count_layers(lab) < 3
+    assert "reading back" in steps

@@ -17,11 +17,15 @@ from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.linux.child import OnProgress, run_worker
+from ramos.shutdown import order
 from ramos.shutdown.order import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
 
 DEFAULT = Boot(generation=1)
 QUICK = SaveConfig(shutdown_wait_seconds=1, shutdown_stall_seconds=1)
 PATIENT = SaveConfig(shutdown_wait_seconds=60, shutdown_stall_seconds=60)
+
+
+QUESTIONS = ("nobody answers", "[s] skips it")
 
 
 class Console:
@@ -40,7 +44,7 @@ class Console:
         with contextlib.suppress(OSError):
             while data := os.read(self.master, 4096):
                 self.text += data.decode()
-                while self.text.count("nobody answers") > self.asked and self.answers:
+                while sum(map(self.text.count, QUESTIONS)) > self.asked and self.answers:
                     self.asked += 1
                     os.write(self.master, self.answers.pop(0).encode())
 
@@ -183,3 +187,35 @@ def test_targets_are_only_what_outlives_the_boot(tmp_path: Path) -> None:
         "41 35 0:9 / /tmp rw - tmpfs tmpfs rw",
     ]
     assert [str(target) for target, _ in list_targets("\n".join(lines))] == [str(tmp_path)]
+
+
+def merge_for_ever(on_progress: OnProgress) -> dict[str, Any]:
+    on_progress(0.0, "writing")
+    return hang(on_progress)
+
+
+def merge(console: Console, work: Any, stall_seconds: float = 60) -> str:
+    """What the console shows of a merge, once it is over."""
+    order.merge_when_saved(work, Screen([console.path]), stall_seconds, lambda: 0)
+    time.sleep(0.2)
+    return console.text
+
+
+def test_a_merge_is_skipped_by_a_key(console: Console) -> None:
+    console.answers = ["xs"]
+    text = merge(console, merge_for_ever)
+    assert "merging: writing, 0 s" in text
+    assert "left to another time: it is not wanted any more" in text
+
+
+def test_a_merge_has_its_time(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "MERGE_SECONDS", 2)
+    assert "for 2 s at most" in merge(console, merge_for_ever)
+
+
+def test_a_merge_that_hangs_is_given_up(console: Console) -> None:
+    assert "no progress for 1 s" in merge(console, merge_for_ever, 1)
+
+
+def test_where_nothing_is_merged_nothing_is_said(console: Console) -> None:
+    assert merge(console, lambda _: {}) == ""
