@@ -93,6 +93,8 @@ def test_the_service_of_the_shutdown_hears_how_the_save_ended(
     monkeypatch.setattr(terminals, "list_consoles", lambda: ())
     monkeypatch.setattr(order.Screen, "say", lambda _, text: said.append(text))
     monkeypatch.setattr(order, "save_at_shutdown", lambda *_: Outcome(result, "the outcome"))
+    monkeypatch.setattr(order, "merge_when_saved", lambda *_: said.append("merged"))
     monkeypatch.setattr(order, "finish", lambda *_: ["a trouble"])
     assert CliRunner().invoke(runtime.shutdown_save).exit_code == code
-    assert said[-2:] == ["the outcome", "a trouble"]
+    after = ["Saved. You may switch off.", "merged"] if result == "saved" else []
+    assert said[-len(after) - 2 :] == ["the outcome", *after, "a trouble"]
