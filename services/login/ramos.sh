@@ -45,10 +45,12 @@ ramos_greet() {
     cat "$1/motd" "$1/ramosd.failed" 2>/dev/null || :
 }
 
-# Once a login, and only where a person looks.
-if [ -t 1 ] && [ -z "${RAMOS_GREETED-}" ]; then
+# Once a login, and only where a person looks: not for a program that runs a login shell.
+case $-:${RAMOS_GREETED-} in
+*i*:)
     RAMOS_GREETED=1
     export RAMOS_GREETED
-    (ramos_greet /run/ramos /)
-fi
+    [ ! -t 1 ] || (ramos_greet /run/ramos /)
+    ;;
+esac
 unset -f ramos_value ramos_saved_state ramos_greet

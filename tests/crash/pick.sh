@@ -15,9 +15,10 @@ done
 RAMOS_PERSIST_DIR=$3
 RAMOS_RUN_DIR=$4
 RAMOS_BOOT_LOG=$4/boot.log
+RAMOS_GENERATION_COPY=$4/generation
 RAMOS_STACK_DIR=$4/layers
 RAMOS_UPPER_DIR=$4/upper
-MODE=${5:-default}
+ASKED_MODE=${5:-default}
 ASKED_GENERATION=""
 VERIFY=fast
 STEP=generation

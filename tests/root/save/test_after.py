@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ramos.boot import confirm
+from ramos.boot import confirm, esp
 from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.save import after
@@ -35,6 +35,7 @@ def lab(tmp_path: Path, private_mounts: None, monkeypatch: pytest.MonkeyPatch) -
     image = lab.top / "image"
     export(lab.places, read_generation(lab.places.persist, 1), image, lab.config, quiet)
     monkeypatch.setattr(after, "is_running", lambda places: places == lab.places)
+    monkeypatch.setattr(esp, "LOCK", lab.top / "esp.lock")
     return lab
 
 

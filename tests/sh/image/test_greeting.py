@@ -16,19 +16,22 @@ SCRIPT = find_data("services") / "login/ramos.sh"
 AFTER = '; echo "then $(type ramos_greet >/dev/null 2>&1 && echo left || echo gone) $PATH"'
 
 
-def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "") -> str:
+def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "", flags: str = "-ic") -> str:
     """What the script prints on a terminal, with the state of a boot in `run_dir`."""
     script = run_dir / "ramos.sh"
     script.write_text(SCRIPT.read_text().replace("/run/ramos /)", f"{run_dir} /)"))
     ours, theirs = pty.openpty()
-    argv = [*shell, "-c", f"{prefix}. {script}{AFTER}"]
-    subprocess.run(argv, stdout=theirs, stderr=theirs, check=True, env={"PATH": "/usr/bin:/bin"})
+    argv = [*shell, flags, f"{prefix}. {script}{AFTER}"]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(run_dir)}
+    # Interactive shells complain that the terminal is not theirs.
+    subprocess.run(argv, stdout=theirs, stderr=subprocess.DEVNULL, check=True, env=env)
     os.close(theirs)
     said = b""
     with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
         while part := terminal.read(65536):  # a terminal that nobody holds any more is an error
             said += part
-    return said.decode().replace("\r", "")
+    # BusyBox says what it is before it does anything.
+    return said.decode().replace("\r", "").rpartition("built-in commands.\n\n")[2]
 
 
 def write_boot(run_dir: Path, mode: str, number: int, toram: int = 0) -> None:
@@ -65,3 +68,4 @@ def test_greeting_comes_once_and_only_on_ramos(tmp_path: Path, shell: tuple[str,
     assert greet(tmp_path, shell).startswith("then gone"), "there is no boot file"
     write_boot(tmp_path, "default", 7)
     assert greet(tmp_path, shell, "RAMOS_GREETED=1; ").startswith("then gone")
+    assert greet(tmp_path, shell, flags="-c").startswith("then gone"), "nobody types there"

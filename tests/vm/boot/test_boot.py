@@ -88,7 +88,8 @@ def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) ->
         assert machine.check_shell("systemctl list-units --state=failed --plain --no-legend") == ""
         machine.check_shell("networkctl --no-legend list | grep -q routable")
         assert list_open_ports(machine) == []
-        seen = machine.check_shell(f"runuser -u {USER} -- ramos status")
+        # Without a terminal: sudo would read what is typed to this shell.
+        seen = machine.check_shell(f"setsid -w runuser -u {USER} -- ramos status </dev/null")
         assert "generation 1" in seen, "what needs root runs again by sudo"
         machine.check_shell("echo kept >/etc/kept")
         machine.power_off()
