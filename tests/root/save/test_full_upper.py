@@ -110,11 +110,13 @@ def test_a_full_upper_is_saved_and_gives_room_at_once(lab: Lab, with_entries: bo
 @pytest.mark.parametrize("lab", ["btrfs", "tmpfs"], indirect=True)
 def test_a_full_upper_is_saved_once_more(lab: Lab) -> None:
     for number in (1, 2):
-        expected = fill(lab, "full", with_entries=False)
+        # Of another name: the same once more, in the same second, would be no change.
+        expected = fill(lab, f"full {number}", with_entries=False)
         assert save(lab) == number
-        shutil.rmtree(lab.places.root / "full")
+        shutil.rmtree(lab.places.root / f"full {number}")
     lab.boot(2)
-    found = (lab.places.root / "full").iterdir()
+    assert not (lab.places.root / "full 1").exists()
+    found = (lab.places.root / "full 2").iterdir()
     assert {path.name: path.stat().st_size for path in found} == expected
 
 
