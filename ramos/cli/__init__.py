@@ -58,6 +58,8 @@ COMMANDS: dict[str, str] = {
 }
 # What is about the running system is seen and changed by root alone; these are not.
 FOR_EVERYONE = frozenset(("config", "image", "vm"))
+# A directory that stands in for the running system; for tests.
+TREE_VARIABLE = "RAMOS_TREE"
 # Not the caller's own: it may name any program sudo.
 SAFE_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 OURSELVES = Path("/usr/bin/ramos")
@@ -105,7 +107,7 @@ class LazyGroup(click.Group):
 
 def run_again_as_root() -> None:
     """Through sudo or doas, whichever the system has; on another machine nothing happens."""
-    if os.geteuid() == 0 or "RAMOS_TREE" in os.environ or not Places().boot_file.exists():
+    if os.geteuid() == 0 or TREE_VARIABLE in os.environ or not Places().boot_file.exists():
         return
     for name in ("sudo", "doas"):
         if program := shutil.which(name, path=SAFE_PATH):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ramos.booted import Mode
-from ramos.cli import JSON, print_json, show_line, show_passing
+from ramos.cli import JSON, TREE_VARIABLE, print_json, show_line, show_passing
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
 from ramos.sizes import format_size
@@ -32,8 +32,6 @@ STEPS = {
     "read": "reading",
     "copy": "copying",
 }
-# A directory that stands in for the running system; for tests.
-TREE_VARIABLE = "RAMOS_TREE"
 
 
 def find_places() -> Places:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
-
 from ramos.layout import UPPER_RESERVE_BYTES
 from ramos.linux import btrfs, syscalls
 from ramos.linux.mounts import find_mount
@@ -64,6 +62,8 @@ def _measure_device(node: str) -> int:
 
 def measure_spare_memory() -> int:
     """How much RAM a save may take for a while."""
+    import psutil  # only here: most saves need no such memory
+
     memory = psutil.virtual_memory()
     return int(memory.available - memory.total // KEPT_SHARE)
 

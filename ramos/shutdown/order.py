@@ -1,9 +1,9 @@
 """The save when the system goes down.
 
-Owns: the order of the last things (save, records, swap off, persist read-only), what the consoles
-show, and what happens when the save fails. Refuses: saving in clean mode; ending because of a
-signal. Invariants: the machine always goes down, also when nobody answers and when the save hangs;
-a save that failed leaves a record that the next login shows.
+Owns: the order of the last things (save, merging, records, swap off, persist read-only), what the
+consoles show, and what happens when the save fails. Refuses: saving in clean mode; ending because
+of a signal. Invariants: the machine always goes down, also when nobody answers and when the save
+hangs; a save that failed leaves a record that the next login shows.
 """
 
 import contextlib
@@ -225,15 +225,15 @@ def list_targets(mountinfo: str | None = None) -> list[tuple[Path, int]]:
 def merge_when_saved(merge: Save, screen: Screen, stall_seconds: float, pulse: Pulse) -> None:
     """Housekeeping, once all is safe: a key skips it, and it has its time."""
     started = time.monotonic()
-    asked = False
+    told = False
 
     def show(_: float, text: str) -> None:
-        nonlocal asked
+        nonlocal told
         if not text:
             return
-        if not asked:
+        if not told:
             screen.say(f"old layers are merged, for {MERGE_SECONDS} s at most; [s] skips it")
-        asked = True
+        told = True
         screen.show_passing(f"RAMOS: merging: {text}, {time.monotonic() - started:.0f} s")
 
     with ignored_signals(), terminals.open_keys(screen.consoles) as keys:

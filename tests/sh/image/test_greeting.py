@@ -16,15 +16,26 @@ SCRIPT = find_data("services") / "login/ramos.sh"
 AFTER = '; echo "then $(type ramos_greet >/dev/null 2>&1 && echo left || echo gone) $PATH"'
 
 
-def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "", flags: str = "-ic") -> str:
-    """What the script prints on a terminal, with the state of a boot in `run_dir`."""
+def place_script(run_dir: Path) -> Path:
+    """The script, for a boot whose state lies in `run_dir`."""
     script = run_dir / "ramos.sh"
     script.write_text(SCRIPT.read_text().replace("/run/ramos /)", f"{run_dir} /)"))
+    return script
+
+
+def make_environment(home: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+
+
+def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "", flags: str = "-ic") -> str:
+    """What the script prints on a terminal, with the state of a boot in `run_dir`."""
+    script = place_script(run_dir)
     ours, theirs = pty.openpty()
     argv = [*shell, flags, f"{prefix}. {script}{AFTER}"]
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(run_dir)}
     # Interactive shells complain that the terminal is not theirs.
-    subprocess.run(argv, stdout=theirs, stderr=subprocess.DEVNULL, check=True, env=env)
+    subprocess.run(
+        argv, stdout=theirs, stderr=subprocess.DEVNULL, check=True, env=make_environment(run_dir)
+    )
     os.close(theirs)
     said = b""
     with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
@@ -69,3 +80,15 @@ def test_greeting_comes_once_and_only_on_ramos(tmp_path: Path, shell: tuple[str,
     write_boot(tmp_path, "default", 7)
     assert greet(tmp_path, shell, "RAMOS_GREETED=1; ").startswith("then gone")
     assert greet(tmp_path, shell, flags="-c").startswith("then gone"), "nobody types there"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids="-".join)
+def test_greeting_goes_to_terminals_alone(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    write_boot(tmp_path, "default", 7)
+    place_script(tmp_path)
+    argv = [*shell, "-ic", f". {tmp_path}/ramos.sh{AFTER}"]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=True, env=make_environment(tmp_path)
+    )
+    assert "RAMOS" not in done.stdout
+    assert "then gone" in done.stdout

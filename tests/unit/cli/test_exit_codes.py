@@ -1,10 +1,6 @@
 """What commands end with, as a program that calls them sees it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,31 +12,7 @@ from ramos.linux import syscalls, terminals
 from ramos.linux.fs import hold_lock
 from ramos.shutdown import deadline, finalsave, order, stranded
 from ramos.shutdown.order import Outcome
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    made = Places.below(tmp_path)
-    made.run.mkdir()
-    made.boot_file.write_text("mode=default\n")
-    (made.persist / "log").mkdir(parents=True)
-    return made
-
-
-def ramos(places: Places, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command on a tree that stands in for the running system."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ramos", *words],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "RAMOS_TREE": str(places.run.parent)},
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done
+from tests.unit.cli.conftest import ramos
 
 
 @pytest.mark.parametrize(("damaged", "code"), [([], 0), (["rootfs.squashfs"], 3)])

@@ -1,12 +1,8 @@
 """--json: one object, with a number for its form; errors are objects, too."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,35 +11,18 @@ import pytest
 from ramos import cli, errors
 from ramos.cli import JSON, SCHEMA, root
 from ramos.layout import Places
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    places = Places.below(tmp_path)
-    places.run.mkdir()
-    places.boot_file.write_text("mode=default\n")
-    (places.persist / "log").mkdir(parents=True)
-    return tmp_path
+from tests.unit.cli.conftest import REPOSITORY, ramos
 
 
-def ramos(tree: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+def ask(places: Places, *words: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, the object, and what people are told."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ramos", *words],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "RAMOS_TREE": str(tree)},
-        check=False,
-    )
+    done = ramos(places, *words)
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
 @pytest.mark.parametrize("words", [("status",), ("log",), ("health",), ("config",), ("verify",)])
-def test_an_object_says_of_which_form_it_is(tree: Path, words: tuple[str, ...]) -> None:
-    code, shown, _ = ramos(tree, *words, "--json")
+def test_an_object_says_of_which_form_it_is(places: Places, words: tuple[str, ...]) -> None:
+    code, shown, _ = ask(places, *words, "--json")
     assert (code, shown["schema"]) == (0, SCHEMA)
     assert len(shown) > 1
 
@@ -58,20 +37,20 @@ def test_an_object_says_of_which_form_it_is(tree: Path, words: tuple[str, ...]) 
     ],
 )
 def test_an_error_is_an_object_too(
-    tree: Path, words: tuple[str, ...], code: int, reason: str
+    places: Places, words: tuple[str, ...], code: int, reason: str
 ) -> None:
-    returned, shown, told = ramos(tree, *words)
+    returned, shown, told = ask(places, *words)
     assert returned == shown["error"]["exit_code"] == code
     assert reason in shown["error"]["reason"]
     assert shown["schema"] == SCHEMA
     assert reason in told, "people read it, too"
 
 
-def test_what_was_printed_is_the_only_object(tree: Path) -> None:
-    folder = tree / "recipes"
+def test_what_was_printed_is_the_only_object(places: Places) -> None:
+    folder = places.run.parent / "recipes"
     folder.mkdir()
     (folder / "bad.toml").write_text("no recipe")
-    code, shown, told = ramos(tree, "pkg", "recipes", "--recipes-dir", str(folder), "--json")
+    code, shown, told = ask(places, "pkg", "recipes", "--recipes-dir", str(folder), "--json")
     assert code != 0
     assert "bad.toml" in shown["problems"][0]
     assert "bad.toml" in told
