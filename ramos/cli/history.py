@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ramos.save.diff import Change
     from ramos.store.generation import Generation
 
-SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~"}
+SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~", "too deep": "?"}
 
 
 def show_time(seconds: int) -> str:
@@ -110,7 +110,8 @@ def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
 
     Up to two generations (a number, default, backup, running), then paths. With none, the running
     system against what it saved last; with one, against that one; with two, these two. Signs: +
-    added, - deleted, ~ changed, ! replaced by something of another type.
+    added, - deleted, ~ changed, ! replaced by something of another type, ? too deep in
+    directories to be saved.
 
     \b
     Examples:

@@ -26,7 +26,10 @@ Skip = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class Change:
-    """One entry that is not the same: `what` is added, deleted, replaced or changed."""
+    """One entry that is not the same: `what` is added, deleted, replaced or changed.
+
+    What is `too deep` cannot be saved, nor can what is in it.
+    """
 
     path: bytes
     what: str
@@ -76,7 +79,7 @@ def compare_views(
 ) -> Iterator[Change]:
     """What became different from one stack to another, depth first.
 
-    What is too deep to be saved is passed over, as a save passes over it.
+    What is too deep to be saved is named, and not entered.
     """
     skip = skip or (lambda _path: False)
     stack = [_list_pairs(b"", tuple(before), tuple(after))]
@@ -86,7 +89,10 @@ def compare_views(
             stack.pop()
             continue
         path = (pair[0] or pair[1]).path  # type: ignore[union-attr]
-        if skip(path) or len(path) > MAX_PATH_BYTES:
+        if skip(path):
+            continue
+        if len(path) > MAX_PATH_BYTES:
+            yield from _name_too_deep(*pair)
             continue
         yield from _compare_nodes(*pair)
         old, new = (node.parts if node else () for node in pair)
@@ -121,6 +127,11 @@ def _compare_nodes(old: Node | None, new: Node | None) -> Iterator[Change]:
         )
     elif old.real != new.real and (details := tuple(_list_details(old, new))):
         yield Change(new.path, "changed", name_kind(new), _size(old), _size(new), details)
+
+
+def _name_too_deep(old: Node | None, new: Node | None) -> Iterator[Change]:
+    if new is not None and (old is None or old.real != new.real):
+        yield Change(new.path, "too deep", name_kind(new), 0, 0, ("it cannot be saved",))
 
 
 def _describe(node: Node, what: str) -> Change:

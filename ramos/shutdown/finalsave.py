@@ -81,15 +81,18 @@ def merge(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[s
 
 def describe(report: commit.CommitReport) -> str:
     """One line for the console."""
-    text = "nothing has changed since the last save"
+    parts = [*report.notes]
     if report.generation:
         text = (
             f"saved as generation {report.generation}: {report.files} files, "
             f"{format_size(report.layer_bytes)}, {report.seconds:.1f} s"
         )
+        parts.insert(0, text)
+    elif not parts:
+        parts.append("nothing has changed since the last save")
     if report.entries_left_out:
-        text += f"; NOT SAVED: {'; '.join(report.left_out)}"
-    return text
+        parts.append(f"NOT SAVED: {'; '.join(report.left_out)}")
+    return "; ".join(parts)
 
 
 def save_to(

@@ -24,3 +24,11 @@ def test_what_was_left_out_is_named_even_where_nothing_was_saved() -> None:
     for number in (0, 7):
         report = replace(NOTHING, generation=number, entries_left_out=1, left_out=("/a: too long",))
         assert describe(report).endswith("; NOT SAVED: /a: too long")
+
+
+def test_notes_are_told() -> None:
+    waits = "a rollback waits for the reboot"
+    assert describe(replace(NOTHING, notes=(waits,))) == waits
+    report = replace(NOTHING, generation=7, notes=("it cannot be pinned: full",))
+    assert describe(report).startswith("saved as generation 7: ")
+    assert describe(report).endswith("; it cannot be pinned: full")
