@@ -13,7 +13,7 @@ import pytest
 from ramos.daemon import links
 from ramos.linux.mounts import find_mount
 from ramos.shutdown import order
-from ramos.stick import watch as stick_watch
+from ramos.stick import watch
 from ramos.stick.identity import find_backing, find_disk, read_identity
 from tests.conftest import REPOSITORY
 
@@ -56,20 +56,20 @@ def test_a_returned_stick_brings_the_images_back(tmp_path: Path) -> None:
     call("cp", "--sparse=always", first, tmp_path / "second.img")
     node = call("losetup", "-f", "--show", tmp_path / "second.img")
     try:
-        stick_watch.remember_loops(persist, tmp_path)
-        dead = stick_watch.list_dead_loops(tmp_path)
+        watch.remember_loops(persist, tmp_path)
+        dead = watch.list_dead_loops(tmp_path)
         assert list(dead.values()) == ["rootfs.squashfs"]
-        stick_watch.check_filesystem(Path(node))
-        stick_watch.remount(Path(node), persist)
+        watch.check_filesystem(Path(node))
+        watch.remount(Path(node), persist)
         mount = find_mount(persist)
         assert mount is not None
         assert mount.source == node
         assert {"nosuid", "nodev", "noatime"} <= {*mount.options}
         for loop, file in dead.items():
-            assert stick_watch.revive_loop(Path("/dev", loop), persist / file) == ""
+            assert watch.revive_loop(Path("/dev", loop), persist / file) == ""
         Path("/proc/sys/vm/drop_caches").write_text("3")
         assert (images / "program").read_bytes() == (tree / "program").read_bytes()
-        assert stick_watch.list_loops(persist) == dead
+        assert watch.list_loops(persist) == dead
         call("umount", images)
         call("umount", persist)
     finally:
@@ -88,11 +88,11 @@ def test_identities_of_real_devices(tmp_path: Path) -> None:
     assert known.label == "ramos-persist"
     assert find_backing(node) == node
     assert find_disk(node) == node.name
-    assert stick_watch.judge(known, node) == "same"
-    assert stick_watch.judge(known, copy) == "other", "our label, another identity"
-    assert stick_watch.judge(known, Path("/dev/null")) == ""
-    assert stick_watch.is_there(tmp_path / "persist")
-    assert not stick_watch.is_there(tmp_path)
+    assert watch.judge(known, node) == "same"
+    assert watch.judge(known, copy) == "other", "our label, another identity"
+    assert watch.judge(known, Path("/dev/null")) == ""
+    assert watch.is_there(tmp_path / "persist")
+    assert not watch.is_there(tmp_path)
 
 
 def test_sealing_leaves_an_empty_journal_under_mounted_images(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """The life of ramosd: what it starts, what it ends, and how it says that it cannot begin."""
 
 import dataclasses
-import os
-import select
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +9,9 @@ import pytest
 
 from ramos.booted import Boot
 from ramos.config import Config
-from ramos.daemon import loop
+from ramos.daemon import jobs, loop
+from ramos.daemon.jobs import Jobs
+from ramos.daemon.sources import Sources
 from ramos.errors import RamosError
 from ramos.linux import syscalls
 from ramos.shutdown import keeper, stranded
@@ -23,16 +23,18 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     done: list[str] = []
     monkeypatch.setattr(syscalls, "lock_memory", lambda: None)
     monkeypatch.setattr(loop, "run_loop", lambda _: done.append("loop"))
-    monkeypatch.setattr(loop, "end_worker", lambda worker: done.append(f"end {worker}"))
+    monkeypatch.setattr(jobs, "end_worker", lambda worker: done.append(f"end {worker}"))
     monkeypatch.setattr(keeper, "start_keeper", lambda _: done.append("keeper"))
     monkeypatch.setattr(stranded, "leave", lambda *_, **words: done.append(f"leave {words}"))
 
     def run(**changes: Any) -> list[str]:
+        at_work: Any = Jobs(Sources())
+        at_work.workers[0] = "the scrub"
         daemon = SimpleNamespace(
             boot=Boot(),
             identity=None,
             leaves=False,
-            jobs={"scrub": (0, "the scrub")},
+            jobs=at_work,
             notifier=SimpleNamespace(notify=done.append),
             state=dataclasses.replace(loop.first_state(Boot(), Config()), **changes),
         )
@@ -68,16 +70,3 @@ def test_a_system_that_ramos_did_not_start_has_no_daemon(
         loop.main()
     assert ended.value.code == 1
     assert "there is no such file" in capsys.readouterr().err
-
-
-def test_what_is_listened_to_wakes_the_loop() -> None:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    daemon: Any = SimpleNamespace(readers={}, poller=select.poll())
-    loop._listen(daemon, reader, lambda: None)
-    assert daemon.poller.poll(0) == []
-    os.write(writer, b"x")
-    assert daemon.poller.poll(0) == [(reader, select.POLLIN)]
-    loop._listen(daemon, reader, lambda: None, select.POLLPRI)
-    assert daemon.poller.poll(0) == [], "only what was asked for"
-    os.close(reader)
-    os.close(writer)

@@ -1,0 +1,82 @@
+"""What ramosd does in children: whatever may take long or hang.
+
+Owns: which function a job is, and hearing of its end. Refuses: deciding when (that is `step`).
+Invariant: a child that dies is a job that failed.
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from ramos.config import MemoryConfig
+from ramos.daemon import swap
+from ramos.daemon.sources import Sources
+from ramos.daemon.step import Job, JobDone, Return, Task
+from ramos.errors import RamosError
+from ramos.layout import PERSIST_DIR, RUN_DIR, Places
+from ramos.linux import run
+from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
+from ramos.stick import watch
+from ramos.store import scrub, seal
+
+
+def choose_work(job: Job, config: MemoryConfig) -> Work:
+    """The function that a job runs in a child."""
+    match job:
+        case Task.SETUP:
+            total = swap.read_memory().total_kib
+            return lambda _: swap.apply_settings(config, total)
+        case Task.SWAP_ON:
+            return lambda _: swap.start_swapfile()
+        case Task.SWAP_OFF:
+            return lambda _: swap.stop_swapfile()
+        case Task.SEAL:
+            return lambda on_progress: {
+                "sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)
+            }
+        case Task.SCRUB:
+            return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
+        case Task.POWER_OFF:
+            return lambda _: {"text": run.run(["poweroff"]).text}
+        case Return(node):
+            return lambda on_progress: {"text": watch.return_stick(node, on_progress)}
+        case _:
+            assert_never(job)
+
+
+class Jobs:
+    """The children at work."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.workers: dict[int, Worker] = {}
+
+    def start(self, job: Job, config: MemoryConfig, on_done: Callable[[JobDone], None]) -> None:
+        """Begin something that may take long; whoever asked hears of its end."""
+        worker = start_worker(choose_work(job, config))
+        self.workers[worker.reader] = worker
+
+        def listen() -> None:
+            done = read_end(job, worker)
+            if done is not None:
+                self.sources.forget(worker.reader)
+                end_worker(self.workers.pop(worker.reader))
+                on_done(done)
+
+        self.sources.listen(worker.reader, listen)
+
+    def end_all(self) -> None:
+        """Nobody waits for what is still at work."""
+        for worker in self.workers.values():
+            end_worker(worker)
+
+
+def read_end(job: Job, worker: Worker) -> JobDone | None:
+    """How the job ended, once it has."""
+    done = None
+    try:
+        for message in read_messages(worker):
+            if "result" in message:
+                done = JobDone(job, "", str(message["result"].get("text", "")))
+    except RamosError as error:
+        done = JobDone(job, str(error))
+    return done

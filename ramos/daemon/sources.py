@@ -1,0 +1,91 @@
+"""What wakes ramosd: signals, memory pressure, power buttons, block devices, and whoever reports.
+
+Owns: opening each source, and one reader for each descriptor. Refuses: knowing what an event
+means: a source calls whom it was given. Invariant: nothing that it reads is waited for.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pyudev
+
+from ramos.daemon import powerbutton, swap
+
+UDEV_CONTROL = Path("/run/udev/control")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Sources:
+    """Descriptors, and what reads from each of them when it has something."""
+
+    def __init__(self) -> None:
+        self.poller = select.poll()
+        self.readers: dict[int, Callable[[], None]] = {}
+
+    def listen(
+        self, descriptor: int, reader: Callable[[], None], mask: int = select.POLLIN
+    ) -> None:
+        """Be woken by a descriptor from now on."""
+        self.readers[descriptor] = reader
+        self.poller.register(descriptor, mask)
+
+    def forget(self, descriptor: int) -> None:
+        """It has no more to say."""
+        self.poller.unregister(descriptor)
+        del self.readers[descriptor]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until something stirs, and let it be read."""
+        for descriptor, _ in self.poller.poll(int(seconds * 1000) + 1):
+            reader = self.readers.get(descriptor)
+            if reader is not None:
+                reader()
+
+
+def open_signals(sources: Sources, on_signal: Callable[[int], None]) -> None:
+    """The number of each signal that asks for something."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+    def read_signals() -> None:
+        for number in os.read(reader, 64):
+            on_signal(number)
+
+    sources.listen(reader, read_signals)
+
+
+def open_pressure(sources: Sources, on_pressure: Callable[[], None]) -> None:
+    """The kernel wakes us when programs wait for memory. Raises OSError where it cannot."""
+    sources.listen(swap.open_pressure(), on_pressure, select.POLLPRI)
+
+
+def open_buttons(sources: Sources, on_press: Callable[[], None]) -> None:
+    """Each press of a power button."""
+    for descriptor in powerbutton.open_buttons():
+
+        def read_button(button: int = descriptor) -> None:
+            with contextlib.suppress(BlockingIOError):
+                if powerbutton.is_pressed(os.read(button, 4096)):
+                    on_press()
+
+        sources.listen(descriptor, read_button)
+
+
+def open_udev(sources: Sources, on_device: Callable[[str, str | None], None]) -> None:
+    """What happens to each block device: the action, and its node."""
+    source = "udev" if UDEV_CONTROL.exists() else "kernel"
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
+    monitor.filter_by("block")
+    monitor.start()
+
+    def read_devices() -> None:
+        while (device := monitor.poll(timeout=0)) is not None:
+            on_device(device.action, device.device_node)
+
+    sources.listen(monitor.fileno(), read_devices)
