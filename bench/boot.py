@@ -32,10 +32,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from ramos import layout
 from ramos.linux import cpio, fs, run
-from ramos.vm import accel as vm_accel
-from ramos.vm import firmware
-from ramos.vm import machine as vm_machine
-from ramos.vm.plan import VmPlan
+from ramos.vm import accelerator, firmware
+from ramos.vm.machine import start_machine
+from ramos.vm.qemu import VmPlan
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
@@ -69,7 +68,7 @@ class Boot:
 def measure(way: str, plan: VmPlan, marks: Iterable[str], kvm: bool) -> Boot:
     """Boot once. The kernel's own clock tells when init starts; the marks follow from there."""
     values: dict[str, float] = {}
-    with vm_machine.start_machine(plan, kvm=kvm) as machine:
+    with start_machine(plan, kvm=kvm) as machine:
         usage = psutil.Process(machine.process.pid)
         match = machine.expect(MARKS["init"])
         values["init"], reached = float(match[1]), time.monotonic()
@@ -192,13 +191,13 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def run_all(image: Path, runs: int, bus: str, accel: vm_accel.Accel) -> list[Boot]:
+def run_all(image: Path, runs: int, bus: str, accel: accelerator.Accel) -> list[Boot]:
     """Every way in turns."""
     boots = []
     with tempfile.TemporaryDirectory(prefix="ramos-bench-") as name:
         scratch = Path(name)
         ways = list_ways(image, bus, scratch)
-        kvm = vm_accel.choose_kvm(ways["ramos"][0], accel, tell)
+        kvm = accelerator.choose_kvm(ways["ramos"][0], accel, tell)
         for number in range(runs):
             for way, (plan, marks) in ways.items():
                 tell(f"run {number + 1} of {runs}: {way}")
@@ -241,7 +240,7 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--bus", choices=["virtio", "usb"], default="virtio")
-    parser.add_argument("--accel", choices=vm_accel.ACCELS, default="auto")
+    parser.add_argument("--accel", choices=accelerator.ACCELS, default="auto")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     boots = run_all(arguments.image, arguments.runs, arguments.bus, arguments.accel)

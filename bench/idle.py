@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.vm import accel as vm_accel
-from ramos.vm import plan as vm_plan
+from ramos.vm import accelerator, qemu
 from ramos.vm.machine import Machine, start_machine
 
 SECTOR_BYTES = 512
@@ -52,10 +51,10 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def measure_idle(image: Path, window_seconds: int, accel: vm_accel.Accel) -> dict[str, float]:
+def measure_idle(image: Path, window_seconds: int, accel: accelerator.Accel) -> dict[str, float]:
     """Boot, settle, look twice."""
-    plan = vm_plan.VmPlan(image, firmware="direct", flush=False)
-    kvm = vm_accel.choose_kvm(plan, accel, tell)
+    plan = qemu.VmPlan(image, firmware="direct", flush=False)
+    kvm = accelerator.choose_kvm(plan, accel, tell)
     with start_machine(plan, snapshot=True, kvm=kvm) as machine:
         machine.login("user")
         time.sleep(SETTLE_SECONDS)
@@ -78,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--seconds", type=int, default=WINDOW_SECONDS, help="how long to leave it")
-    parser.add_argument("--accel", choices=vm_accel.ACCELS, default="auto", help="see ramos-vm(1)")
+    parser.add_argument(
+        "--accel", choices=accelerator.ACCELS, default="auto", help="see ramos-vm(1)"
+    )
     parser.add_argument("--json", action="store_true", help="one object instead of text")
     options = parser.parse_args()
     found = measure_idle(options.image, options.seconds, options.accel)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.formats import deb
-from ramos.vm import plan as vm_plan
+from ramos.vm import qemu
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from tests.labs import kernelmirror
 from tests.labs.debmirror import Mirror
@@ -91,7 +91,7 @@ def measure(image: Path, memory_mib: int) -> str:
         scratch = Path(name)
         mirror, kernel = make_mirror(scratch / "mirror")
         disk = make_overlay(image, "raw", scratch / "stick.qcow2")
-        plan = vm_plan.VmPlan(
+        plan = qemu.VmPlan(
             disk, "qcow2", firmware="bios", network=True, memory_mib=memory_mib, flush=False
         )
         with (

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import esp
+from ramos.boot import esp, grubenv
 from ramos.boot.kernels import list_complete, read_running_kernel
 from ramos.booted import Boot, Mode
 from ramos.errors import escape
@@ -37,7 +36,7 @@ STRICT_SETTINGS = {
 class Attempts:
     """What GRUB remembers, and the kernels that it can choose from."""
 
-    env: boot_env.BootEnv
+    env: grubenv.BootEnv
     kernels: tuple[str, ...]
     written: bool = False
 
@@ -58,7 +57,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
     newest = generations.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
         kernels = list_complete(directory)
-        env = boot_env.confirm(
+        env = grubenv.confirm(
             esp.read_env(directory),
             read_running_kernel(boot.kernel),
             kernels,
@@ -71,7 +70,7 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
 def arm_generation(boot: Boot) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
     with esp.mount_esp(boot, writable=True) as directory:
-        return esp.write_env(directory, boot_env.arm_generation(esp.read_env(directory)))
+        return esp.write_env(directory, grubenv.arm_generation(esp.read_env(directory)))
 
 
 def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import env as boot_env
+from ramos.boot import grubenv
 from ramos.booted import Boot
 from ramos.errors import RamosError
 from ramos.linux import fs, syscalls
@@ -141,29 +141,29 @@ def _repair(node: Path, descriptor: int, mark: int) -> None:
         os.fsync(descriptor)
 
 
-def read_env(esp: Path) -> boot_env.BootEnv:
+def read_env(esp: Path) -> grubenv.BootEnv:
     """What GRUB remembers."""
     path = esp / layout.GRUBENV
     try:
-        return boot_env.parse(path.read_bytes())
+        return grubenv.parse(path.read_bytes())
     except OSError as error:
         raise RamosError("cannot read", path, error, UNCHANGED) from error
 
 
-def write_env(esp: Path, env: boot_env.BootEnv) -> bool:
+def write_env(esp: Path, env: grubenv.BootEnv) -> bool:
     """Write the sector in place where it differs; whether anything was written."""
     path = esp / layout.GRUBENV
-    data = boot_env.render(env)
+    data = grubenv.render(env)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
     except OSError as error:
         raise RamosError("cannot write", path, error, UNCHANGED) from error
     try:
-        if os.fstat(descriptor).st_size != boot_env.SIZE_BYTES:
+        if os.fstat(descriptor).st_size != grubenv.SIZE_BYTES:
             raise RamosError("cannot write", path, "it is not one sector long", UNCHANGED)
-        if os.pread(descriptor, boot_env.SIZE_BYTES, 0) == data:
+        if os.pread(descriptor, grubenv.SIZE_BYTES, 0) == data:
             return False
-        if os.pwrite(descriptor, data, 0) != boot_env.SIZE_BYTES:
+        if os.pwrite(descriptor, data, 0) != grubenv.SIZE_BYTES:
             raise RamosError("cannot write", path, "only a part was taken", "It may be damaged")
         return True
     except OSError as error:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot.env import BootEnv
+from ramos.boot.grubenv import BootEnv
 from ramos.errors import DamagedError, RamosError, RefusedError, UsageError
 from ramos.layout import kernel_version
 from ramos.linux.fs import crash_point, hash_file, sync_directory

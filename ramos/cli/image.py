@@ -35,7 +35,7 @@ from ramos.linux import run
 from ramos.sizes import format_size
 from ramos.stick import disks
 from ramos.stick.disks import Disk
-from ramos.vm import accel
+from ramos.vm import accelerator
 
 DEVICE_IMAGE = "device.img"
 PATH = click.Path(path_type=Path)
@@ -52,7 +52,7 @@ MORE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--try", "try_it", is_flag=True, help="Boot the image in this terminal."),
     click.option(
         "--accel",
-        type=click.Choice(accel.ACCELS),
+        type=click.Choice(accelerator.ACCELS),
         default="auto",
         show_default=True,
         help="For --try: KVM, software emulation (tcg), or KVM as long as it works (auto).",

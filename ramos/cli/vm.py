@@ -9,9 +9,8 @@ from ramos.booted import Mode
 from ramos.cli import show_line
 from ramos.errors import RefusedError, UsageError
 from ramos.linux import run, terminals
-from ramos.vm import accel as vm_accel
-from ramos.vm import machine as vm_machine
-from ramos.vm import plan as vm_plan
+from ramos.vm import accelerator, qemu
+from ramos.vm.machine import launch, start_machine
 from ramos.vm.watch import PATIENCE, Patience, read_complaint
 
 EXAMPLES = """\b
@@ -41,7 +40,7 @@ def vm_group() -> None:
 @click.option("--share", type=click.Path(path_type=Path), metavar="DIR", help="A folder over 9p.")
 @click.option(
     "--accel",
-    type=click.Choice(vm_accel.ACCELS),
+    type=click.Choice(accelerator.ACCELS),
     default="auto",
     show_default=True,
     help="KVM, software emulation (tcg), or KVM as long as it works (auto).",
@@ -64,7 +63,7 @@ def run_command(
     append: str,
     screenshot: Path | None,
     snapshot: bool,
-    accel: vm_accel.Accel,
+    accel: accelerator.Accel,
     **options: object,
 ) -> None:
     """Boot IMAGE in QEMU: as a USB stick by UEFI, its serial console in this terminal.
@@ -73,7 +72,7 @@ def run_command(
     is started again under software emulation. What it writes goes to the image, unless
     --snapshot is given.
     """
-    plan = vm_plan.VmPlan(
+    plan = qemu.VmPlan(
         image,
         mode=Mode(mode),
         memory_mib=memory,
@@ -88,7 +87,7 @@ def run_command(
         run_for_screenshot(plan, screenshot, accel)
 
 
-def check_request(plan: vm_plan.VmPlan, screenshot: Path | None) -> None:
+def check_request(plan: qemu.VmPlan, screenshot: Path | None) -> None:
     """Say what is missing before anything starts."""
     missing = run.find_missing(["qemu-system-x86_64", "qemu-img", "setpriv", "mcopy"])
     if missing:
@@ -108,9 +107,9 @@ def check_request(plan: vm_plan.VmPlan, screenshot: Path | None) -> None:
 
 
 def run_in_terminal(
-    plan: vm_plan.VmPlan,
+    plan: qemu.VmPlan,
     snapshot: bool,
-    accel: vm_accel.Accel = "auto",
+    accel: accelerator.Accel = "auto",
     patience: Patience = PATIENCE,
 ) -> None:
     """Hand this terminal to the machine until it ends."""
@@ -119,8 +118,8 @@ def run_in_terminal(
         how = "KVM" if kvm else "software emulation"
         show_line(f"Booting with {how}. Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.")
         if plan.share is not None:
-            show_line(f"In the guest: mount -t 9p -o trans=virtio {vm_plan.SHARE_TAG} /mnt")
-        machine = vm_machine.launch(plan, "terminal", snapshot=snapshot, kvm=kvm, patience=patience)
+            show_line(f"In the guest: mount -t 9p -o trans=virtio {qemu.SHARE_TAG} /mnt")
+        machine = launch(plan, "terminal", snapshot=snapshot, kvm=kvm, patience=patience)
         with terminals.kept(sys.stdin.fileno()), machine as running:
             code = running.process.wait()
             running.watch.close()
@@ -130,16 +129,16 @@ def run_in_terminal(
             reason = complaint or f"exit status {code}"
             raise RefusedError("the virtual machine failed", "QEMU", reason)
 
-    vm_accel.run_machine(plan, accel, work, show_line, patience)
+    accelerator.run_machine(plan, accel, work, show_line, patience)
 
 
-def run_for_screenshot(plan: vm_plan.VmPlan, screenshot: Path, accel: vm_accel.Accel) -> None:
+def run_for_screenshot(plan: qemu.VmPlan, screenshot: Path, accel: accelerator.Accel) -> None:
     """Boot without a trace on the image, and save what the screen shows at the login prompt."""
 
     def work(kvm: bool) -> None:
-        with vm_machine.start_machine(plan, snapshot=True, kvm=kvm) as machine:
-            vm_accel.await_login(machine, kvm=kvm)
+        with start_machine(plan, snapshot=True, kvm=kvm) as machine:
+            accelerator.await_login(machine, kvm=kvm)
             machine.take_screenshot(screenshot)
 
-    vm_accel.run_machine(plan, accel, work, show_line)
+    accelerator.run_machine(plan, accel, work, show_line)
     show_line(f"Saved {screenshot}.")

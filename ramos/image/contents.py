@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import menu
+from ramos.boot import grubenv, menu
 from ramos.image import grub, partitions
 from ramos.image.common_setup import USER_ID
 from ramos.image.plan import Plan
@@ -105,7 +104,7 @@ def fill_esp(
         encoding="ascii",
     )
     env = work / "grubenv"
-    env.write_bytes(boot_env.render(boot_env.initial(parts.kernel, FIRST_GENERATION)))
+    env.write_bytes(grubenv.render(grubenv.initial(parts.kernel, FIRST_GENERATION)))
     folder = f"{layout.KERNELS_DIR}/{parts.kernel}"
     sums, complete = work / "sha256", work / "complete"
     lines = (("vmlinuz", parts.vmlinuz), ("initramfs", parts.initramfs))

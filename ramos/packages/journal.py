@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot.env import BootEnv
+from ramos.boot import grubenv
 from ramos.boot.esp import read_env, write_env
+from ramos.boot.grubenv import BootEnv
 from ramos.boot.kernels import delete_kernel, is_whole, list_complete
 from ramos.errors import DamagedError, RamosError
 from ramos.linux.fs import crash_point, sync_directory, write_durably
@@ -127,7 +127,7 @@ def start_trials(esp: Path, names: Iterable[str]) -> None:
     env = read_environment(esp)
     for name in names:
         if name not in (env.good, env.trial):
-            write_env(esp, boot_env.start_trial(env, name))
+            write_env(esp, grubenv.start_trial(env, name))
             crash_point("transaction-trial")
 
 
@@ -135,7 +135,7 @@ def end_trials(esp: Path, kernels: Iterable[str]) -> None:
     """These kernels are about to be taken away."""
     env = read_environment(esp)
     if env.trial in kernels:
-        write_env(esp, boot_env.end_trial(env))
+        write_env(esp, grubenv.end_trial(env))
 
 
 def end(persist: Path) -> None:

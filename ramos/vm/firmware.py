@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot.env import HEADER, parse
+from ramos.boot.grubenv import HEADER, parse
 from ramos.errors import RamosError
 from ramos.linux import run
 

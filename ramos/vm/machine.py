@@ -1,7 +1,7 @@
 """A running virtual machine: what a person could do to a real one, from a program.
 
 Owns: the QEMU process, its scratch files, and the talk over the serial line. Refuses: touching an
-image that the plan did not name; choosing the accelerator (`vm_accel` does). Invariants: the
+image that the plan did not name; choosing the accelerator (`accelerator` does). Invariants: the
 machine ends with its `with` block or with the process that started it; `snapshot` leaves the image
 as it was.
 """
@@ -20,8 +20,7 @@ from typing import TypeVar
 from ramos.booted import Mode
 from ramos.errors import RamosError
 from ramos.linux import run
-from ramos.vm import firmware
-from ramos.vm import plan as vm_plan
+from ramos.vm import firmware, qemu
 from ramos.vm.qmp import Qmp
 from ramos.vm.serial import Serial
 from ramos.vm.watch import PATIENCE, QEMU_LOG, Patience, Watch, read_complaint
@@ -42,12 +41,12 @@ SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
 class Machine:
     """A machine that runs; made by `start_machine`."""
 
-    def __init__(self, plan: vm_plan.VmPlan, process: run.Process, scratch: Path) -> None:
+    def __init__(self, plan: qemu.VmPlan, process: run.Process, scratch: Path) -> None:
         self.plan = plan
         self.process = process
         self._numbers = itertools.count(1)
-        self.serial = _connect(Serial, vm_plan.serial_socket(scratch), process)
-        self.qmp = _connect(Qmp, vm_plan.qmp_socket(scratch), process)
+        self.serial = _connect(Serial, qemu.serial_socket(scratch), process)
+        self.qmp = _connect(Qmp, qemu.qmp_socket(scratch), process)
 
     def close(self) -> None:
         """Let go of the lines."""
@@ -110,13 +109,13 @@ class Machine:
 
     def unplug(self) -> None:
         """Pull the stick out."""
-        self.qmp.execute("device_del", id=vm_plan.STICK)
-        while self.qmp.wait_event("DEVICE_DELETED")["data"].get("device") != vm_plan.STICK:
+        self.qmp.execute("device_del", id=qemu.STICK)
+        while self.qmp.wait_event("DEVICE_DELETED")["data"].get("device") != qemu.STICK:
             pass
 
     def replug(self) -> None:
         """Put the same stick back."""
-        self.qmp.execute("device_add", **vm_plan.stick_device(self.plan.bus))
+        self.qmp.execute("device_add", **qemu.stick_device(self.plan.bus))
 
     def take_screenshot(self, path: Path) -> None:
         """Save what the screen shows as a PNG."""
@@ -165,7 +164,7 @@ class Machine:
 class Running:
     """A QEMU that was started, and what to know of it."""
 
-    plan: vm_plan.VmPlan
+    plan: qemu.VmPlan
     process: run.Process
     scratch: Path
     watch: Watch
@@ -173,7 +172,7 @@ class Running:
 
 @contextlib.contextmanager
 def start_machine(
-    plan: vm_plan.VmPlan, *, snapshot: bool = True, kvm: bool = False
+    plan: qemu.VmPlan, *, snapshot: bool = True, kvm: bool = False
 ) -> Iterator[Machine]:
     """A machine driven by a program; with `snapshot`, what it writes is thrown away."""
     with launch(plan, "socket", snapshot=snapshot, kvm=kvm) as running:
@@ -189,8 +188,8 @@ def start_machine(
 
 @contextlib.contextmanager
 def launch(
-    plan: vm_plan.VmPlan,
-    console: vm_plan.Console,
+    plan: qemu.VmPlan,
+    console: qemu.Console,
     *,
     snapshot: bool,
     kvm: bool,
@@ -200,8 +199,8 @@ def launch(
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         scratch = Path(name)
         plan, host = prepare(plan, scratch, snapshot=snapshot)
-        argv = vm_plan.render_argv(plan, replace(host, kvm=kvm, console=console))
-        vm_plan.serial_log(scratch).touch()
+        argv = qemu.render_argv(plan, replace(host, kvm=kvm, console=console))
+        qemu.serial_log(scratch).touch()
         with (scratch / QEMU_LOG).open("wb") as log, contextlib.ExitStack() as stack:
             lines = {"stdin": None, "stdout": None} if console == "terminal" else {"stdout": log}
             process = stack.enter_context(run.started(argv, stderr=log, **lines))
@@ -220,11 +219,9 @@ def connect(running: Running) -> Machine:
         raise RamosError("cannot start the virtual machine", "QEMU", reason) from error
 
 
-def prepare(
-    plan: vm_plan.VmPlan, scratch: Path, *, snapshot: bool
-) -> tuple[vm_plan.VmPlan, vm_plan.VmHost]:
+def prepare(plan: qemu.VmPlan, scratch: Path, *, snapshot: bool) -> tuple[qemu.VmPlan, qemu.VmHost]:
     """Put together what the machine needs from the host, in a folder that lives as long as it."""
-    host = vm_plan.VmHost(scratch)
+    host = qemu.VmHost(scratch)
     if plan.firmware == "uefi":
         code, variables = firmware.find_firmware()
         fresh = firmware.copy_firmware_variables(variables, scratch)
@@ -245,7 +242,7 @@ def make_overlay(image: Path, image_format: str, overlay: Path) -> Path:
     return overlay
 
 
-def find_base(plan: vm_plan.VmPlan) -> Path:
+def find_base(plan: qemu.VmPlan) -> Path:
     """The raw image below a chain of overlays: the kernel is read from there."""
     image = plan.image
     while image.open("rb").read(4) == b"QFI\xfb":

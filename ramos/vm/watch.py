@@ -1,7 +1,7 @@
 """The eye on a running QEMU: it sees when a machine has come to a halt that nobody asked for.
 
 Owns: a thread that asks QEMU for its run state all the time, and what counts as a fault. Refuses:
-deciding what to do about one (`vm_accel` does that). Invariants: a machine with a fault is ended at
+deciding what to do about one (`accelerator` does). Invariants: a machine with a fault is ended at
 once, so that whoever waits for it need not wait long; under emulation, being slow is no fault; what
 a machine ended on is told in one line, without control characters.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ramos.errors import RamosError, find_reason
 from ramos.linux import run
-from ramos.vm import plan
+from ramos.vm import qemu
 from ramos.vm.qmp import Qmp
 from ramos.vm.serial import ESCAPES
 
@@ -53,7 +53,7 @@ class MachineFault(RamosError):
 
 
 class Watch:
-    """Looks at one QEMU from its start to its end; made by `vm_machine.launch`."""
+    """Looks at one QEMU from its start to its end; made by `machine.launch`."""
 
     def __init__(
         self, process: run.Process, scratch: Path, *, kvm: bool, patience: Patience
@@ -119,7 +119,7 @@ class Watch:
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
-                return Qmp(plan.watch_socket(self._scratch), wait_seconds)
+                return Qmp(qemu.watch_socket(self._scratch), wait_seconds)
             except (FileNotFoundError, ConnectionRefusedError):
                 if time.monotonic() > deadline or self._ended.wait(0.02):
                     raise
@@ -153,7 +153,7 @@ class Watch:
 
     def _count_output(self) -> int:
         """How many bytes the serial line has said; its log is kept short."""
-        with plan.serial_log(self._scratch).open("r+b") as file:
+        with qemu.serial_log(self._scratch).open("r+b") as file:
             file.seek(self._offset)
             new = file.read()
             self._offset += len(new)
@@ -191,4 +191,4 @@ def read_complaint(scratch: Path) -> str:
 def _count_reads(qmp: Qmp) -> int:
     """How often the stick was read."""
     rows = qmp.execute("query-blockstats")
-    return sum(row["stats"]["rd_operations"] for row in rows if row.get("node-name") == plan.DISK)
+    return sum(row["stats"]["rd_operations"] for row in rows if row.get("node-name") == qemu.DISK)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import env as boot_env
+from ramos.boot import grubenv
 from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ, is_whole, list_complete
 from ramos.errors import RamosError
 from ramos.image import partitions as image_disk
@@ -101,7 +101,7 @@ def read_esp(disk: Path) -> Esp:
             if (esp / (path := f"{layout.KERNELS_DIR}/{name}/{file}")).exists()
         }
     block = _read(disk, layout.GRUBENV)
-    good = boot_env.parse(block).good
+    good = grubenv.parse(block).good
     if good not in whole:
         raise ValueError(f"the kernel to fall back to, {good!r}, is not whole")
     return Esp(ask_menu(block, tuple(complete), tuple(whole)), good, files)

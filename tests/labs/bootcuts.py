@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import env
+from ramos.boot import grubenv
 from ramos.errors import RamosError
 from ramos.linux import run
 from ramos.vm import firmware
-from ramos.vm import machine as vm_machine
-from ramos.vm.machine import Machine
-from ramos.vm.plan import VmPlan
+from ramos.vm.machine import BOOT_SECONDS, HOTKEYS, Machine, start_machine
+from ramos.vm.qemu import VmPlan
 
 USER = "user"
 MEMORY_MIB = 768
@@ -64,12 +63,12 @@ class Bench:
 
     def start(self) -> contextlib.AbstractContextManager[Machine]:
         """The machine, at the moment the power comes on."""
-        return vm_machine.start_machine(self.plan, snapshot=False, kvm=self.kvm)
+        return start_machine(self.plan, snapshot=False, kvm=self.kvm)
 
-    def read_env(self) -> env.BootEnv:
+    def read_env(self) -> grubenv.BootEnv:
         """What GRUB will find."""
         drive = f"{self.stick}@@{firmware.find_esp(self.stick)}"
-        return env.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
+        return grubenv.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
 
     def prepare(self) -> None:
         """Two saves, and how long a boot takes from the menu to its confirmation."""
@@ -84,7 +83,7 @@ class Bench:
         with self.start() as machine:
             machine.expect(r"RAMOS \(clean\)")
             start = time.monotonic()
-            machine.serial.send(vm_machine.HOTKEYS["default"])
+            machine.serial.send(HOTKEYS["default"])
             # GRUB has taken one try by then: a full counter after it is the confirmation.
             machine.expect(r"RAMOS: \w+, generation")
             self.await_confirmation(machine)
@@ -93,8 +92,8 @@ class Bench:
 
     def await_confirmation(self, machine: Machine) -> None:
         """Wait until the counter is full again."""
-        deadline = time.monotonic() + vm_machine.BOOT_SECONDS
-        while self.read_env().gen_tries != env.GENERATION_TRIES:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while self.read_env().gen_tries != grubenv.GENERATION_TRIES:
             if machine.process.poll() is not None or time.monotonic() > deadline:
                 raise RamosError("the boot is not confirmed", self.stick, repr(self.read_env()))
             time.sleep(0.2)
@@ -103,7 +102,7 @@ class Bench:
         """Boot, cut the power, and tell in which phase that was."""
         with self.start() as machine:
             machine.expect(r"RAMOS \(clean\)")
-            machine.serial.send(vm_machine.HOTKEYS["default"])
+            machine.serial.send(HOTKEYS["default"])
             time.sleep(after_seconds)
             machine.power_cut()
             time.sleep(0.05)

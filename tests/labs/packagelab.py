@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env, kernels
+from ramos.boot import grubenv, kernels
 from ramos.formats.apk_sign import make_key
 from ramos.linux.verity import digest_file
 from ramos.packages import change, debian, engine
@@ -185,7 +185,7 @@ def make_stick(persist: Path, esp: Path, tmp_path: Path, kernel: str = OLD) -> N
     persist.mkdir(exist_ok=True)
     (esp / "grub").mkdir(parents=True)
     (esp / "kernels").mkdir()
-    (esp / "grub/grubenv").write_bytes(env.render(env.initial(kernel)))
+    (esp / "grub/grubenv").write_bytes(grubenv.render(grubenv.initial(kernel)))
     for name in ("vmlinuz", "initramfs"):
         (tmp_path / name).write_text(f"old {name}")
     modules = persist / layout.modules_image(kernel)

@@ -15,6 +15,7 @@ THROUGH = {
     "ramos.cli.passphrase": "root/image/test_provision.py",
     "ramos.cli.packages": "root/packages/test_apt_wrapper.py",
     "ramos.cli.recipes": "unit/test_escape.py",
+    "ramos.cli.vm": "root/vm/test_accelerator.py",
     "ramos.cli.wizard": "root/image/test_provision.py",
     "ramos.daemon.notify": "root/daemon/test_runtime.py",
     "ramos.image.common_setup": "root/image/test_image_build.py",
@@ -34,9 +35,9 @@ THROUGH = {
     "ramos.save.ground": "root/save/test_stories.py",
     "ramos.save.snapshot": "root/save/test_live_commit.py",
     "ramos.save.space": "root/save/test_commit.py",
-    "ramos.vm.qmp": "root/vm/test_vm_accel.py",
+    "ramos.vm.qmp": "root/vm/test_accelerator.py",
     "ramos.vm.serial": "vm/boot/test_boot.py",
-    "ramos.vm.watch": "root/vm/test_vm_accel.py",
+    "ramos.vm.watch": "root/vm/test_accelerator.py",
 }
 MODULES = [p for p in rules.list_python("ramos") if not p.name.startswith("__")]
 TESTS = rules.list_python("tests")

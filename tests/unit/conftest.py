@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
 from ramos.boot import esp as boot_esp
+from ramos.boot import grubenv
 from ramos.booted import Boot
 
-GIVEN_UP = boot_env.BootEnv(good="6.1", gen_good=6, gen_tries=0)
+GIVEN_UP = grubenv.BootEnv(good="6.1", gen_good=6, gen_tries=0)
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def esp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "esp"
     file = folder / layout.GRUBENV
     file.parent.mkdir(parents=True)
-    file.write_bytes(boot_env.render(GIVEN_UP))
+    file.write_bytes(grubenv.render(GIVEN_UP))
 
     @contextlib.contextmanager
     def mount(_boot: Boot, *, writable: bool) -> Iterator[Path]:

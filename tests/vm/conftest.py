@@ -17,11 +17,9 @@ from typing import Any
 import filelock
 import pytest
 
-from ramos.vm import accel as vm_accel
-from ramos.vm import machine as vm_machine
-from ramos.vm import plan as vm_plan
-from ramos.vm.machine import Machine
-from ramos.vm.plan import VmPlan
+from ramos.vm import accelerator, qemu
+from ramos.vm.machine import Machine, make_overlay, start_machine
+from ramos.vm.qemu import VmPlan
 from tests.labs import alpine
 from tests.labs.alpine_mirror import Mirror
 
@@ -95,11 +93,11 @@ def systemd_image() -> Path:
     return provide_image("systemd")
 
 
-def choose_kvm(image: Path, firmware: vm_plan.Firmware = "uefi") -> bool:
+def choose_kvm(image: Path, firmware: qemu.Firmware = "uefi") -> bool:
     """Whether to use KVM: only on request, so that every run of the tests sees the same machine."""
-    accel: vm_accel.Accel = "auto" if os.environ.get("RAMOS_TEST_KVM") == "1" else "tcg"
+    accel: accelerator.Accel = "auto" if os.environ.get("RAMOS_TEST_KVM") == "1" else "tcg"
     plan = VmPlan(image, firmware=firmware, memory_mib=MEMORY_MIB, flush=False)
-    return vm_accel.choose_kvm(plan, accel, print)
+    return accelerator.choose_kvm(plan, accel, print)
 
 
 def provide_alpine(lab: Mirror) -> Path:
@@ -141,7 +139,7 @@ def alpine_image(lab: Mirror) -> Path:
 @pytest.fixture
 def alpine_disk(alpine_image: Path, tmp_path: Path) -> Path:
     """A stick of one test with Alpine on it."""
-    return vm_machine.make_overlay(alpine_image, "raw", tmp_path / "alpine.qcow2")
+    return make_overlay(alpine_image, "raw", tmp_path / "alpine.qcow2")
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +153,7 @@ def has_kvm(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def disk(image: Path, tmp_path: Path) -> Path:
     """A stick of one test: an overlay of the image that keeps what is written."""
-    return vm_machine.make_overlay(image, "raw", tmp_path / "stick.qcow2")
+    return make_overlay(image, "raw", tmp_path / "stick.qcow2")
 
 
 @pytest.fixture
@@ -166,7 +164,7 @@ def boot(has_kvm: bool) -> Boot:
     def start(disk: Path, firmware: str = "direct", **options: Any) -> Iterator[Machine]:
         options.setdefault("memory_mib", MEMORY_MIB)
         plan = VmPlan(disk, "qcow2", firmware=firmware, flush=False, **options)  # type: ignore[arg-type]
-        with vm_machine.start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
+        with start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
             yield machine
 
     return start

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot.env import BootEnv
+from ramos.boot import grubenv
+from ramos.boot.grubenv import BootEnv
 from tests.labs.grub import GrubDisk, Started
 
 OLD, NEW, NEWER = "6.1.0-1-amd64", "6.1.0-2-amd64", "6.12~bpo+1-amd64"
@@ -15,7 +15,7 @@ STANDARD = BootEnv(OLD, "", 0, 7, 3)
 
 
 def env_bytes(text: str) -> bytes:
-    return (boot_env.HEADER + text.encode()).ljust(boot_env.SIZE_BYTES, b"#")
+    return (grubenv.HEADER + text.encode()).ljust(grubenv.SIZE_BYTES, b"#")
 
 
 @dataclass
@@ -74,7 +74,7 @@ CASES = {
     "env absent, newest not complete": Case(None, NEW, lacks={NEWER: "complete"}),
     "env absent, all damaged": Case(None, NEWER, damaged=(OLD, NEW, NEWER)),
     "env empty": Case(b"", NEWER),
-    "env zeroed": Case(bytes(boot_env.SIZE_BYTES), NEWER),
+    "env zeroed": Case(bytes(grubenv.SIZE_BYTES), NEWER),
     "env garbage": Case(bytes(range(256)) * 2, NEWER),
     "env hostile": Case(
         env_bytes('good=../EFI\ntrial=";reboot\nprefix=(hd9)\nroot=(hd9)\ngen_good=1 init=/x\n'
@@ -89,19 +89,19 @@ def test_menu(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     disk = GrubDisk(tmp_path)
     if case.env is not None:
-        block = case.env if isinstance(case.env, bytes) else boot_env.render(case.env)
+        block = case.env if isinstance(case.env, bytes) else grubenv.render(case.env)
         disk.put(block, layout.GRUBENV)
     for kernel in (OLD, NEW, NEWER):
         disk.add_kernel(kernel, case.lacks.get(kernel, "").split(), kernel in case.damaged)
     started = disk.boot(case.mode, writable=case.writable)
     assert started == Started(case.kernel, case.mode, case.generation, case.trial, case.fallback)
     if case.after is not None:
-        assert boot_env.parse(disk.read_env()) == case.after
+        assert grubenv.parse(disk.read_env()) == case.after
 
 
 def test_a_bad_generation_gets_three_tries_and_a_bad_kernel_two(tmp_path: Path) -> None:
     disk = GrubDisk(tmp_path)
-    disk.put(boot_env.render(boot_env.start_trial(STANDARD, NEW)), layout.GRUBENV)
+    disk.put(grubenv.render(grubenv.start_trial(STANDARD, NEW)), layout.GRUBENV)
     for kernel in (OLD, NEW):
         disk.add_kernel(kernel)
     started = [disk.boot() for _ in range(7)]

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import menu
+from ramos.boot import grubenv, menu
 from ramos.errors import RamosError
 from ramos.image import contents, partitions, squash
 from ramos.image.plan import ESP_BYTES, Plan
@@ -142,7 +141,7 @@ def test_esp_is_a_sound_fat32(made: Made, tmp_path: Path) -> None:
 def test_esp_holds_grub_and_a_complete_kernel(made: Made, tmp_path: Path) -> None:
     tool("mcopy", "-s", "-i", made.esp, "::", tmp_path)
     assert (tmp_path / "EFI/BOOT/BOOTX64.EFI").read_bytes()[:2] == b"MZ"
-    env = boot_env.parse((tmp_path / layout.GRUBENV).read_bytes())
+    env = grubenv.parse((tmp_path / layout.GRUBENV).read_bytes())
     assert (tmp_path / layout.GRUBENV).stat().st_size == 512
     assert (env.good, env.trial, env.gen_good) == (KERNEL, "", 1)
     folder = tmp_path / layout.KERNELS_DIR / KERNEL

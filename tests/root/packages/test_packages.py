@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import kernels
+from ramos.boot import grubenv, kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError, UsageError
@@ -233,8 +232,8 @@ def test_old_kernels_go_only_when_the_new_one_is_confirmed(lab: Lab) -> None:
         (lab.mirror.folder / f"linux-image-test_{version}_amd64.deb").unlink()
     assert engine.collect_kernels(lab.site, lab.say) == ()
     env = read_env(lab.esp)
-    confirmed = boot_env.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
-    (lab.esp / "grub/grubenv").write_bytes(boot_env.render(confirmed))
+    confirmed = grubenv.confirm(env, env.trial, list_complete(lab.esp), 0, 0)
+    (lab.esp / "grub/grubenv").write_bytes(grubenv.render(confirmed))
     # the new one is good, the old one still runs: the one between is not needed
     assert engine.collect_kernels(lab.site, lab.say) == ("6.1.0-2-test",)
     assert sorted(list_complete(lab.esp)) == [OLD, "6.1.0-3-test"]

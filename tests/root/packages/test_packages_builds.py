@@ -11,8 +11,8 @@ import pytest
 
 from ramos import layout
 from ramos.boot import kernels
-from ramos.boot.env import confirm, render
 from ramos.boot.esp import read_env
+from ramos.boot.grubenv import confirm, render
 from ramos.boot.kernels import list_complete
 from ramos.packages import engine, journal
 from ramos.store.generations import read_all

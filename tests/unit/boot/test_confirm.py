@@ -17,7 +17,7 @@ from ramos.boot.confirm import (
     release_guard,
     tell_last_shutdown,
 )
-from ramos.boot.env import BootEnv
+from ramos.boot.grubenv import BootEnv
 from ramos.boot.kernels import COMPLETE
 from ramos.booted import Boot, Mode
 from ramos.layout import Places

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import kernels
-from ramos.boot.env import BootEnv
+from ramos.boot import grubenv, kernels
+from ramos.boot.grubenv import BootEnv
 from ramos.boot.kernels import KernelFiles
 from ramos.errors import RamosError, UsageError
 from ramos.linux.fs import hash_file
@@ -40,7 +39,7 @@ def test_another_build_of_a_version_gets_a_name_of_its_own(tmp_path: Path) -> No
     version = "6.1.0-9-test"
     assert names == [version, f"{version}+2", version, f"{version}+2", f"{version}+3"]
     assert {layout.kernel_version(name) for name in names} == {version}
-    assert all(boot_env.KERNEL_PATTERN.fullmatch(name) for name in names)
+    assert all(grubenv.KERNEL_PATTERN.fullmatch(name) for name in names)
 
 
 def test_a_damaged_kernel_is_written_again_under_another_name(tmp_path: Path) -> None:

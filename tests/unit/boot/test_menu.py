@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramos.boot import env as boot_env
-from ramos.boot import menu
-from ramos.boot.env import BootEnv
+from ramos.boot import grubenv, menu
+from ramos.boot.grubenv import BootEnv
 from ramos.errors import DamagedError, UsageError
 
 KERNELS = ("6.1.0-1-amd64", "6.1.0-2-amd64")
@@ -62,31 +61,31 @@ envs = st.builds(
 
 @given(envs)
 def test_block_round_trip(env: BootEnv) -> None:
-    block = boot_env.render(env)
-    assert len(block) == boot_env.SIZE_BYTES
-    assert block.startswith(boot_env.HEADER)
-    assert boot_env.parse(block) == env
+    block = grubenv.render(env)
+    assert len(block) == grubenv.SIZE_BYTES
+    assert block.startswith(grubenv.HEADER)
+    assert grubenv.parse(block) == env
 
 
 @given(st.binary(max_size=600))
 def test_garbage_is_refused_or_read(tail: bytes) -> None:
     with pytest.raises(DamagedError):
-        boot_env.parse(b"\0" + tail)
-    env = boot_env.parse(boot_env.HEADER + tail)
-    assert boot_env.parse(boot_env.render(env)) == env
+        grubenv.parse(b"\0" + tail)
+    env = grubenv.parse(grubenv.HEADER + tail)
+    assert grubenv.parse(grubenv.render(env)) == env
 
 
 def test_junk_values_count_as_not_set() -> None:
-    block = boot_env.HEADER + b"good=../x\ntrial=a b\ntries=-1\ngen_good=x\ngen_tries=99\n"
-    assert boot_env.parse(block) == BootEnv()
+    block = grubenv.HEADER + b"good=../x\ntrial=a b\ntries=-1\ngen_good=x\ngen_tries=99\n"
+    assert grubenv.parse(block) == BootEnv()
 
 
 def test_too_long_names_are_refused() -> None:
     with pytest.raises(UsageError, match="fit"):
-        boot_env.render(BootEnv(good="a" * 300, trial="b" * 300))
+        grubenv.render(BootEnv(good="a" * 300, trial="b" * 300))
     for name in ("a" * 101, "../x", "", "a b"):
         with pytest.raises(UsageError):
-            boot_env.start_trial(BootEnv(), name)
+            grubenv.start_trial(BootEnv(), name)
 
 
 OLD, NEW = KERNELS
@@ -127,14 +126,14 @@ CONFIRMED = BootEnv(OLD, "", 0, 7, 3)
     ],
 )
 def test_confirm(env: BootEnv, kernel: str, generation: int, newest: int, wanted: BootEnv) -> None:
-    assert boot_env.confirm(env, kernel, KERNELS, generation, newest) == wanted
+    assert grubenv.confirm(env, kernel, KERNELS, generation, newest) == wanted
 
 
 def test_a_save_after_a_fall_back_is_tried() -> None:
-    assert boot_env.arm_generation(BootEnv(OLD, "", 0, 6, 0)).gen_tries == boot_env.GENERATION_TRIES
+    assert grubenv.arm_generation(BootEnv(OLD, "", 0, 6, 0)).gen_tries == grubenv.GENERATION_TRIES
 
 
 def test_end_of_a_trial() -> None:
-    env = boot_env.start_trial(boot_env.initial(OLD), NEW)
-    assert (env.good, env.trial, env.tries) == (OLD, NEW, boot_env.KERNEL_TRIES)
-    assert boot_env.end_trial(env) == boot_env.initial(OLD)
+    env = grubenv.start_trial(grubenv.initial(OLD), NEW)
+    assert (env.good, env.trial, env.tries) == (OLD, NEW, grubenv.KERNEL_TRIES)
+    assert grubenv.end_trial(env) == grubenv.initial(OLD)

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from ramos.boot import confirm
 from ramos.boot.confirm import Attempts
-from ramos.boot.env import BootEnv
+from ramos.boot.grubenv import BootEnv
 from ramos.booted import Boot
 from ramos.cli import runtime
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
-from ramos.boot import esp
+from ramos.boot import esp, grubenv
 from ramos.boot.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, parse_steps
 from ramos.booted import Boot
 from ramos.config import Config, MemoryConfig, load_settings
@@ -107,7 +106,7 @@ def test_boot_chart() -> None:
 def make_esp(folder: Path) -> Path:
     path = folder / layout.GRUBENV
     path.parent.mkdir(parents=True)
-    path.write_bytes(boot_env.render(boot_env.initial("6.1")))
+    path.write_bytes(grubenv.render(grubenv.initial("6.1")))
     return path
 
 
@@ -116,7 +115,7 @@ def test_grubenv_is_written_in_place_and_only_when_it_differs(tmp_path: Path) ->
     inode = path.stat().st_ino
     env = esp.read_env(tmp_path)
     assert not esp.write_env(tmp_path, env)
-    assert esp.write_env(tmp_path, boot_env.start_trial(env, "6.2"))
+    assert esp.write_env(tmp_path, grubenv.start_trial(env, "6.2"))
     assert esp.read_env(tmp_path).trial == "6.2"
     assert (path.stat().st_ino, path.stat().st_size) == (inode, 512)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import env as boot_env
+from ramos.boot import grubenv
 from ramos.errors import RamosError
 from ramos.image.partitions import DiskLayout, copy_into, make_esp, make_identity, make_table
 from ramos.vm.firmware import read_direct_kernel
@@ -18,7 +18,7 @@ def make_image(folder: Path, good: str, names: tuple[str, ...] = NAMES) -> Path:
     """A disk with an ESP that holds kernels."""
     disk, identity = DiskLayout(size_bytes=512 << 20), make_identity("a test")
     files = {layout.GRUB_CFG: b'set ramos_base="quiet psi=1"\n'}
-    files[layout.GRUBENV] = boot_env.render(boot_env.BootEnv(good=good))
+    files[layout.GRUBENV] = grubenv.render(grubenv.BootEnv(good=good))
     for name in names:
         for part in ("vmlinuz", "initramfs", "complete"):
             files[f"{layout.KERNELS_DIR}/{name}/{part}"] = f"{part} of {name}".encode()

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos.vm import machine as vm_machine
-from ramos.vm.machine import Machine
-from ramos.vm.plan import VmPlan
+from ramos.vm.machine import Machine, make_overlay, start_machine
+from ramos.vm.qemu import VmPlan
 from tests.vm.conftest import USER, Boot, list_open_ports
 
 LAYERS = "/persist/upperfs/layers"
@@ -36,9 +35,9 @@ def await_init(machine: Machine) -> tuple[str, int]:
 def saved(image: Path, has_kvm: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stick with two saves: `first` holds in generation 2, `second` as well in 3."""
     disk = tmp_path_factory.mktemp("saved") / "saved.qcow2"
-    vm_machine.make_overlay(image, "raw", disk)
+    make_overlay(image, "raw", disk)
     plan = VmPlan(disk, "qcow2", firmware="direct", memory_mib=768, flush=False)
-    with vm_machine.start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
+    with start_machine(plan, snapshot=False, kvm=has_kvm) as machine:
         machine.login(USER)
         machine.check_shell("echo one >/etc/first; rm /etc/issue; mkdir /opt/dir")
         machine.check_shell("ramos commit -m first")
@@ -52,7 +51,7 @@ def saved(image: Path, has_kvm: bool, tmp_path_factory: pytest.TempPathFactory) 
 @contextlib.contextmanager
 def boot_saved(boot: Boot, saved: Path, tmp_path: Path, *words: str) -> Iterator[Machine]:
     """Boot a copy of the saved stick directly, up to a shell."""
-    disk = vm_machine.make_overlay(saved, "qcow2", tmp_path / "copy.qcow2")
+    disk = make_overlay(saved, "qcow2", tmp_path / "copy.qcow2")
     with boot(disk, parameters=words) as machine:
         machine.login(USER)
         yield machine
@@ -78,7 +77,7 @@ def test_uefi_usb_and_all_entries(boot: Boot, disk: Path) -> None:
 
 
 def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) -> None:
-    disk = vm_machine.make_overlay(systemd_image, "raw", tmp_path / "stick.qcow2")
+    disk = make_overlay(systemd_image, "raw", tmp_path / "stick.qcow2")
     with boot(disk, firmware="bios", bus="virtio", network=True) as machine:
         machine.pick_entry("default")
         machine.login(USER)

@@ -8,7 +8,7 @@ import re
 import time
 from pathlib import Path
 
-from ramos.vm import plan
+from ramos.vm import qemu
 from ramos.vm.machine import Machine, make_overlay
 from tests.vm.conftest import USER, Boot, ask_seals
 
@@ -65,7 +65,7 @@ def refuse_another(machine: Machine, copy: Path) -> None:
     """A copy of the stick, bit by bit, but on another device."""
     place = {"driver": "file", "filename": str(copy)}
     machine.qmp.execute("blockdev-add", driver="qcow2", file=place, **{"node-name": "other"})
-    device = {**plan.stick_device("usb"), "id": "other", "drive": "other", "serial": "ANOTHER-0001"}
+    device = {**qemu.stick_device("usb"), "id": "other", "drive": "other", "serial": "ANOTHER-0001"}
     machine.qmp.execute("device_add", **device)
     machine.expect("not the one this system was started from. Not used", 60)
     machine.qmp.execute("device_del", id="other")

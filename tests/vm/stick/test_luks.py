@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.vm import plan as vm_plan
+from ramos.vm import qemu
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from tests.vm.conftest import BUILD
 
@@ -51,8 +51,8 @@ def encrypted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
     return overlay
 
 
-def start(stick: Path) -> vm_plan.VmPlan:
-    return vm_plan.VmPlan(stick, image_format="qcow2", firmware="direct", bus="virtio", flush=False)
+def start(stick: Path) -> qemu.VmPlan:
+    return qemu.VmPlan(stick, image_format="qcow2", firmware="direct", bus="virtio", flush=False)
 
 
 def unlock(machine: Machine, passphrase: str) -> None:

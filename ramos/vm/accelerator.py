@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ramos.errors import RamosError
-from ramos.vm import firmware as vm_firmware
-from ramos.vm import machine as vm_machine
-from ramos.vm import plan as vm_plan
+from ramos.vm import qemu
+from ramos.vm.firmware import SECTOR_BYTES
+from ramos.vm.machine import Machine, launch, start_machine
 from ramos.vm.watch import PATIENCE, MachineFault, Patience, read_complaint
 
 Accel = Literal["auto", "kvm", "tcg"]
@@ -32,7 +32,7 @@ PROBE_EXIT = ("-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
 
 
 def run_machine(
-    plan: vm_plan.VmPlan,
+    plan: qemu.VmPlan,
     accel: Accel,
     work: Callable[[bool], Outcome],
     say: Callable[[str], None],
@@ -52,19 +52,19 @@ def run_machine(
     return work(False)
 
 
-def choose_kvm(plan: vm_plan.VmPlan, accel: Accel, say: Callable[[str], None]) -> bool:
+def choose_kvm(plan: qemu.VmPlan, accel: Accel, say: Callable[[str], None]) -> bool:
     """For machines that are started many times: one boot to its login decides for all of them."""
 
     def try_boot(kvm: bool) -> bool:
         if kvm and accel == "auto":
-            with vm_machine.start_machine(plan, snapshot=True, kvm=True) as machine:
+            with start_machine(plan, snapshot=True, kvm=True) as machine:
                 await_login(machine, kvm=True)
         return kvm
 
     return run_machine(plan, accel, try_boot, say)
 
 
-def await_login(machine: vm_machine.Machine, *, kvm: bool) -> None:
+def await_login(machine: Machine, *, kvm: bool) -> None:
     """Wait for the login prompt; under KVM, not to get there is a fault of the machine's."""
     try:
         machine.expect(LOGIN, KVM_LOGIN_SECONDS if kvm else LOGIN_SECONDS)
@@ -74,12 +74,12 @@ def await_login(machine: vm_machine.Machine, *, kvm: bool) -> None:
         raise MachineFault("no login", machine.plan.image, error.reason, error.state) from error
 
 
-def find_kvm_fault(plan: vm_plan.VmPlan, patience: Patience) -> str:
+def find_kvm_fault(plan: qemu.VmPlan, patience: Patience) -> str:
     """Why KVM does not run a tiny guest behind the plan's firmware; empty where it does."""
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         sector = Path(name) / "probe.img"
-        sector.write_bytes(PROBE_CODE.ljust(vm_firmware.SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
-        firmware: vm_plan.Firmware = "uefi" if plan.firmware == "uefi" else "bios"
+        sector.write_bytes(PROBE_CODE.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
+        firmware: qemu.Firmware = "uefi" if plan.firmware == "uefi" else "bios"
         probe = replace(plan, image=sector, image_format="raw", firmware=firmware, bus="virtio")
         probe = replace(probe, share=None, network=False, vnc="", kernel=None, extra=PROBE_EXIT)
         try:
@@ -88,10 +88,10 @@ def find_kvm_fault(plan: vm_plan.VmPlan, patience: Patience) -> str:
             return fault.reason
 
 
-def _run_probe(probe: vm_plan.VmPlan, patience: Patience) -> str:
+def _run_probe(probe: qemu.VmPlan, patience: Patience) -> str:
     """UEFI has to show a sign of life, BIOS has to load and run what is on the disk."""
     deadline = time.monotonic() + patience.start_seconds
-    with vm_machine.launch(probe, "none", snapshot=False, kvm=True, patience=patience) as running:
+    with launch(probe, "none", snapshot=False, kvm=True, patience=patience) as running:
         while running.process.poll() is None and time.monotonic() < deadline:
             if probe.firmware == "uefi" and running.watch.alive:
                 return ""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ramos.vm import accel as vm_accel
-from ramos.vm.plan import VmPlan
+from ramos.vm import accelerator
+from ramos.vm.qemu import VmPlan
 from tests.conftest import REPOSITORY
 
 # The command, with less patience than a person has.
@@ -20,7 +20,7 @@ RUN = """
 import sys
 from pathlib import Path
 from ramos.cli.vm import run_in_terminal
-from ramos.vm.plan import VmPlan
+from ramos.vm.qemu import VmPlan
 from ramos.vm.watch import Patience
 image, firmware, accel = sys.argv[1:]
 plan = VmPlan(Path(image), firmware=firmware)
@@ -136,5 +136,5 @@ def test_one_boot_decides_for_many(
         monkeypatch.setenv(name, value)
     said: list[str] = []
     plan = VmPlan(host.top / "stick.img", firmware="bios")
-    assert vm_accel.choose_kvm(plan, "auto", said.append) is kvm
+    assert accelerator.choose_kvm(plan, "auto", said.append) is kvm
     assert len(said) == (0 if kvm else 1)
