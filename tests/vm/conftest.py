@@ -17,6 +17,8 @@ from typing import Any
 import filelock
 import pytest
 
+from ramos.image.identity import plan_changes
+from ramos.image.partitions import Identity, make_identity
 from ramos.vm import accelerator, qemu
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from ramos.vm.qemu import VmPlan
@@ -148,6 +150,16 @@ def has_kvm(request: pytest.FixtureRequest) -> bool:
     if os.environ.get("RAMOS_TEST_KVM") != "1":
         return False
     return choose_kvm(request.getfixturevalue("image"))
+
+
+def give_identity(raw: Path) -> Identity:
+    """What `ramos image write` changes in each stick that it writes."""
+    fresh = make_identity("")
+    with raw.open("r+b") as file:
+        for offset, data in plan_changes(raw, fresh):
+            file.seek(offset)
+            file.write(data)
+    return fresh
 
 
 @pytest.fixture

@@ -4,14 +4,16 @@ Few boots, much asked of each. A boot that only shows which way it goes ends at 
 """
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ramos.image.partitions import Identity
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from ramos.vm.qemu import VmPlan
-from tests.vm.conftest import USER, Boot, list_open_ports
+from tests.vm.conftest import USER, Boot, give_identity, list_open_ports
 
 LAYERS = "/persist/upperfs/layers"
 # One worker, so that the stick with two saves is made once.
@@ -57,7 +59,17 @@ def boot_saved(boot: Boot, saved: Path, tmp_path: Path, *words: str) -> Iterator
         yield machine
 
 
-def test_uefi_usb_and_all_entries(boot: Boot, disk: Path) -> None:
+@pytest.fixture
+def written(image: Path, tmp_path: Path) -> tuple[Path, Identity]:
+    """A stick as `ramos image write` makes it: the image with identities of its own."""
+    raw = tmp_path / "stick.img"
+    subprocess.run(["cp", "--sparse=always", image, raw], check=True)
+    fresh = give_identity(raw)
+    return make_overlay(raw, "raw", tmp_path / "stick.qcow2"), fresh
+
+
+def test_uefi_usb_and_all_entries(boot: Boot, written: tuple[Path, Identity]) -> None:
+    disk, fresh = written
     with boot(disk, firmware="uefi", bus="usb") as machine:
         machine.pick_entry("default")
         assert await_init(machine) == ("default", 1)
@@ -65,6 +77,7 @@ def test_uefi_usb_and_all_entries(boot: Boot, disk: Path) -> None:
         seen = read_boot(machine)
         assert (seen["mode"], seen["generation"], seen["upper"]) == ("default", "1", "zram")
         assert seen["persist"].startswith("/dev/sd")
+        assert machine.check_shell("findmnt -no UUID /persist") == str(fresh.persist)
         machine.check_shell("echo kept >/etc/kept; ramos commit -m kept")
         machine.power_cut()
     for entry, wanted in (("backup", 1), ("clean", 0), ("default", 2)):

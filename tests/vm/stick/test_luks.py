@@ -8,7 +8,7 @@ import pytest
 
 from ramos.vm import qemu
 from ramos.vm.machine import Machine, make_overlay, start_machine
-from tests.vm.conftest import BUILD
+from tests.vm.conftest import BUILD, give_identity
 
 PASSPHRASE = "correct horse"
 SECOND = "battery staple"
@@ -39,13 +39,14 @@ python3 /tmp/probe.py
 
 @pytest.fixture(scope="module")
 def encrypted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """An encrypted image on a stick that is larger than it; `image` has filled the cache."""
+    """An encrypted image, as written to a stick that is larger; `image` has filled the cache."""
     folder = tmp_path_factory.mktemp("encrypted")
     secret, output = folder / "secret", folder / "encrypted.img"
     secret.write_text(PASSPHRASE)
     argv = [sys.executable, "-m", "ramos", *BUILD, "--init", "openrc", "--console", "ttyS0"]
     argv += ["--encrypt", "--passphrase-file", str(secret), "--output", str(output)]
     subprocess.run(argv, check=True, capture_output=True)
+    give_identity(output)
     overlay = make_overlay(output, "raw", folder / "stick.qcow2")
     subprocess.run(["qemu-img", "resize", "-q", str(overlay), str(GROWN_BYTES)], check=True)
     return overlay
