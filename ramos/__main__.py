@@ -19,9 +19,9 @@ PACKAGES = {
 def main() -> None:
     """Run the command, or name the package that is missing."""
     try:
-        from ramos.cli import main as run_command
+        from ramos import cli
 
-        run_command()
+        cli.main()
     except ModuleNotFoundError as error:
         packages = PACKAGES.get((error.name or "").partition(".")[0])
         if packages is None:

@@ -9,7 +9,7 @@ import click
 
 from ramos import layout
 from ramos.cli import JSON, print_json, show_line
-from ramos.packages import explain as explaining
+from ramos.packages.explain import Explanation, explain_file, explain_name
 from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.packages.recipes import detect_base, load_recipes
 from ramos.sizes import format_size
@@ -74,9 +74,9 @@ def explain(package: str, base: str | None, recipes_dir: Path, as_json: bool) ->
     """
     usable = load_recipes(recipes_dir).require_sound()
     if "/" in package or package.endswith((".deb", ".apk")):
-        found = explaining.explain_file(usable, Path(package))
+        found = explain_file(usable, Path(package))
     else:
-        found = explaining.explain_name(usable, package, base or detect_base())
+        found = explain_name(usable, package, base or detect_base())
     if as_json:
         print_json(_describe_explanation(found))
     elif found.recipe is None:
@@ -96,7 +96,7 @@ def _describe_recipe(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def _describe_explanation(found: explaining.Explanation) -> dict[str, object]:
+def _describe_explanation(found: Explanation) -> dict[str, object]:
     plan = found.plan
     return {
         "package": found.package,
@@ -112,7 +112,7 @@ def _describe_explanation(found: explaining.Explanation) -> dict[str, object]:
     }
 
 
-def _show_explanation(found: explaining.Explanation, recipe: Recipe) -> None:
+def _show_explanation(found: Explanation, recipe: Recipe) -> None:
     title = f"{found.package} {found.version}".strip()
     show_line(f"{title}: {recipe.summary}")
     show_line(f"  recipe    {recipe.source}")

@@ -18,7 +18,7 @@ from ramos.booted import Boot
 from ramos.errors import RamosError, find_reason
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
-from ramos.stick import identity as stick_identity
+from ramos.stick import identity
 from ramos.stick.check import is_device_there, read_written_bytes
 from ramos.stick.identity import Identity
 from ramos.store import generations
@@ -38,14 +38,14 @@ def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | N
     path = directory / IDENTITY_FILE
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Identity(**json.loads(path.read_text(encoding="utf-8")))
-    backing = stick_identity.find_backing(Path(boot.persist)) if boot.persist else None
+    backing = identity.find_backing(Path(boot.persist)) if boot.persist else None
     if backing is None:
         return None
-    identity = stick_identity.read_identity(backing)
-    if identity.uuid:
+    seen = identity.read_identity(backing)
+    if seen.uuid:
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(identity)), encoding="utf-8")
-    return identity if identity.uuid else None
+        path.write_text(json.dumps(asdict(seen)), encoding="utf-8")
+    return seen if seen.uuid else None
 
 
 def is_there(persist: Path = layout.PERSIST_DIR) -> bool:
@@ -56,8 +56,8 @@ def is_there(persist: Path = layout.PERSIST_DIR) -> bool:
 
 def judge(known: Identity, node: Path) -> str:
     """Whether a partition that appeared is "same", "other" (our label, or its copy) or ""."""
-    seen = stick_identity.read_identity(node)
-    if stick_identity.is_same(known, seen):
+    seen = identity.read_identity(node)
+    if identity.is_same(known, seen):
         return "same"
     alike = seen.uuid == known.uuid or seen.label == layout.PERSIST_LABEL
     return "other" if seen.uuid and alike else ""
@@ -65,7 +65,7 @@ def judge(known: Identity, node: Path) -> str:
 
 def find_returned(known: Identity) -> Path | None:
     """The partition of our stick, if it is plugged in."""
-    for entry in sorted(stick_identity.SYS_BLOCK.iterdir()):
+    for entry in sorted(identity.SYS_BLOCK.iterdir()):
         node = Path("/dev", entry.name)
         if (
             not entry.name.startswith(("loop", "zram", "ram", "dm-"))
@@ -192,8 +192,8 @@ def verify_default(persist: Path, on_progress: OnProgress) -> None:
 def read_boot_bytes(persist: Path = layout.PERSIST_DIR) -> int:
     """What was written to the stick since it was plugged in, as the kernel counts it."""
     mount = find_mount(persist)
-    disk = stick_identity.find_disk(Path(mount.source)) if mount else ""
+    disk = identity.find_disk(Path(mount.source)) if mount else ""
     number = ""
     with contextlib.suppress(OSError):
-        number = (stick_identity.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()
+        number = (identity.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()
     return (read_written_bytes(number) or 0) if disk and number else 0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.layout import Places
-from ramos.store import generations as store_generations
 from ramos.store import records
+from ramos.store.generations import find_damage, read_all
 
 OnProgress = Callable[[float, str], None]
 NICE_STEPS = 19
@@ -43,7 +43,7 @@ def be_idle() -> None:
 def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     """Look at every file that any generation names, once."""
     started = time.monotonic()
-    generations, bad = store_generations.read_all(persist)
+    generations, bad = read_all(persist)
     damaged = [f"{item.path}: {item.reason}" for item in bad]
     files = {file.path: file for generation in generations for file in generation.files}
     users: dict[str, list[str]] = {}
@@ -54,7 +54,7 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     done = 0
     for path, file in sorted(files.items()):
         on_progress(done / total, path)
-        damage = store_generations.find_damage(persist, file)
+        damage = find_damage(persist, file)
         if damage is not None and path in _list_paths(persist):
             needed = ", ".join(users[path][-5:])
             damaged.append(f"{path}: {damage.reason} (needed by generation {needed})")
@@ -80,8 +80,4 @@ def scrub_on_schedule(on_progress: OnProgress, places: Places) -> None:
 
 def _list_paths(persist: Path) -> set[str]:
     """The files that the generations name now."""
-    return {
-        file.path
-        for generation in store_generations.read_all(persist)[0]
-        for file in generation.files
-    }
+    return {file.path for generation in read_all(persist)[0] for file in generation.files}

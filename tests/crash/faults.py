@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ramos.save import compact as compaction
+from ramos.save import compact
 from ramos.save.commit import CRASH_POINTS, quiet
-from ramos.save.compact import compact
 from ramos.save.history import rollback
 from tests.crash import mounts, shim, sticks
 from tests.crash.rig import CONFIG, Case, Rig, describe, nothing, rigged, set_crash_point
@@ -35,7 +34,7 @@ EVERY_VARIABLE = "RAMOS_FAULTS_EVERY"
 WORDS = ("killed", "saved", "flipped")
 PUBLISHING = ("generation-written", "generation-renamed", "generation-published")
 OTHER_POINTS = [
-    *(("compact", point) for point in (*compaction.CRASH_POINTS, *PUBLISHING)),
+    *(("compact", point) for point in (*compact.CRASH_POINTS, *PUBLISHING)),
     *(("rollback", point) for point in ("rollback-checked", *PUBLISHING)),
 ]
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
@@ -83,7 +82,7 @@ def kill_verb(rig: Rig, verb: str, point: str) -> Case:
         rig.save()
     before, places = max(rig.numbers()), rig.machine.places
     actions: dict[str, Callable[[], object]] = {
-        "compact": lambda: compact(places, CONFIG, everything=True, on_progress=quiet),
+        "compact": lambda: compact.compact(places, CONFIG, everything=True, on_progress=quiet),
         "rollback": lambda: rollback(places, None, quiet),
     }
     attempt = rig.attempt(set_crash_point(point), action=actions[verb])

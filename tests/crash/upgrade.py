@@ -18,7 +18,7 @@ from ramos import layout
 from ramos.boot import grubenv
 from ramos.boot.kernels import COMPLETE, INITRAMFS, SUMS, VMLINUZ, is_whole, list_complete
 from ramos.errors import RamosError
-from ramos.image import partitions as image_disk
+from ramos.image import partitions
 from ramos.image.partitions import DiskLayout, make_identity
 from ramos.linux.fs import hash_file
 from tests.crash import uml
@@ -42,14 +42,14 @@ def make_disk(scratch: Path) -> Path:
     persist, esp = scratch / "content", scratch / "esp"
     make_stick(persist, esp, scratch)
     files = {str(p.relative_to(esp)): p for p in esp.rglob("*") if p.is_file()}
-    image_disk.make_esp(scratch / "esp.img", DISK.esp_bytes, files, IDENTITY.esp_serial, EPOCH)
-    image_disk.make_persist(scratch / "persist.img", DISK.persist_bytes, persist, IDENTITY, EPOCH)
+    partitions.make_esp(scratch / "esp.img", DISK.esp_bytes, files, IDENTITY.esp_serial, EPOCH)
+    partitions.make_persist(scratch / "persist.img", DISK.persist_bytes, persist, IDENTITY, EPOCH)
     base = scratch / "base"
     with base.open("wb") as file:
         file.truncate(DISK.size_bytes)
-    image_disk.make_table(base, DISK, IDENTITY)
-    image_disk.copy_into(scratch / "esp.img", base, DISK.esp_start)
-    image_disk.copy_into(scratch / "persist.img", base, DISK.persist_start)
+    partitions.make_table(base, DISK, IDENTITY)
+    partitions.copy_into(scratch / "esp.img", base, DISK.esp_start)
+    partitions.copy_into(scratch / "persist.img", base, DISK.persist_start)
     return base
 
 

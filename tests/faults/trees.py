@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.faults import fault as one
+from tests.faults.fault import Fault, planted
 from tests.faults.notes import Stage
 
 Item = TypeVar("Item")
@@ -148,15 +148,15 @@ def share(
 class Verdict:
     """How a fault ended: killed (by a failure or by its time), survived, or nobody knows."""
 
-    fault: one.Fault
+    fault: Fault
     killed: bool
     told: str
     known: bool = True
 
 
-def judge(tree: Tree, fault: one.Fault, stages: list[Stage], checkout: Path) -> Verdict:
+def judge(tree: Tree, fault: Fault, stages: list[Stage], checkout: Path) -> Verdict:
     """Plant it, and ask stage by stage until a test fails."""
-    with one.planted(fault, tree.root):
+    with planted(fault, tree.root):
         for stage in stages:
             allowed = SLACK_SECONDS + SLOWER * sum(stage.values())
             outcome, told = tree.run([*stage], checkout, allowed)

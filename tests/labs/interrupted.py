@@ -10,14 +10,14 @@ PACKAGE = "linux-image-9.9=1"
 # A kernel's directory without its end, the journal that names it, and a FAT that is in use.
 INTERRUPT = f"""
 from ramos.boot import esp
-from ramos.packages import journal as transaction
+from ramos.packages import journal
 from ramos.layout import Places
 from ramos.packages.running import find_site
 from ramos.booted import read_boot
 site = find_site()
-journal = transaction.Journal(packages=("{PACKAGE}",), kernels=("9.9",))
+begun = journal.Journal(packages=("{PACKAGE}",), kernels=("9.9",))
 with site.open_esp(True) as place:
-    transaction.begin(site.persist, journal)
+    journal.begin(site.persist, begun)
     (place / "kernels/9.9").mkdir()
     (place / "kernels/9.9/vmlinuz").write_bytes(b"half of it")
 with esp.find_esp(read_boot(Places())).open("r+b", buffering=0) as device:

@@ -15,7 +15,7 @@ from ramos.config import SaveConfig
 from ramos.layers.bootacls import restore_acls
 from ramos.layout import Places, generation_path
 from ramos.linux.mounts import attach_loop
-from ramos.save import commit as commits
+from ramos.save import commit
 from ramos.store.generation import Generation
 from ramos.store.generations import list_generations, read_default, read_generation
 from tests.crash.mounts import read_overlay_options
@@ -169,11 +169,11 @@ class Lab:
         if subvolume.exists():
             call("btrfs", "-q", "subvolume", "delete", subvolume)
 
-    def commit(self, **options: object) -> commits.CommitReport:
+    def commit(self, **options: object) -> commit.CommitReport:
         """Save the running system."""
         options.setdefault("config", self.config)
-        request = commits.CommitRequest(**options)  # type: ignore[arg-type]
-        return commits.commit(self.places, request)
+        request = commit.CommitRequest(**options)  # type: ignore[arg-type]
+        return commit.commit(self.places, request)
 
     def numbers(self) -> list[int]:
         """The generations that are there."""

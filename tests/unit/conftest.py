@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import esp as boot_esp
 from ramos.boot import grubenv
 from ramos.booted import Boot
 
@@ -29,5 +28,5 @@ def esp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         yield folder
         assert writable or file.read_bytes() == before, "this ESP is mounted read-only"
 
-    monkeypatch.setattr(boot_esp, "mount_esp", mount)
+    monkeypatch.setattr("ramos.boot.esp.mount_esp", mount)
     return folder

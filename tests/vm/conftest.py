@@ -39,10 +39,10 @@ BUILD = ("image", "build", "--batch", "--base", "debian", "--profile", "minimal"
 ASK = """
 import sys
 from pathlib import Path
-from ramos.store import generations as store
+from ramos.store import generations
 from ramos.linux import verity
 persist = Path("/persist")
-for file in store.read_generation(persist, int(sys.argv[1])).files:
+for file in generations.read_generation(persist, int(sys.argv[1])).files:
     print(file.kind, file.verity, verity.measure_verity(persist / file.path) or "unsealed")
 """
 

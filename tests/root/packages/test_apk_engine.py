@@ -14,8 +14,8 @@ from ramos.boot import kernels
 from ramos.boot.esp import read_env
 from ramos.boot.kernels import list_complete
 from ramos.errors import RamosError
-from ramos.formats import apk as apk_format
 from ramos.formats import apk_index, apk_pack, selection
+from ramos.formats.apk import read_package
 from ramos.packages import alpine, change, engine, journal
 from ramos.store.generations import read_default
 from tests.labs import alpine_mirror, apk_tools
@@ -173,7 +173,7 @@ def cut_signature(path: Path) -> None:
 
 def sign_anew(path: Path) -> None:
     other, _ = apk_tools.make_keys(path.parents[4], "evil.rsa")
-    apk_pack.rewrite(apk_format.read_package(path), path, other, selection.Change())
+    apk_pack.rewrite(read_package(path), path, other, selection.Change())
 
 
 def make_foreign(lab: Lab) -> None:

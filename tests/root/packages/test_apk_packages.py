@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
-from ramos.formats import apk as apk_format
 from ramos.formats import apk_index, apk_pack, apk_package, selection
+from ramos.formats.apk import read_package, verify_package
 from tests.labs import apk_tools
 from tests.labs.alpine_mirror import ARCH
 from tests.labs.apklab import Root, each_real_apk, make_root, sign_index
@@ -54,7 +54,7 @@ def pack(tree: Path, key: Path, output: Path) -> None:
 def rewrite(tree: Path, key: Path, output: Path) -> None:
     by_hand = output.with_name("by-hand.apk")
     build_by_hand(tree, key, by_hand)
-    apk_pack.rewrite(apk_format.read_package(by_hand), output, key, selection.Change())
+    apk_pack.rewrite(read_package(by_hand), output, key, selection.Change())
     by_hand.unlink()
 
 
@@ -98,7 +98,7 @@ def test_a_package_is_installed_as_it_was_packed(
     assert {n: v for n, v in root.list_files().items() if n not in bare} == expected
     big = root.path / "big"
     assert {name: os.getxattr(big, name) for name in os.listxattr(big)} == ATTRIBUTES
-    assert f"C:{apk_format.read_package(package).identity}" in root.read_record("demo")
+    assert f"C:{read_package(package).identity}" in root.read_record("demo")
     audit = ("audit", "--system", "--recursive", "--check-permissions")
     assert root.run(*audit).strip() == ""
     big.write_text("changed")
@@ -119,7 +119,7 @@ def test_apk_trusts_the_signature_that_we_trust(apk: Path, tmp_path: Path) -> No
     good, other = tmp_path / NAME, tmp_path / "other.apk"
     pack(tree, key, good)
     pack(tree, foreign, other)
-    package = apk_format.read_package(good)
+    package = read_package(good)
     data = bytearray(good.read_bytes())
     unsigned = tmp_path / "unsigned.apk"
     unsigned.write_bytes(data[package.data_offset - len(package.control) :])
@@ -129,8 +129,8 @@ def test_apk_trusts_the_signature_that_we_trust(apk: Path, tmp_path: Path) -> No
     short = tmp_path / "short.apk"
     short.write_bytes(good.read_bytes()[:-1])
     root.run("verify", good)
-    apk_format.verify_package(good, keys)
+    verify_package(good, keys)
     for path in (other, unsigned, changed, short):
         root.run("verify", path, code=1)
         with pytest.raises(RamosError):
-            apk_format.verify_package(path, keys)
+            verify_package(path, keys)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ramos import cli
 from ramos.booted import read_boot
-from ramos.cli import root as command
 from ramos.save import compact, history
 from ramos.save.commit import quiet
 from ramos.save.ground import find_left_behind
@@ -75,6 +75,6 @@ def test_clean_mode_has_its_own_words(lab: Lab) -> None:
 def test_the_command_says_it_before(lab: Lab) -> None:
     lab.boot(mode="backup")
     environment = {"RAMOS_TREE": str(lab.top)}
-    done = CliRunner().invoke(command, ["commit", "--dry-run"], env=environment)
+    done = CliRunner().invoke(cli.root, ["commit", "--dry-run"], env=environment)
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[0] == f"note: {TELLS}"

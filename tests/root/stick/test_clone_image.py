@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.image import identity, partitions
-from ramos.image import write as image_write
+from ramos.image import identity, partitions, write
 from tests.root.image.test_device import attach, detach, ignore, look_up
 from tests.root.image.test_image_disk import Made, make_image, tool
 
@@ -36,12 +35,12 @@ def loops(tmp_path: Path) -> Iterator[list[str]]:
         detach(path)
 
 
-def write(loop: str, image: Path) -> None:
+def write_stick(loop: str, image: Path) -> None:
     """As `ramos image write` does it."""
     changes = identity.plan_changes(image, partitions.make_identity(""))
-    with image_write.hold_target(look_up(loop)) as target:
-        digest = image_write.write_image(target, image, ignore, changes)
-        image_write.read_back(target, image.stat().st_size, digest, ignore)
+    with write.hold_target(look_up(loop)) as target:
+        digest = write.write_image(target, image, ignore, changes)
+        write.read_back(target, image.stat().st_size, digest, ignore)
 
 
 def cut(source: str | Path, start: int, size: int, target: Path) -> Path:
@@ -72,7 +71,7 @@ def test_two_sticks_of_one_image_are_no_clones(
 ) -> None:
     seen = [read_identities(made.image, made.table, tmp_path)]
     for loop in loops:
-        write(loop, made.image)
+        write_stick(loop, made.image)
         seen.append(read_identities(loop, made.table, tmp_path))
         assert "No problems found" in tool("sgdisk", "--verify", cut(
             loop, 0, made.image.stat().st_size, tmp_path / "disk"
@@ -90,7 +89,7 @@ def test_files_of_a_stick_that_is_no_clone_are_those_of_the_image(
     tmp_path: Path,
     private_mounts: None,  # noqa: ARG001
 ) -> None:
-    write(loops[0], made.image)
+    write_stick(loops[0], made.image)
     table, place = made.table, tmp_path / "place"
     persist = cut(loops[0], table.persist_start, table.persist_bytes, tmp_path / "persist")
     place.mkdir()
@@ -147,7 +146,7 @@ def test_encrypted_stick_gets_another_uuid_around_it_and_is_no_clone(
     image.write_bytes(data[:start] + persist.read_bytes() + data[start + table.persist_bytes :])
     seen = [read_identities(image, table, tmp_path)]
     for loop in loops:
-        write(loop, image)
+        write_stick(loop, image)
         seen.append(read_identities(loop, table, tmp_path))
         check: list[str | Path] = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-"]
         check.append(tmp_path / "persist")

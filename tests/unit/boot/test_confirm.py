@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import esp as boot_esp
 from ramos.boot.confirm import (
     STRICT_SETTINGS,
     arm_generation,
@@ -17,6 +16,7 @@ from ramos.boot.confirm import (
     release_guard,
     tell_last_shutdown,
 )
+from ramos.boot.esp import read_env, write_env
 from ramos.boot.grubenv import BootEnv
 from ramos.boot.kernels import COMPLETE
 from ramos.booted import Boot, Mode
@@ -105,23 +105,23 @@ def add_kernel(esp: Path, name: str) -> None:
 
 def test_a_new_generation_gets_its_tries_from_grub(esp: Path) -> None:
     assert arm_generation(Boot())
-    assert boot_esp.read_env(esp) == BootEnv("6.1", "", 0, 6, 3)
+    assert read_env(esp) == BootEnv("6.1", "", 0, 6, 3)
     assert not arm_generation(Boot())  # one write, and only where something changes
 
 
 def test_a_boot_that_works_is_good(esp: Path, tmp_path: Path) -> None:
     add_kernel(esp, "6.1")
-    boot_esp.write_env(esp, BootEnv("6.1", "", 0, 6, 2))
+    write_env(esp, BootEnv("6.1", "", 0, 6, 2))
     attempts = confirm_boot(Boot(mode=Mode.DEFAULT, generation=7, kernel="6.1"), tmp_path)
     assert attempts.written
     assert attempts.kernels == ("6.1",)
-    assert boot_esp.read_env(esp) == attempts.env == BootEnv("6.1", "", 0, 7, 3)
+    assert read_env(esp) == attempts.env == BootEnv("6.1", "", 0, 7, 3)
     assert read_attempts(Boot()).env == attempts.env
 
 
 def test_a_kernel_on_trial_that_works_is_good(esp: Path, tmp_path: Path) -> None:
     add_kernel(esp, "6.1")
     add_kernel(esp, "6.2")
-    boot_esp.write_env(esp, BootEnv("6.1", "6.2", 1, 6, 3))
+    write_env(esp, BootEnv("6.1", "6.2", 1, 6, 3))
     confirm_boot(Boot(mode=Mode.CLEAN, generation=0, kernel="6.2"), tmp_path)
-    assert boot_esp.read_env(esp) == BootEnv("6.2", "", 0, 6, 3)
+    assert read_env(esp) == BootEnv("6.2", "", 0, 6, 3)

@@ -34,7 +34,7 @@ HANGS = """
 from pathlib import Path
 from ramos.linux import cpio
 from ramos.boot import kernels
-from ramos.packages import journal as transaction
+from ramos.packages import journal
 from ramos.store.images import find_modules
 from ramos.packages.running import find_site
 SCRIPT = b'''
@@ -71,7 +71,7 @@ with site.open_esp(True) as place:
     modules = find_modules(site.persist, site.running)
     files = kernels.KernelFiles(site.running, vmlinuz, initramfs, modules)
     kernels.write_kernel(place, f"{site.running}+2", files)
-    transaction.start_trials(place, (f"{site.running}+2",))
+    journal.start_trials(place, (f"{site.running}+2",))
 """
 
 

@@ -23,13 +23,13 @@ sys.path.insert(0, "/usr/lib/ramos")
 from ramos.stick import disks
 from ramos.linux import run
 from ramos.errors import RamosError
-from ramos.image import write as device
+from ramos.image import write
 text = run.run(disks.LSBLK).text
 (disk,) = [d for d in disks.parse_disks(text) if "scsi_debug" in d.model]
 print("refused:", disks.list_refusals(disk, allow_fixed=False))
 try:
-    with device.hold_target(disk) as target:
-        device.check_capacity(target, lambda done, total: None)
+    with write.hold_target(disk) as target:
+        write.check_capacity(target, lambda done, total: None)
 except RamosError as error:
     print(error)
 END
