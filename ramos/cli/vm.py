@@ -54,7 +54,7 @@ def vm_group() -> None:
     "--screenshot",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Wait for the login prompt, save the screen as a PNG, and end.",
+    help="Wait for the login, save the screen as a PNG, and end.",
 )
 def run_command(
     image: Path,
@@ -133,7 +133,7 @@ def run_in_terminal(
 
 
 def run_for_screenshot(plan: qemu.VmPlan, screenshot: Path, accel: accelerator.Accel) -> None:
-    """Boot without a trace on the image, and save what the screen shows at the login prompt."""
+    """Boot without a trace on the image, and save what the screen shows at the login."""
 
     def work(kvm: bool) -> None:
         with start_machine(plan, snapshot=True, kvm=kvm) as machine:

@@ -4,11 +4,10 @@ Owns: the edits of /etc that only Alpine needs. Refuses: running the tree's prog
 service is switched on only when the tree has it, so that a smaller choice of packages still boots.
 """
 
-import re
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.image.common_setup import replace_link, write_file
+from ramos.image.common_setup import list_serial, replace_link, write_file
 from ramos.image.plan import Plan
 from ramos.packages.alpine import SPECIAL_FILE
 from ramos.packages.recipe import render_special
@@ -68,12 +67,22 @@ no_umounts="/.+"
 killall5_opts="$(sed 's/^/-o /' /run/ramos/deadline.pid 2>/dev/null || :)"
 """,
 }
-SERIAL = re.compile(r"(tty[A-Z]+\d+)(?:,(\d+).*)?")
+AUTOLOGIN_FILE = "etc/ramos/autologin"
+# BusyBox getty runs it in place of login; a user who is gone leaves the question who it is.
+AUTOLOGIN = """\
+#!/bin/sh
+# RAMOS: the first consoles of /etc/inittab log {user} in by themselves.
+id {user} >/dev/null 2>&1 || exec /bin/login
+echo "$(hostname) login: {user} (automatic login)"
+exec /bin/login -f {user}
+"""
 
 
 def configure(plan: Plan, tree: Path) -> None:
     """Set up what only Alpine has; `settings` does what every base shares."""
-    write_file(tree / "etc/inittab", render_inittab(plan.consoles))
+    write_file(tree / "etc/inittab", render_inittab(plan))
+    if plan.logs_in:
+        write_file(tree / AUTOLOGIN_FILE, AUTOLOGIN.format(user=plan.user), 0o755)
     write_file(tree / "etc/network/interfaces", INTERFACES)
     for service, text in SERVICE_SETTINGS.items():
         write_file(tree / "etc/conf.d" / service, text)
@@ -90,19 +99,18 @@ def configure(plan: Plan, tree: Path) -> None:
                 replace_link(link, f"/etc/init.d/{service}")
 
 
-def render_inittab(consoles: tuple[str, ...]) -> str:
+def render_inittab(plan: Plan) -> str:
     """init's table: a login on the screens, and on each serial console that has a port.
 
     getty on a port that is not there would end and be started again, once a second, for ever.
     """
-    terminals = [f"tty{number}::respawn:/sbin/getty 38400 tty{number}" for number in (1, 2, 3)]
-    for console in consoles:
-        match = SERIAL.fullmatch(console)
-        if match:
-            port, speed = match[1], match[2] or "115200"
-            login = f"exec /sbin/getty -L {speed} {port} vt100"
-            command = f"stty -F /dev/{port} >/dev/null 2>&1 && {login}; exec sleep 2147483647"
-            terminals.append(f"{port}::respawn:/bin/sh -c '{command}'")
+    getty = f"/sbin/getty -n -l /{AUTOLOGIN_FILE}" if plan.logs_in else "/sbin/getty"
+    terminals = [f"tty1::respawn:{getty} 38400 tty1"]
+    terminals += [f"tty{number}::respawn:/sbin/getty 38400 tty{number}" for number in (2, 3)]
+    for port, speed in list_serial(plan.consoles):
+        login = f"exec {getty} -L {speed} {port} vt100"
+        command = f"stty -F /dev/{port} >/dev/null 2>&1 && {login}; exec sleep 2147483647"
+        terminals.append(f"{port}::respawn:/bin/sh -c '{command}'")
     return INITTAB.format(terminals="\n".join(terminals))
 
 

@@ -37,7 +37,9 @@ STEPS = (
     *("find the release", "root tree", "set up the system", "initramfs", "rootfs", "modules"),
     *("firmware", "checksums", "ESP", "persist", "encryption", "image"),
 )
-USER_SETTINGS = ("user", "password_hash", "hostname", "timezone", "keymap", "consoles", "init")
+USER_SETTINGS = (
+    *("user", "password_hash", "autologin", "hostname", "timezone", "keymap", "consoles", "init"),
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ with the cache by hard links.
 """
 
 import os
+import re
 from pathlib import Path
 
 from ramos import layout
@@ -15,6 +16,7 @@ from ramos.image.plan import Plan
 USER_ID = 1000
 DIRECTORY_MODE = 0o755
 SHELLS = ("/bin/bash", "/bin/sh")
+SERIAL = re.compile(r"(tty[A-Z]+\d+)(?:,(\d+).*)?")
 
 
 def write_file(path: Path, text: str | bytes, mode: int = 0o644) -> None:
@@ -64,6 +66,12 @@ def render_issue(plan: Plan) -> str:
     """What stands above the login prompt: what this is, and who to log in as."""
     entry = "with your password" if plan.password_hash else "no password is asked"
     return f"RAMOS on \\n (\\l)\nLog in as: {plan.user} ({entry})\n\n"
+
+
+def list_serial(consoles: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The serial lines among the consoles of a plan: port and speed."""
+    found = (SERIAL.fullmatch(console) for console in consoles)
+    return [(match[1], match[2] or "115200") for match in found if match]
 
 
 def set_timezone(tree: Path, name: str) -> None:

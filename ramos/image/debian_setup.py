@@ -9,7 +9,7 @@ import gzip
 from pathlib import Path
 
 from ramos.errors import RamosError
-from ramos.image.common_setup import make_directories, replace_link, write_file
+from ramos.image.common_setup import list_serial, make_directories, replace_link, write_file
 from ramos.image.plan import Plan
 from ramos.linux import run
 from ramos.packages.debian_settings import render_settings
@@ -49,9 +49,15 @@ l2:2345:wait:/sbin/openrc default
 l6:6:wait:/sbin/openrc reboot
 l6r:6:wait:/sbin/reboot -d -f
 ca:12345:ctrlaltdel:/sbin/shutdown -r now
-1:2345:respawn:/sbin/getty --noclear 38400 tty1 linux
+1:2345:respawn:/sbin/getty{autologin} --noclear 38400 tty1 linux
 2:2345:respawn:/sbin/getty 38400 tty2 linux
-S0:2345:respawn:/sbin/getty --keep-baud 115200,9600 ttyS0 vt220
+S0:2345:respawn:/sbin/getty{autologin} --keep-baud 115200,9600 ttyS0 vt220
+"""
+# Debian's own lines for these terminals, with a login that asks nothing.
+AUTOLOGIN = """\
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty -o '-p -f -- \\\\u' --autologin {user} {options} - $TERM
 """
 # Names of neighbours by LLMNR and mDNS: resolved would listen on every network for them.
 RESOLVED = "[Resolve]\nLLMNR=no\nMulticastDNS=no\n"
@@ -96,7 +102,7 @@ def configure(plan: Plan, tree: Path) -> None:
     if plan.init == "systemd":
         _configure_systemd(plan, tree)
     else:
-        _configure_openrc(tree)
+        _configure_openrc(plan, tree)
 
 
 def render_dpkg_config(plan: Plan) -> str:
@@ -161,9 +167,21 @@ def _configure_systemd(plan: Plan, tree: Path) -> None:
         # Root is locked: without this, a boot that fails ends before a prompt that nobody passes.
         for unit in ("emergency", "rescue"):
             write_file(units / f"{unit}.service.d/ramos.conf", SULOGIN)
+    if plan.logs_in:
+        _log_in_by_itself(plan, units)
 
 
-def _configure_openrc(tree: Path) -> None:
+def _log_in_by_itself(plan: Plan, units: Path) -> None:
+    """On the first screen, and on the serial consoles that the image uses."""
+    gettys = {"getty@tty1": "--noclear"}
+    for port, _speed in list_serial(plan.consoles):
+        gettys[f"serial-getty@{port}"] = "--keep-baud 115200,57600,38400,9600"
+    for unit, options in gettys.items():
+        text = AUTOLOGIN.format(user=plan.user, options=options)
+        write_file(units / f"{unit}.service.d/ramos.conf", text)
+
+
+def _configure_openrc(plan: Plan, tree: Path) -> None:
     """Only native services: each LSB script costs a slow machine seconds (payload brings ours)."""
     for script in (tree / "etc/init.d").iterdir():
         if script.is_file() and not script.read_bytes().startswith(OPENRC_MAGIC):
@@ -173,7 +191,8 @@ def _configure_openrc(tree: Path) -> None:
     for runlevel, service in (("sysinit", "cgroups"), ("default", "local")):
         if (tree / "etc/init.d" / service).exists():
             replace_link(tree / "etc/runlevels" / runlevel / service, f"/etc/init.d/{service}")
-    write_file(tree / "etc/inittab", INITTAB)
+    autologin = f" --autologin {plan.user}" if plan.logs_in else ""
+    write_file(tree / "etc/inittab", INITTAB.format(autologin=autologin))
     make_directories(tree / "etc/inittab.d")
     config = tree / "etc/rc.conf"
     write_file(config, config.read_text(encoding="utf-8") + OPENRC_CONFIG)

@@ -109,6 +109,12 @@ class Plan:
     keys: Path | None = choice(None, "Trust these keys in place of the base's own.")
     user: str = choice("user", "The name of the user.")
     password_hash: str = ""
+    autologin: str = choice(
+        "",
+        "Whether the user is logged in by itself on the first screen and the serial console;"
+        " default: yes without a password, no with one.",
+        choices=("yes", "no"),
+    )
     hostname: str = choice("ramos", "The machine's name.")
     timezone: str = choice("UTC", "Such as Europe/Berlin.")
     keymap: str = choice("us", "The keyboard: us, de, fr.")
@@ -145,6 +151,11 @@ class Plan:
     def firmware_choice(self) -> str:
         """Which firmware goes in: what was asked for, else what suits the profile."""
         return self.firmware or ("common" if self.profile == "rescue" else "none")
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether the first consoles ask nothing: what was asked for, else where nobody could."""
+        return self.autologin == "yes" or not (self.autologin or self.password_hash)
 
 
 @dataclass(frozen=True)
@@ -301,13 +312,18 @@ def summarize_plan(plan: Plan) -> dict[str, str]:
         "profile": plan.profile,
         "more packages": ", ".join(plan.packages) or "none",
         "firmware": plan.firmware_choice,
-        "user": f"{plan.user} ({'with' if plan.password_hash else 'without'} a password)",
+        "user": _describe_user(plan),
         "hostname": plan.hostname,
         "time zone": plan.timezone,
         "keyboard": plan.keymap,
         "encryption": "LUKS2 around persist" if plan.encrypt else "none",
         "goes to": "the disk below" if plan.device_bytes else str(plan.output),
     }
+
+
+def _describe_user(plan: Plan) -> str:
+    password = "with a password" if plan.password_hash else "without a password"
+    return f"{plan.user} ({password}{', logged in by itself' if plan.logs_in else ''})"
 
 
 def describe_plan(plan: Plan) -> dict[str, object]:

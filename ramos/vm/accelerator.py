@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from ramos.errors import RamosError
 from ramos.vm import qemu
 from ramos.vm.firmware import SECTOR_BYTES
-from ramos.vm.machine import Machine, launch, start_machine
+from ramos.vm.machine import LOGIN, PROMPT, Machine, launch, start_machine
 from ramos.vm.watch import PATIENCE, MachineFault, Patience, read_complaint
 
 Accel = Literal["auto", "kvm", "tcg"]
@@ -24,7 +24,7 @@ Outcome = TypeVar("Outcome")
 LOGIN_SECONDS = 300.0
 KVM_LOGIN_SECONDS = 120.0
 # A stick that is locked asks for its passphrase before anything else.
-LOGIN = r"\S+ login: |assphrase"
+ENTRY = rf"{LOGIN}|assphrase"
 # A boot sector that ends QEMU through its debug port: out 0xf4, 0x10, then hlt for ever.
 PROBE_CODE = bytes.fromhex("baf400b010eef4ebfd")
 PROBE_STATUS = 0x10 << 1 | 1
@@ -65,9 +65,14 @@ def choose_kvm(plan: qemu.VmPlan, accel: Accel, say: Callable[[str], None]) -> b
 
 
 def await_login(machine: Machine, *, kvm: bool) -> None:
-    """Wait for the login prompt; under KVM, not to get there is a fault of the machine's."""
+    """Wait for the login prompt, or for the shell of an image that logs its user in by itself.
+
+    Under KVM, not to get there is a fault of the machine's.
+    """
+    seconds = KVM_LOGIN_SECONDS if kvm else LOGIN_SECONDS
     try:
-        machine.expect(LOGIN, KVM_LOGIN_SECONDS if kvm else LOGIN_SECONDS)
+        if machine.expect(ENTRY, seconds)[0] != "assphrase" and machine.is_answered():
+            machine.expect(PROMPT, seconds)
     except RamosError as error:
         if not kvm:
             raise

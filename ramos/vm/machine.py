@@ -33,6 +33,10 @@ COMMAND_SECONDS = 120.0
 LINE_BYTES = 3000
 PIECE_BYTES = 2000
 HOTKEYS = {Mode.DEFAULT: "1", Mode.BACKUP: "2", Mode.CLEAN: "3", "kernels": "4"}
+# A getty's question, and its own answer on an image that logs its user in by itself.
+LOGIN = r"\S+ login: "
+AUTOMATIC = r"\(automatic login\)"
+AUTOMATIC_SECONDS = 2.0
 # The last line so far, and not a word of what a login shows before it.
 PROMPT = r"^(~ |/\S* )?\S*[#$] \Z"
 SHELL_SETUP = "stty -echo cols 250; PS1=; PS2=; dmesg -n 1; unset HISTFILE"
@@ -66,13 +70,21 @@ class Machine:
             self.expect("Loading Linux")
 
     def login(self, user: str, password: str = "") -> None:
-        """Wait for the login prompt and become root in a plain shell."""
-        self.expect(r"\S+ login: ")
-        self.serial.send(f"{user}\n")
-        if password:
-            self.expect("Password: ")
-            self.serial.send(f"{password}\n")
+        """Wait for the login prompt, answer it if need be, and become root in a plain shell."""
+        self.expect(LOGIN)
+        if not self.is_answered():
+            self.serial.send(f"{user}\n")
+            if password:
+                self.expect("Password: ")
+                self.serial.send(f"{password}\n")
         self.open_shell("exec sudo -n sh" if user != "root" else "exec sh")
+
+    def is_answered(self) -> bool:
+        """Whether the login prompt that was just seen is answered by the image itself."""
+        with contextlib.suppress(RamosError):
+            self.expect(AUTOMATIC, AUTOMATIC_SECONDS)
+            return True
+        return False
 
     def open_shell(self, command: str = "exec sh") -> None:
         """From any prompt to a shell that neither echoes nor prompts."""

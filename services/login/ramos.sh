@@ -11,20 +11,51 @@ esac
 # ramos_value FILE NAME: a value out of NAME=value lines
 ramos_value() { sed -n "s/^$2=//p" "$1" 2>/dev/null | head -n 1; }
 
-# ramos_saved_state: the generation that runs, and when it was saved
+# ramos_age SECONDS: how long ago, in the largest unit of which there are two
+ramos_age() {
+    if [ "$1" -ge 172800 ]; then
+        echo "$(($1 / 86400)) days ago"
+    elif [ "$1" -ge 7200 ]; then
+        echo "$(($1 / 3600)) hours ago"
+    elif [ "$1" -ge 120 ]; then
+        echo "$(($1 / 60)) minutes ago"
+    elif [ "$1" -ge 0 ]; then
+        echo "just now"
+    else
+        echo "by a clock that was ahead"
+    fi
+}
+
+# ramos_saved_state RUN_DIR: the generation that runs, and when it was saved
 ramos_saved_state() {
     local number created
     number=$(ramos_value "$1/boot" generation)
     created=$(ramos_value "$1/generation" created)
     [ "${number:-0}" != 0 ] || { echo "nothing saved is loaded" && return; }
-    echo "generation $number${created:+, saved $(date -d "@$created" '+%Y-%m-%d %H:%M')}"
+    case $created in
+    '' | *[!0-9]*) echo "generation $number" ;;
+    *) echo "generation $number, saved $(ramos_age $(($(date +%s) - created)))" ;;
+    esac
+}
+
+# ramos_network: whether there is one, and how to join a Wi-Fi network
+ramos_network() {
+    local address wifi
+    address=$(ip -4 -o addr show scope global 2>/dev/null |
+        sed -n 's/^[0-9]*: *\([^ ]*\) *inet \([0-9.]*\).*/\2 on \1/p' | head -n 1)
+    wifi=
+    if command -v nmtui >/dev/null; then
+        wifi="; 'nmtui' joins a Wi-Fi network"
+    elif command -v wpa_supplicant >/dev/null; then
+        wifi="; Wi-Fi: 'man ramos', under WI-FI"
+    fi
+    echo "Network: ${address:-none yet}$wifi."
 }
 
 # ramos_greet RUN_DIR ROOT: in words, what runs here, what is kept, and how to go on
 ramos_greet() {
-    local mode as_root room
+    local mode room
     [ -r "$1/boot" ] || return 0
-    as_root=$(command -v sudo >/dev/null && echo sudo || echo doas)
     mode=$(ramos_value "$1/boot" mode)
     echo "RAMOS, mode ${mode}: $(ramos_saved_state "$1")."
     if [ "$(ramos_value "$1/boot" toram)" = 1 ]; then
@@ -37,10 +68,10 @@ ramos_greet() {
     room="Changes: $4 of $3 MiB used"
     case $mode in
     clean) echo "$room; nothing will be saved in this mode." ;;
-    *) echo "$room; saved at shutdown or by '$as_root ramos commit'." ;;
+    *) echo "$room; saved at shutdown or by 'ramos commit'." ;;
     esac
-    command -v nmtui >/dev/null && echo "Network: 'nmtui' joins a Wi-Fi network."
-    echo "Help: 'man ramos', 'ramos --help'; what is unsaved: '$as_root ramos status'."
+    ramos_network
+    echo "Help: 'man ramos', 'ramos --help'; what is unsaved: 'ramos status'."
     # What was skipped or repaired, and a ramosd that does not stay up.
     cat "$1/motd" "$1/ramosd.failed" 2>/dev/null || :
 }
@@ -53,4 +84,4 @@ case $-:${RAMOS_GREETED-} in
     [ ! -t 1 ] || (ramos_greet /run/ramos /)
     ;;
 esac
-unset -f ramos_value ramos_saved_state ramos_greet
+unset -f ramos_value ramos_age ramos_saved_state ramos_network ramos_greet

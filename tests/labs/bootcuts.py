@@ -33,7 +33,7 @@ USER = "user"
 MEMORY_MIB = 768
 # The last text that was seen before the cut tells how far the boot was.
 PHASES = (
-    ("logged in", r"login: $"),
+    ("logged in", r"login: "),
     ("services", r"INIT: version|systemd\["),
     ("init", r"RAMOS: \w+, generation"),
     ("kernel", r"Loading Linux"),

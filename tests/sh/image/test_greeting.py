@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def greet(run_dir: Path, shell: tuple[str, ...], prefix: str = "", flags: str = 
     return said.decode().replace("\r", "").rpartition("built-in commands.\n\n")[2]
 
 
+def write_age(run_dir: Path, seconds: int) -> None:
+    created = int(time.time()) - seconds
+    (run_dir / "generation").write_text(f"ramos-generation=1\ncreated={created}\n")
+
+
 def write_boot(run_dir: Path, mode: str, number: int, toram: int = 0) -> None:
     (run_dir / "boot").write_text(f"mode={mode}\ngeneration={number}\ntoram={toram}\n")
 
@@ -52,13 +58,15 @@ def write_boot(run_dir: Path, mode: str, number: int, toram: int = 0) -> None:
 @pytest.mark.parametrize("shell", SHELLS, ids="-".join)
 def test_greeting_says_what_runs_and_how_to_save(tmp_path: Path, shell: tuple[str, ...]) -> None:
     write_boot(tmp_path, "default", 7)
-    (tmp_path / "generation").write_text("ramos-generation=1\ncreated=1763720000\n")
+    write_age(tmp_path, 3 * 86400 + 50)
     (tmp_path / "motd").write_text("RAMOS: the ESP was repaired\n")
     (tmp_path / "ramosd.failed").write_text("ramosd does not run\n")
     lines = greet(tmp_path, shell).splitlines()
-    assert lines[0] == "RAMOS, mode default: generation 7, saved 2025-11-21 10:13."
+    assert lines[0] == "RAMOS, mode default: generation 7, saved 3 days ago."
     assert lines[1].endswith("leave it in.")
-    assert re.fullmatch(r"Changes: \d+ of \d+ MiB used; .* '(sudo|doas) ramos commit'\.", lines[2])
+    assert re.fullmatch(r"Changes: \d+ of \d+ MiB used; .* by 'ramos commit'\.", lines[2])
+    assert re.fullmatch(r"Network: (none yet|[\d.]+ on \w+).*\.", lines[3])
+    assert lines[4] == "Help: 'man ramos', 'ramos --help'; what is unsaved: 'ramos status'."
     assert lines[-3:-1] == ["RAMOS: the ESP was repaired", "ramosd does not run"]
     assert lines[-1] == "then gone /usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     assert len(lines) <= 8
@@ -72,6 +80,43 @@ def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...])
     assert "mode clean: nothing saved is loaded." in said
     assert "the stick can be pulled out" in said
     assert "nothing will be saved in this mode" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"),
+    [
+        *((10, "just now"), (150, "2 minutes ago"), (8000, "2 hours ago")),
+        *((172800, "2 days ago"), (-5000, "by a clock that was ahead")),
+    ],
+)
+def test_greeting_says_how_old_the_generation_is(tmp_path: Path, seconds: int, age: str) -> None:
+    write_boot(tmp_path, "backup", 3)
+    write_age(tmp_path, seconds)
+    assert f"mode backup: generation 3, saved {age}.\n" in greet(tmp_path, ("dash",))
+
+
+@pytest.mark.parametrize("created", ["", "soon", "$(touch x)", "1;2"])
+def test_greeting_of_a_time_that_is_none(tmp_path: Path, created: str) -> None:
+    write_boot(tmp_path, "default", 3)
+    (tmp_path / "generation").write_text(f"created={created}\n")
+    assert "mode default: generation 3.\n" in greet(tmp_path, ("dash",))
+
+
+@pytest.mark.parametrize(
+    ("program", "hint"),
+    [("nmtui", "'nmtui' joins a Wi-Fi network"), ("wpa_supplicant", "'man ramos', under WI-FI")],
+)
+def test_greeting_names_the_network(tmp_path: Path, program: str, hint: str) -> None:
+    write_boot(tmp_path, "default", 3)
+    programs = {
+        "ip": "echo '2: eth0    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0'",
+        program: "",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    said = greet(tmp_path, ("dash",), f"PATH={tmp_path}:$PATH; ")
+    assert re.search(rf"Network: 10\.0\.2\.15 on eth0; .*{hint}\.\n", said), said
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids="-".join)

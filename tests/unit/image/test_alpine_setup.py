@@ -11,7 +11,8 @@ from tests.conftest import REPOSITORY
 
 
 def test_terminals_of_inittab() -> None:
-    lines = alpine_setup.render_inittab(("tty0", "ttyS1,9600n8", "ttyUSB0")).splitlines()
+    plan = Plan(consoles=("tty0", "ttyS1,9600n8", "ttyUSB0"), autologin="no")
+    lines = alpine_setup.render_inittab(plan).splitlines()
     assert "tty1::respawn:/sbin/getty 38400 tty1" in lines
     serial = [line for line in lines if line.startswith(("ttyS1::", "ttyUSB0::"))]
     assert "exec /sbin/getty -L 9600 ttyS1 vt100" in serial[0]
@@ -19,6 +20,25 @@ def test_terminals_of_inittab() -> None:
     # A port that is not there must not make init start a getty once a second.
     assert all("sleep" in line for line in serial)
     assert not [line for line in lines if line.startswith("tty0")]
+
+
+def test_the_first_consoles_log_in_by_themselves(tmp_path: Path) -> None:
+    plan = Plan(base="alpine", consoles=("tty0", "ttyS0"), user="ann")
+    alpine_setup.configure(plan, tmp_path)
+    lines = (tmp_path / "etc/inittab").read_text().splitlines()
+    getty = "/sbin/getty -n -l /etc/ramos/autologin"
+    assert f"tty1::respawn:{getty} 38400 tty1" in lines
+    assert "tty2::respawn:/sbin/getty 38400 tty2" in lines
+    assert [line for line in lines if f"exec {getty} -L 115200 ttyS0 vt100" in line]
+    script = tmp_path / "etc/ramos/autologin"
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert script.read_text().endswith("\nexec /bin/login -f ann\n")
+
+
+def test_with_a_password_every_console_asks(tmp_path: Path) -> None:
+    alpine_setup.configure(Plan(base="alpine", password_hash="$6$a$b"), tmp_path)
+    assert "autologin" not in (tmp_path / "etc/inittab").read_text()
+    assert not (tmp_path / "etc/ramos/autologin").exists()
 
 
 def test_services_are_switched_on_only_when_they_are_there(tmp_path: Path) -> None:

@@ -125,6 +125,35 @@ def test_profiles_and_inits() -> None:
     assert "/usr/share/man" not in debian_setup.render_dpkg_config(replace(PLAN, profile="rescue"))
 
 
+def test_the_first_consoles_of_systemd_log_in_by_themselves(tmp_path: Path) -> None:
+    debian_setup.configure(replace(PLAN, user="ann", consoles=("tty0", "ttyS1,9600")), tmp_path)
+    units = tmp_path / "etc/systemd/system"
+    found = {path.parent.name: path for path in units.glob("*getty@*.d/ramos.conf")}
+    assert set(found) == {"getty@tty1.service.d", "serial-getty@ttyS1.service.d"}
+    lines = found["serial-getty@ttyS1.service.d"].read_text().splitlines()
+    assert lines[:2] == ["[Service]", "ExecStart="]
+    assert lines[2] == (
+        r"ExecStart=-/sbin/agetty -o '-p -f -- \\u' --autologin ann"
+        " --keep-baud 115200,57600,38400,9600 - $TERM"
+    )
+
+
+def test_with_a_password_systemd_asks_everywhere(tmp_path: Path) -> None:
+    debian_setup.configure(replace(PLAN, password_hash="$6$a$b"), tmp_path)
+    assert not list((tmp_path / "etc/systemd/system").glob("*getty@*.d"))
+
+
+@pytest.mark.parametrize(("given", "gettys"), [("yes", 2), ("no", 0)])
+def test_openrc_of_debian_logs_in_by_itself(tmp_path: Path, given: str, gettys: int) -> None:
+    (tmp_path / "etc/init.d").mkdir(parents=True)
+    (tmp_path / "etc/rc.conf").touch()
+    debian_setup.configure(replace(PLAN, init="openrc", autologin=given), tmp_path)
+    lines = (tmp_path / "etc/inittab").read_text().splitlines()
+    found = [line.split(":")[0] for line in lines if "/sbin/getty --autologin user " in line]
+    assert found == ["1", "S0"][:gettys]
+    assert next(line for line in lines if line.startswith("2:")).endswith("getty 38400 tty2 linux")
+
+
 @pytest.mark.parametrize("packages", [(), ("nfs-common",), ("rpcbind",)])
 def test_no_port_listens_that_nobody_asked_for(tmp_path: Path, packages: tuple[str, ...]) -> None:
     units = tmp_path / "etc/systemd/system"

@@ -1,0 +1,54 @@
+"""A login by a program: at a prompt that asks, and at one that the image answers itself."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ramos.vm import machine as vm_machine
+from ramos.vm import qemu
+from ramos.vm.machine import Machine
+
+# What the guest says, each after the line that was typed before it.
+SHELL = (("exec sudo -n sh", "\r\n# "), (vm_machine.SHELL_SETUP, "READY\r\n"))
+LOGINS = {
+    "asks": (
+        ("", "ramos login: "),
+        ("ann", "Password: "),
+        ("secret", "\r\nRAMOS, mode default: x.\r\nann@ramos:~$ "),
+        *SHELL,
+    ),
+    "answers": (
+        ("", "ramos login: ann (automatic login)\r\n\r\nRAMOS, mode default: x.\r\nann@ramos:~$ "),
+        *SHELL,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOGINS)
+def test_login(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm_machine, "Qmp", lambda _path: None)
+    monkeypatch.setattr(vm_machine, "AUTOMATIC_SECONDS", 0.3)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(qemu.serial_socket(tmp_path)))
+    server.listen()
+    typed: list[str] = []
+
+    def play() -> None:
+        line, _ = server.accept()
+        with line, line.makefile("r") as keys:
+            for wanted, answer in LOGINS[kind]:
+                if wanted:
+                    typed.append(keys.readline().rstrip("\n"))
+                line.sendall(answer.encode())
+
+    guest = threading.Thread(target=play, daemon=True)
+    guest.start()
+    machine = Machine(qemu.VmPlan(tmp_path / "x.img"), None, tmp_path)  # type: ignore[arg-type]
+    machine.login("ann", "secret")
+    guest.join(10)
+    machine.serial.close()
+    server.close()
+    expected = [wanted for wanted, _ in LOGINS[kind] if wanted]
+    assert [line.partition("; echo")[0] for line in typed] == expected
