@@ -163,12 +163,6 @@ def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:
     click.echo(escape(text), err=err, nl=nl)
 
 
-def show_passing(text: str = "") -> None:
-    """A line on the terminal that the next one is written over; without text, nothing is left."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\033[K{escape(text)}", nl=False, err=True)
-
-
 def show_error(error: RamosError) -> None:
     """What failed, and what to do about it, on standard error."""
     show_line(f"ramos: {error}", err=True)

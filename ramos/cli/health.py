@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from ramos.booted import read_boot
-from ramos.cli import JSON, print_json, show_line, show_passing
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import find_places
+from ramos.cli.screen import show_passing, show_step
 from ramos.daemon import status
 from ramos.errors import EXIT_DAMAGED
 from ramos.layout import Places
@@ -47,10 +48,7 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
 
 
 def _scrub(places: Places) -> None:
-    def show(part: float, text: str) -> None:
-        show_passing(f"{part * 100:3.0f} %  {text[-60:]}")
-
-    scrub.scrub_and_note(places, show)
+    scrub.scrub_and_note(places, show_step)
     show_passing()
 
 

@@ -16,11 +16,10 @@ import click
 
 from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import (
-    end_steps,
     find_places,
     load_config,
-    show_step,
 )
+from ramos.cli.screen import show_passing, show_step
 from ramos.sizes import format_size
 
 if TYPE_CHECKING:
@@ -226,7 +225,7 @@ def export_command(generation: str, file: Path) -> None:
     try:
         size = export(places, resolve(places, generation), file, load_config(), show_step)
     finally:
-        end_steps()
+        show_passing()
     show_line(f"wrote {file}: {format_size(size)}")
 
 
@@ -249,7 +248,7 @@ def import_command(file: Path, add: bool) -> None:
     try:
         made = import_image(places, file, load_config(), add=add, on_progress=show_step)
     finally:
-        end_steps()
+        show_passing()
     show_line(
         f"generation {made.number} is the default now: {made.message}. "
         "The running system is unchanged until you reboot."

@@ -29,9 +29,10 @@ from ramos.errors import UsageError
 from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
 from ramos.image.plan import Flag, Plan
-from ramos.image.progress import Event, Progress
 from ramos.image.provision import Written
+from ramos.image.steps import Steps
 from ramos.linux import run
+from ramos.progress import Progress
 from ramos.sizes import format_size
 from ramos.stick import disks
 from ramos.stick.disks import Disk
@@ -139,9 +140,7 @@ def build_command(context: click.Context, /, **options: Any) -> None:
         elif asked:
             wizard.confirm_summary(plan.summarize_plan(chosen))
         chosen, built = _build(chosen, options, screen)
-        written = (
-            provision.provision(target, built.output, Progress(screen.show)) if target else None
-        )
+        written = provision.provision(target, built.output, Steps(screen.show)) if target else None
     show_outcome(chosen, built, written, options["as_json"])
     if options["try_it"]:
         words = ["vm", "run", "--accel", options["accel"], str(built.output)]
@@ -208,7 +207,7 @@ def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Pla
         epoch=epoch,
     )
     chosen, why = build.choose_base(chosen)
-    screen.show(Event("note", why))
+    screen.show(Progress(why, ended=True))
     return chosen
 
 

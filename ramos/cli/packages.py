@@ -4,14 +4,14 @@ Owns: options, progress and reports. Refuses: doing any of the work.
 """
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import click
 
 from ramos.boot import confirm
-from ramos.cli import JSON, print_json, show_line, show_passing
+from ramos.cli import JSON, print_json, show_line
 from ramos.cli.recipes import pkg
+from ramos.cli.screen import show_kept_step, show_passing
 from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.linux.fs import hold_lock
@@ -27,20 +27,6 @@ OFFLINE = click.option(
 NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
 ASK = click.option("--ask", is_flag=True, help="Show what would happen, and ask before it does.")
 LOCK_NAME = "packages"
-Say = Callable[[str], None]
-
-
-def make_say() -> Say:
-    """Progress on a terminal: each step stays, what is indented is shown in passing."""
-    shown = sys.stderr.isatty()
-
-    def say(text: str) -> None:
-        if shown:
-            show_passing(text[:78])
-            if not text.startswith(" "):
-                click.echo(err=True)
-
-    return say
 
 
 def _start(purpose: str) -> tuple[Site, "click.Context"]:
@@ -48,7 +34,7 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
     site = find_site()
     context.with_resource(hold_lock(site.lock_file.with_name(LOCK_NAME), purpose))
     context.with_resource(engine.workplace(site))
-    context.call_on_close(_end_progress)
+    context.call_on_close(show_passing)
     return site, context
 
 
@@ -63,7 +49,7 @@ def _recover(site: Site) -> list[str]:
 
 
 def _show_report(report: engine.Report, as_json: bool) -> None:
-    _end_progress()
+    show_passing()
     if as_json:
         print_json(vars(report))
         return
@@ -141,7 +127,7 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     site, _ = _start("pkg check")
     if not offline:
         require_route()
-    engine.refresh(site, make_say())
+    engine.refresh(site, show_kept_step)
     newer = engine.find_newer(site, names)
     if as_json:
         print_json({"newer": [{"installed": n.installed, **vars(n.candidate)} for n in newer]})
@@ -153,7 +139,7 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
 
 
 def _show_newer(newer: Sequence[Target]) -> None:
-    _end_progress()
+    show_passing()
     for item in newer:
         size = format_size(item.candidate.size_bytes)
         show_line(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
@@ -167,11 +153,6 @@ def _ask(question: str) -> None:
         answer += byte
     if not answer or answer.strip().lower() not in (b"", b"y", b"yes"):
         raise RefusedError("not done", "special packages", "nobody agreed")
-
-
-def _end_progress() -> None:
-    """Wipe away what was shown in passing."""
-    show_passing()
 
 
 @pkg.command()
@@ -193,14 +174,13 @@ def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> 
     _recover(site)
     if not offline:
         require_route()
-    say = make_say()
-    engine.refresh(site, say)
+    engine.refresh(site, show_kept_step)
     newer = engine.find_newer(site, names)
     if ask and newer:
         _show_newer(newer)
         _ask("Bring these special packages?")
-    old = engine.collect_kernels(site, say)
-    report = engine.bring(site, newer, say)
+    old = engine.collect_kernels(site, show_kept_step)
+    report = engine.bring(site, newer, show_kept_step)
     _show_report(report, as_json)
     if old and not as_json:
         show_line(f"removed old kernels: {', '.join(old)}")
@@ -222,9 +202,8 @@ def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
     _recover(site)
     if not offline:
         require_route()
-    say = make_say()
-    engine.refresh(site, say)
-    _show_report(engine.add(site, names, say), as_json)
+    engine.refresh(site, show_kept_step)
+    _show_report(engine.add(site, names, show_kept_step), as_json)
 
 
 @pkg.command()
@@ -248,4 +227,4 @@ def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bo
     if ask:
         going, _ = engine.plan_removal(site, names, also)
         _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
-    _show_report(engine.remove(site, names, make_say(), also), as_json)
+    _show_report(engine.remove(site, names, show_kept_step, also), as_json)

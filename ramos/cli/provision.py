@@ -16,8 +16,8 @@ from ramos.cli import JSON, print_json, show_line
 from ramos.cli.screen import Screen
 from ramos.errors import RefusedError, UsageError, escape
 from ramos.image import write
-from ramos.image.progress import Progress
 from ramos.image.provision import Written, provision
+from ramos.image.steps import Steps
 from ramos.linux import run
 from ramos.sizes import format_size
 from ramos.stick import disks
@@ -178,7 +178,7 @@ def write_command(image: Path, path: str, batch: bool, as_json: bool, **options:
     size = image.stat().st_size
     disk = choose_disk(path, allow_fixed=options["allow_fixed"], needed_bytes=size)
     with hold_disk(disk, options["confirmed"], batch=batch) as target:
-        written = provision(target, image, Progress(Screen(verbose=False).show))
+        written = provision(target, image, Steps(Screen(verbose=False).show))
     show_written(written, as_json)
 
 

@@ -148,30 +148,30 @@ def shutdown_save() -> None:
     deadline.cancel_deadline()
     syscalls.lock_memory()  # the stick may be pulled out during the save
     places = Places()
-    pulse, refine = finalsave.make_meter(places)
-    screen = order.Screen(terminals.list_consoles(), refine)
+    pulse, estimate = finalsave.make_meter(places)
+    consoles = order.Consoles(terminals.list_consoles(), estimate)
     loaded = load_settings()
     for problem in loaded.problems:
-        screen.say(f"settings: {problem}")
+        consoles.say(f"settings: {problem}")
     info, config = read_boot(places), loaded.config
     if warning := finalsave.foretell(places, config.save):
-        screen.say(warning)
+        consoles.say(warning)
     outcome = order.save_at_shutdown(
         info,
         config.save,
         functools.partial(finalsave.save, places, config.save),
         functools.partial(finalsave.save_to, places, config.save),
-        screen,
+        consoles,
         pulse,
     )
-    screen.say(outcome.text)
+    consoles.say(outcome.text)
     stall = config.save.shutdown_stall_seconds
     if outcome.result == "saved":
-        screen.say("Saved. You may switch off.")
+        consoles.say("Saved. You may switch off.")
         merge = functools.partial(finalsave.merge, places, config.save)
-        order.merge_when_saved(merge, screen, stall, pulse)
+        order.merge_when_saved(merge, consoles, stall, pulse)
     for problem in order.finish(outcome, config.health.log_mib, stall):
-        screen.say(problem)
+        consoles.say(problem)
     deadline.start_deadline(END_SECONDS)
     sys.exit(outcome.exit_code)
 
@@ -231,4 +231,6 @@ def reconnect() -> None:
         )
     if info.luks:
         node = watch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
-    show_line(watch.return_stick(node, lambda _part, text: show_line(f"  {text}", err=True)))
+    show_line(
+        watch.return_stick(node, lambda seen: show_line(f"  {seen.step} {seen.detail}", err=True))
+    )

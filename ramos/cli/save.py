@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ramos.booted import Mode
-from ramos.cli import JSON, TREE_VARIABLE, print_json, show_line, show_passing
+from ramos.cli import JSON, TREE_VARIABLE, print_json, show_line
+from ramos.cli.screen import show_passing, show_step
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
 from ramos.sizes import format_size
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from ramos.config import SaveConfig
     from ramos.save.commit import CommitReport
     from ramos.save.status import State
-
-STEPS = {
-    "scan": "looking for what changed",
-    "merge": "merging layers",
-    "compress": "writing the layer",
-    "verify": "reading it back",
-    "publish": "making it the default",
-    "read": "reading",
-    "copy": "copying",
-}
 
 
 def find_places() -> Places:
@@ -48,17 +39,6 @@ def load_config() -> "SaveConfig":
     for problem in loaded.problems:
         show_line(f"ramos: {problem}", err=True)
     return loaded.config.save
-
-
-def show_step(step: str, done: int, total: int) -> None:
-    """Progress on a terminal: one line that is written over."""
-    part = f" {100 * done // total} %" if total else ""
-    show_passing(f"{STEPS.get(step, step)}{part}")
-
-
-def end_steps() -> None:
-    """Wipe the progress line."""
-    show_passing()
 
 
 @click.command("commit")
@@ -99,7 +79,7 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
             note_failure(places, "save", error)
         raise
     finally:
-        end_steps()
+        show_passing()
     if as_json:
         print_json({**asdict(report), "dry_run": request.dry_run})
         return
@@ -223,7 +203,7 @@ def rollback_command(generation: int | None, as_json: bool) -> None:
     try:
         made = rollback(places, generation, show_step)
     finally:
-        end_steps()
+        show_passing()
     if as_json:
         print_json({"generation": made.number, "parent": made.parent, "message": made.message})
         return
@@ -301,7 +281,7 @@ def compact_command(everything: bool, as_json: bool) -> None:
 
     places = find_places()
     with contextlib.ExitStack() as stack:
-        stack.callback(end_steps)
+        stack.callback(show_passing)
         report = compact(places, load_config(), everything=everything, on_progress=show_step)
     if as_json:
         print_json(asdict(report))
@@ -334,7 +314,7 @@ def verify_command(everything: bool, as_json: bool) -> None:
     try:
         report = verify(find_places(), everything=everything, on_progress=show_step)
     finally:
-        end_steps()
+        show_passing()
     if as_json:
         print_json(asdict(report))
     else:

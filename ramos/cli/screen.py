@@ -1,6 +1,7 @@
-"""What a long job looks like: a bar on a terminal, a line a step elsewhere.
+"""What long work looks like: a line that is written over, lines that stay, a bar.
 
-Owns: the showing of events, on standard error. Refuses: standard output (that is for results).
+Owns: every way in which a command shows progress, on standard error. Refuses: standard output (that
+is for results).
 """
 
 import re
@@ -9,36 +10,64 @@ import sys
 import click
 
 from ramos.errors import escape
-from ramos.image.progress import Event
+from ramos.progress import Progress
 
-PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%\s*(.{0,40})")
+PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%")
 COUNT = re.compile(r"\( *\d+/\d+\) ")
 BAR_WIDTH = 24
+LINE_CHARS = 78
+DETAIL_CHARS = 60
+
+
+def show_passing(text: str = "") -> None:
+    """A line on the terminal that the next one is written over; without text, nothing is left."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{escape(text)}", nl=False, err=True)
+
+
+def show_step(seen: Progress) -> None:
+    """One line for all steps, for work that is soon done."""
+    part = f" {seen.percent} %" if seen.total else ""
+    show_passing(f"{seen.step}{part}  {seen.detail[-DETAIL_CHARS:]}".rstrip())
+
+
+def show_kept_step(seen: Progress) -> None:
+    """A line a step, which stays; below it, in passing, what the step is at."""
+    if seen.detail:
+        show_passing(f"  {seen.detail}"[:LINE_CHARS])
+        return
+    show_passing(seen.step[:LINE_CHARS])
+    if sys.stderr.isatty():
+        click.echo(err=True)
 
 
 class Screen:
-    """Shows events on standard error: a bar on a terminal, a line a step elsewhere."""
+    """Shows a build: on a terminal a bar, elsewhere a line for each step that has ended."""
 
     def __init__(self, verbose: bool) -> None:
         self.verbose = verbose
         self.live = sys.stderr.isatty() and not verbose
-        self.step = ""
 
-    def show(self, event: Event) -> None:
-        """One event."""
-        if event.kind == "step":
-            self.step = event.text
-            self._draw("")
-        elif event.kind == "line":
-            self._show_line(event.text)
-        elif event.kind == "done":
-            self._print(f"  {event.text:<22} {event.seconds:7.1f} s")
-        elif event.kind == "reused":
-            self._print(f"  {event.text:<22}  reused")
+    def show(self, seen: Progress) -> None:
+        """What is told of a step."""
+        if seen.ended:
+            self._print(f"  {seen.step:<22} {seen.detail:>9}" if seen.detail else seen.step)
+        elif seen.total:
+            self._show_part(seen)
+        elif seen.detail:
+            self._show_line(seen)
         else:
-            self._print(event.text)
+            self._draw(seen, "")
 
-    def _show_line(self, line: str) -> None:
+    def _show_part(self, seen: Progress) -> None:
+        if self.verbose:
+            click.echo(escape(f"{seen.percent} % {seen.detail}".rstrip()), err=True)
+        else:
+            self._draw(seen, f"{draw_bar(seen.percent)}  {seen.detail}".rstrip())
+
+    def _show_line(self, seen: Progress) -> None:
+        """What a program prints has its own signs of how far it is."""
+        line = seen.detail
         if self.verbose:
             click.echo(escape(line), err=True)
             return
@@ -46,17 +75,22 @@ class Screen:
         if line.startswith("WARNING: "):
             self._print(line)
         elif COUNT.match(line):
-            self._draw(line[:60])
+            self._draw(seen, line[:DETAIL_CHARS])
         elif percent:
-            filled = int(percent[1]) * BAR_WIDTH // 100
-            self._draw(f"[{'#' * filled:<{BAR_WIDTH}}] {percent[1]:>3} %")
+            self._draw(seen, draw_bar(int(percent[1])))
         elif line.startswith("I: "):
-            self._draw(line[3:60])
+            self._draw(seen, line[3:DETAIL_CHARS])
 
-    def _draw(self, text: str) -> None:
+    def _draw(self, seen: Progress, text: str) -> None:
         if self.live:
-            click.echo(f"\r\033[K  {escape(self.step):<22} {escape(text)}", nl=False, err=True)
+            click.echo(f"\r\033[K  {escape(seen.step):<22} {escape(text)}", nl=False, err=True)
 
     def _print(self, text: str) -> None:
         shown = escape(text)
         click.echo(f"\r\033[K{shown}" if self.live else shown, err=True)
+
+
+def draw_bar(percent: int) -> str:
+    """A bar, and the number beside it."""
+    filled = percent * BAR_WIDTH // 100
+    return f"[{'#' * filled:<{BAR_WIDTH}}] {percent:>3} %"

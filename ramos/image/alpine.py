@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ramos.errors import RamosError, UsageError
@@ -26,6 +26,7 @@ from ramos.image.common_setup import write_file
 from ramos.image.plan import Plan, Source, read_package_list
 from ramos.linux import run
 from ramos.linux.beneath import resolve_inside
+from ramos.linux.run import OnLine
 
 DEFAULT_INIT = "openrc"
 # Raise this when the commands below change what is in a tree.
@@ -91,7 +92,7 @@ def bootstrap(
     source: Source,  # noqa: ARG001
     tree: Path,
     downloads: Path,
-    on_line: Callable[[str], None],
+    on_line: OnLine,
 ) -> None:
     """Make the root tree at `tree`; packages are kept in `downloads` and taken from there."""
     repositories = alpine_source.read_repositories(plan, downloads)
@@ -107,9 +108,7 @@ def bootstrap(
     finish_tree(repositories, tree)
 
 
-def choose_packages(
-    plan: Plan, repositories: Repositories, on_line: Callable[[str], None]
-) -> list[str]:
+def choose_packages(plan: Plan, repositories: Repositories, on_line: OnLine) -> list[str]:
     """The packages to ask for: a rescue tool that a release does not have is left out, aloud."""
     optional = set(_list_rescue(plan)) - set(plan.packages)
     chosen = []
@@ -179,7 +178,7 @@ def plan_call(static: Path, tree: Path, places: Path) -> list[str]:
     return [*call, "--repositories-file", str(places), "--no-network", "--no-progress"]
 
 
-def run_apk(argv: list[str], on_line: Callable[[str], None]) -> None:
+def run_apk(argv: list[str], on_line: OnLine) -> None:
     """Run apk; when it fails, say what it said."""
     said: list[str] = []
 

@@ -18,7 +18,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from ramos.formats.apk_index import INDEX_NAME, Entry, Index, read_index
 from ramos.image import mirror
 from ramos.image.plan import Plan
 from ramos.linux import fs
+from ramos.linux.run import OnLine
 
 ARCH = "x86_64"
 REPOSITORIES = ("main", "community")
@@ -230,7 +231,7 @@ def fetch_packages(
     plan: Plan,
     repositories: Repositories,
     wanted: Iterable[tuple[str, Entry]],
-    on_line: Callable[[str], None],
+    on_line: OnLine,
 ) -> None:
     """Bring packages that are not there yet, and verify every one against key and index."""
     todo = list(wanted)

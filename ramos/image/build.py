@@ -26,8 +26,9 @@ from ramos.image import (
 )
 from ramos.image.contents import Parts
 from ramos.image.plan import Base, Plan, check_plan, choose_size, describe_plan, make_key
-from ramos.image.progress import Event, Listener, Progress
+from ramos.image.steps import Steps
 from ramos.linux import fs, run
+from ramos.progress import OnProgress, Progress
 from ramos.stick import luks
 from ramos.store.generation import StoredFile
 
@@ -81,33 +82,33 @@ def settle_init(plan: Plan) -> Plan:
     return replace(plan, init=plan.init or BASES[plan.base].DEFAULT_INIT)
 
 
-def build_or_fall_back(plan: Plan, init: str, listener: Listener) -> tuple[Plan, Built]:
+def build_or_fall_back(plan: Plan, init: str, on_progress: OnProgress) -> tuple[Plan, Built]:
     """Build what `auto` has chosen; what stops Alpine (a mirror that has half of it) means Debian.
 
     It gets the init system that was asked for. Not where something was asked for that one base
     alone knows, or that no base would do.
     """
     try:
-        return plan, build_image(plan, listener)
+        return plan, build_image(plan, on_progress)
     except RefusedError:
         raise
     except RamosError as error:
         if plan.base != "alpine" or plan.release or plan.mirror or plan.keys:
             raise
-        listener(Event("note", f"base: debian (alpine: {error})"))
+        on_progress(Progress(f"base: debian (alpine: {error})", ended=True))
     other = settle_init(replace(plan, base="debian", init=init))
-    return other, build_image(other, listener)
+    return other, build_image(other, on_progress)
 
 
-def build_image(plan: Plan, listener: Listener) -> Built:
+def build_image(plan: Plan, on_progress: OnProgress) -> Built:
     """Make an image; an error leaves no half-made file under the output's name."""
     check_plan(plan)
     check_output(plan.output)
     check_tools(plan)
-    progress = Progress(listener)
+    steps = Steps(on_progress)
     try:
-        with cache.lock_cache(plan.cache, progress) as work:
-            return _build(plan, work, progress)
+        with cache.lock_cache(plan.cache, steps) as work:
+            return _build(plan, work, steps)
     except OSError as error:
         name = error.filename or plan.output
         raise RamosError("cannot build", name, error, "No image was written") from error
@@ -117,14 +118,14 @@ def build_image(plan: Plan, listener: Listener) -> Built:
         raise
 
 
-def _build(plan: Plan, work: Path, progress: Progress) -> Built:
+def _build(plan: Plan, work: Path, steps: Steps) -> Built:
     base = BASES[plan.base]
-    with progress.step("find the release"):
+    with steps.step("find the release"):
         source = base.resolve(plan)
-    tree, tree_id = cache.provide_tree(plan, source, base, work, progress)
-    parts = provide_parts(plan, tree, tree_id, base, work, progress)
+    tree, tree_id = cache.provide_tree(plan, source, base, work, steps)
+    parts = provide_parts(plan, tree, tree_id, base, work, steps)
     cache.prune_cache(plan.cache)
-    size_bytes = write_image(plan, parts, work, progress)
+    size_bytes = write_image(plan, parts, work, steps)
     return Built(
         plan.output,
         size_bytes,
@@ -132,8 +133,8 @@ def _build(plan: Plan, work: Path, progress: Progress) -> Built:
         parts.kernel,
         source.release,
         source.mirror,
-        tuple(progress.reused),
-        progress.seconds,
+        tuple(steps.reused),
+        steps.seconds,
     )
 
 
@@ -169,7 +170,7 @@ def check_tools(plan: Plan) -> None:
 
 
 def provide_parts(
-    plan: Plan, tree: Path, tree_id: str, base: Base, work: Path, progress: Progress
+    plan: Plan, tree: Path, tree_id: str, base: Base, work: Path, steps: Steps
 ) -> Parts:
     """Kernel, initramfs and base images: from the cache where nothing that makes them changed."""
     kernel = squash.find_kernel(tree)
@@ -196,11 +197,11 @@ def provide_parts(
     }
     for name, path in wanted.items():
         if path.exists():
-            progress.reuse(name)
+            steps.reuse(name)
             os.utime(path)
     missing = {name: path for name, path in wanted.items() if not path.exists()}
     if missing:
-        make_parts(plan, tree, base, work, missing, progress)
+        make_parts(plan, tree, base, work, missing, steps)
     return parts
 
 
@@ -210,51 +211,51 @@ def make_parts(
     base: Base,
     work: Path,
     missing: Mapping[str, Path],
-    progress: Progress,
+    steps: Steps,
 ) -> None:
     """Make those parts that the cache does not have, from a copy of the tree."""
     root = work / "rootfs"
-    with progress.step("set up the system"):
+    with steps.step("set up the system"):
         squash.copy_tree(tree, root)
         common_setup.apply_settings(plan, root)
         base.configure(plan, root)
         payload.install_payload(plan, root)
         kernel = squash.find_kernel(root)
     if "initramfs" in missing:
-        with progress.step("initramfs"):
+        with steps.step("initramfs"):
             output = work / "initramfs"
             initramfs.build_initramfs(root, kernel.version, output, source_date_epoch=plan.epoch)
             output.rename(missing["initramfs"])
     squash.split_tree(root, work / "modules", work / "firmware", kernel)
     for name in ("rootfs", "modules", "firmware"):
         if name in missing:
-            with progress.step(name) as on_line:
+            with steps.step(name) as on_line:
                 squash.make_squashfs(
                     work / name, missing[name], plan.compression_level, plan.epoch, on_line
                 )
 
 
-def write_image(plan: Plan, parts: Parts, work: Path, progress: Progress) -> int:
+def write_image(plan: Plan, parts: Parts, work: Path, steps: Steps) -> int:
     """Put the image together under a temporary name, then give it its own; returns its size."""
     epoch = int(time.time()) if plan.epoch is None else plan.epoch
-    with progress.step("checksums"):
+    with steps.step("checksums"):
         files = contents.describe_base(parts)
     identity = partitions.make_identity("" if plan.epoch is None else _make_seed(plan, files))
     size = choose_size(plan, sum(file.size_bytes for file in files))
     table = partitions.DiskLayout(size)
     esp, persist, content = work / "esp.fat", work / "persist.ext4", work / "persist"
-    with progress.step("ESP"):
+    with steps.step("ESP"):
         names, bios = contents.fill_esp(plan, parts, identity, work)
         partitions.make_esp(esp, table.esp_bytes, names, identity.esp_serial, epoch)
-    with progress.step("persist"):
+    with steps.step("persist"):
         contents.fill_persist(plan, parts, files, identity, content, epoch)
         room = table.persist_bytes - (luks.HEADER_BYTES if plan.encrypt else 0)
         partitions.make_persist(persist, room, content, identity, epoch, plan.swap_bytes)
     if plan.encrypt:
-        with progress.step("encryption"):
+        with steps.step("encryption"):
             partitions.encrypt_persist(persist, plan.passphrase, plan.unlock_memory_mib, identity)
     temporary = plan.output.with_name(f"{plan.output.name}.part")
-    with progress.step("image"):
+    with steps.step("image"):
         try:
             partitions.assemble(
                 temporary, table, partitions.DiskParts(esp, persist, bios), identity

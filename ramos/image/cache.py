@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ramos.errors import LockedError, RamosError
 from ramos.image.plan import Base, Plan, Source, make_key
-from ramos.image.progress import Progress
+from ramos.image.steps import Steps
 from ramos.linux import fs
 
 KEPT_IMAGES = 16
@@ -28,7 +28,7 @@ WAIT_SECONDS = 3600
 
 
 @contextlib.contextmanager
-def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
+def lock_cache(cache: Path, steps: Steps) -> Iterator[Path]:
     """Hold the cache; yields an empty directory for this build, which goes away with it."""
     cache.mkdir(parents=True, exist_ok=True)
     cache.chmod(0o700)  # the trees and images in it have password hashes
@@ -37,7 +37,7 @@ def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
         try:
             stack.enter_context(fs.hold_lock(lock, purpose))
         except LockedError:
-            progress.note(f"another build uses {cache}: waiting for it to end")
+            steps.note(f"another build uses {cache}: waiting for it to end")
             stack.enter_context(fs.hold_lock(lock, purpose, WAIT_SECONDS))
         for stale in cache.glob("work-*"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -47,7 +47,7 @@ def lock_cache(cache: Path, progress: Progress) -> Iterator[Path]:
 
 
 def provide_tree(
-    plan: Plan, source: Source, base: Base, work: Path, progress: Progress
+    plan: Plan, source: Source, base: Base, work: Path, steps: Steps
 ) -> tuple[Path, str]:
     """The root tree of the base: from the cache while the mirror has nothing newer."""
     inputs = _name_inputs(plan, source, base)
@@ -55,9 +55,9 @@ def provide_tree(
     state_file = place / "state"
     old_state = state_file.read_text(encoding="ascii") if state_file.exists() else ""
     if old_state and not source.state:
-        progress.note(f"{source.mirror} does not answer: using the root tree made before")
+        steps.note(f"{source.mirror} does not answer: using the root tree made before")
     if old_state and source.state in ("", old_state):
-        progress.reuse("root tree")
+        steps.reuse("root tree")
         os.utime(place)
         return place / "tree", make_key({"inputs": inputs, "state": old_state})
     if not source.state:
@@ -66,7 +66,7 @@ def provide_tree(
     downloads.mkdir(exist_ok=True)
     fresh = work / "place"
     fresh.mkdir()
-    with progress.step("root tree") as on_line:
+    with steps.step("root tree") as on_line:
         base.bootstrap(plan, source, fresh / "tree", downloads, on_line)
     (fresh / "state").write_text(source.state, encoding="ascii")
     place.parent.mkdir(exist_ok=True)

@@ -13,13 +13,13 @@ import re
 import shlex
 import tempfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.image import debian_setup, debian_source
 from ramos.image.plan import Plan, Source, read_package_list
 from ramos.linux import run
+from ramos.linux.run import OnLine
 
 # Raise this when the commands below change what is in a tree.
 DEFAULT_INIT = "systemd"
@@ -124,9 +124,7 @@ def _read_state(line: debian_source.SourceLine) -> bytes:
         ) from error
 
 
-def bootstrap(
-    plan: Plan, source: Source, tree: Path, downloads: Path, on_line: Callable[[str], None]
-) -> None:
+def bootstrap(plan: Plan, source: Source, tree: Path, downloads: Path, on_line: OnLine) -> None:
     """Make the root tree at `tree`; packages are kept in `downloads` and taken from there."""
     with tempfile.TemporaryDirectory(prefix="stand-in-", dir=downloads) as directory:
         stand_in = make_stand_in(Path(directory))

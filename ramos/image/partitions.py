@@ -11,7 +11,7 @@ the same inputs, identity and epoch, two images are bit-identical.
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,18 +227,14 @@ def assemble(
     disk: DiskLayout,
     parts: DiskParts,
     identity: Identity,
-    on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Put an image together at `output`, which is a temporary name of the caller's."""
     with output.open("wb") as file:
         os.fchmod(file.fileno(), 0o600)  # there are password hashes in it
         file.truncate(disk.size_bytes)
-    on_step("partition table")
     make_table(output, disk, identity)
     with output.open("r+b", buffering=0) as file:
         os.pwrite(file.fileno(), parts.bios.core, BIOS_START_BYTES)
         os.pwrite(file.fileno(), parts.bios.boot_code, 0)
-    on_step("ESP")
     copy_into(parts.esp, output, disk.esp_start)
-    on_step("persist")
     copy_into(parts.persist, output, disk.persist_start)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ramos.errors import UsageError
+from ramos.linux.run import OnLine
 from ramos.sizes import MIB, format_size, parse_size
 from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
 
 HERE = Path(__file__).resolve().parent
-OnLine = Callable[[str], None]
 ALIGNMENT_BYTES = 8 * MIB
 ESP_BYTES = 272 * MIB
 PERSIST_MINIMUM_BYTES = 64 * MIB

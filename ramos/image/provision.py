@@ -6,17 +6,17 @@ opened when the disk was chosen.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos.image import identity, partitions, write
-from ramos.image.progress import Progress
+from ramos.image.steps import Steps
+from ramos.progress import OnProgress, Progress
 from ramos.sizes import format_size
 from ramos.stick import grow
 
 REPORT_SECONDS = 0.2
-STEPS = ("check capacity", "write", "read back", "grow persist")
+STEPS = (write.CHECK, write.WRITE, write.READ_BACK, "grow persist")
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Written:
     grown: bool
 
 
-def provision(target: write.Target, image: Path, progress: Progress) -> Written:
+def provision(target: write.Target, image: Path, steps: Steps) -> Written:
     """Put an image on the disk that is held, and make persist as large as the disk allows."""
     size = image.stat().st_size
     write.check_identity(target)
-    with progress.step("check capacity") as on_line:
-        write.check_capacity(target, Meter(on_line, count_bytes=False))
+    with steps.step(write.CHECK):
+        write.check_capacity(target, Meter(steps.on_progress, count_bytes=False))
     # No two sticks are alike, so that none is ever taken for another.
     changes = identity.plan_changes(image, partitions.make_identity(""))
-    with progress.step("write") as on_line:
-        digest = write.write_image(target, image, Meter(on_line), changes)
-    with progress.step("read back") as on_line:
-        write.read_back(target, size, digest, Meter(on_line))
-    with progress.step("grow persist"):
+    with steps.step(write.WRITE):
+        digest = write.write_image(target, image, Meter(steps.on_progress), changes)
+    with steps.step(write.READ_BACK):
+        write.read_back(target, size, digest, Meter(steps.on_progress))
+    with steps.step("grow persist"):
         partition = grow.grow_partition(Path(target.path), target.size_bytes)
         grown = grow.grow_unmounted(Path(target.path), partition)
         write.check_identity(target, "The image was written, persist may not have grown")
@@ -50,27 +50,27 @@ def provision(target: write.Target, image: Path, progress: Progress) -> Written:
 
 
 class Meter:
-    """Turns (done, total) into lines with percentage, speed and time left, not too often."""
+    """Adds speed and time left, and does not tell too often."""
 
-    def __init__(self, on_line: Callable[[str], None], count_bytes: bool = True) -> None:
-        self.on_line = on_line
+    def __init__(self, on_progress: OnProgress, count_bytes: bool = True) -> None:
+        self.on_progress = on_progress
         self.count_bytes = count_bytes
         self.start = time.monotonic()
         self.last = 0.0
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, seen: Progress) -> None:
         now = time.monotonic()
-        if now - self.last < REPORT_SECONDS and done < total:
+        if now - self.last < REPORT_SECONDS and seen.done < seen.total:
             return
         self.last = now
-        self.on_line(describe_progress(done, total, now - self.start, self.count_bytes))
+        speed = describe_speed(seen, now - self.start) if self.count_bytes else ""
+        self.on_progress(replace(seen, detail=speed))
 
 
-def describe_progress(done: int, total: int, seconds: float, count_bytes: bool) -> str:
-    """One line: how far, how fast, how long still."""
-    percent = f"{done * 100 // max(total, 1)}%"
-    if not count_bytes or seconds <= 0 or not done:
-        return percent
-    speed = done / seconds
-    left = round((total - done) / speed)
-    return f"{percent} {format_size(speed)}/s, {left // 60}:{left % 60:02d} left"
+def describe_speed(seen: Progress, seconds: float) -> str:
+    """How fast, how long still; nothing before there is something to go by."""
+    if seconds <= 0 or not seen.done:
+        return ""
+    speed = seen.done / seconds
+    left = round((seen.total - seen.done) / speed)
+    return f"{format_size(speed)}/s, {left // 60}:{left % 60:02d} left"

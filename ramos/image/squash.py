@@ -7,12 +7,12 @@ the same bytes.
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.linux import run
+from ramos.linux.run import OnLine
 
 TOOLS = ("mksquashfs", "chroot", "cp")
 # Filled by the running system: nothing that the build left there may travel.
@@ -96,9 +96,7 @@ def plan_squash(tree: Path, output: Path, level: int) -> list[str]:
     return [*argv, "-processors", str(os.cpu_count() or 1), "-progress"]
 
 
-def make_squashfs(
-    tree: Path, output: Path, level: int, epoch: int | None, on_line: Callable[[str], None]
-) -> None:
+def make_squashfs(tree: Path, output: Path, level: int, epoch: int | None, on_line: OnLine) -> None:
     """Make one image; it has its name only when it is whole."""
     temporary = output.with_name(f"{output.name}.part")
     env = None if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)}

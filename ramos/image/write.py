@@ -17,11 +17,12 @@ import secrets
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import DamagedError, RamosError, RefusedError, find_reason
+from ramos.progress import OnProgress, Progress
 from ramos.stick.disks import Disk
 
 BLKGETSIZE64 = 0x80081272
@@ -33,7 +34,7 @@ PROBES = 2048
 SMALLEST_PROBE_STEP = 1 << 20
 HALF_WRITTEN = "The disk holds no usable system now"
 
-Progress = Callable[[int, int], None]
+CHECK, WRITE, READ_BACK = "check capacity", "write", "read back"
 # Where, and what to write there in place of what the image holds.
 Change = tuple[int, bytes]
 
@@ -87,7 +88,7 @@ def check_identity(target: Target, state: str = "Nothing was written") -> None:
 
 
 def write_image(
-    target: Target, image: Path, on_progress: Progress, changes: Sequence[Change] = ()
+    target: Target, image: Path, on_progress: OnProgress, changes: Sequence[Change] = ()
 ) -> str:
     """Write the image with changes, its head last; gives back the sha256 of what was written."""
     size = image.stat().st_size
@@ -104,13 +105,13 @@ def write_image(
             check_identity(target, HALF_WRITTEN)
             _write_at(target, buffer, 0, head)
             os.fsync(target.descriptor)
-        on_progress(size, size)
+        on_progress(Progress(WRITE, size, size))
     except OSError as error:
         raise _failed(target, error) from error
     return digest.hexdigest()
 
 
-def read_back(target: Target, size: int, wanted: str, on_progress: Progress) -> None:
+def read_back(target: Target, size: int, wanted: str, on_progress: OnProgress) -> None:
     """Read what was written from the disk itself and compare."""
     digest = hashlib.sha256()
     try:
@@ -118,7 +119,7 @@ def read_back(target: Target, size: int, wanted: str, on_progress: Progress) -> 
             for offset in range(0, size, CHUNK_BYTES):
                 count = min(CHUNK_BYTES, size - offset)
                 digest.update(_read_at(target, buffer, offset)[:count])
-                on_progress(offset + count, size)
+                on_progress(Progress(READ_BACK, offset + count, size))
     except OSError as error:
         raise _failed(target, error) from error
     if digest.hexdigest() != wanted:
@@ -128,7 +129,7 @@ def read_back(target: Target, size: int, wanted: str, on_progress: Progress) -> 
         )  # fmt: skip
 
 
-def check_capacity(target: Target, on_progress: Progress) -> None:
+def check_capacity(target: Target, on_progress: OnProgress) -> None:
     """Find a disk that claims more than it has: every probe must come back as it was written.
 
     A disk of false capacity wraps around or forgets. Probes stand a power of two apart, so that
@@ -145,12 +146,12 @@ def check_capacity(target: Target, on_progress: Progress) -> None:
         with _buffer(PROBE_BYTES) as buffer:
             for index, offset in enumerate(offsets):
                 _write_at(target, buffer, offset, _make_probe(nonce, offset))
-                on_progress(index + 1, total)
+                on_progress(Progress(CHECK, index + 1, total))
             os.fsync(target.descriptor)
             for index, offset in enumerate(offsets):
                 if _read_at(target, buffer, offset) != _make_probe(nonce, offset):
                     raise _false_capacity(target, offset)
-                on_progress(len(offsets) + index + 1, total)
+                on_progress(Progress(CHECK, len(offsets) + index + 1, total))
     except OSError as error:
         raise _failed(target, error) from error
 
@@ -160,7 +161,7 @@ def _write_body(
     source: object,
     size: int,
     digest: "hashlib._Hash",
-    on_progress: Progress,
+    on_progress: OnProgress,
     changes: Sequence[Change],
 ) -> None:
     """Everything behind the head, in large writes."""
@@ -174,7 +175,7 @@ def _write_body(
             digest.update(data)
             _write_at(target, buffer, offset, data)
             offset += len(data)
-            on_progress(offset, size)
+            on_progress(Progress(WRITE, offset, size))
             check_identity(target, HALF_WRITTEN)
 
 

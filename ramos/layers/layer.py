@@ -8,7 +8,7 @@ upperfs/layers was durable, was read back from the device and held exactly its s
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from ramos.linux.fs import (
 from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, NoRoomError, run_squashfs
 from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
+from ramos.progress import OnProgress, Progress
 from ramos.store.generation import Kind, StoredFile
 from ramos.store.generations import find_damage, read_direct, write_synced
 
@@ -39,7 +40,8 @@ MAX_SAME_SIZE_PAIRS = 200_000_000
 # What mksquashfs holds for every entry (measured: 450 with 4.5.1), and the least it works with.
 BYTES_AN_ENTRY = 450
 LEAST_MEMORY_MIB = 32
-Progress = Callable[[str, int, int], None]
+WRITING = "writing the layer"
+READING_BACK = "reading it back"
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ def build_layer(
     config: SaveConfig,
     max_bytes: int,
     delta: Delta,
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> Built:
     """Make, flush, read back and compare a layer; anything odd is an error and nothing counts.
 
     The source is ours to edit: a file in it that cannot be read is taken out, and named.
     """
     crash_point("layer-before-build")
-    on_progress("compress", 0, 0)
+    on_progress(Progress(WRITING))
     try:
         make_squashfs(source, target, config, max_bytes, delta)
     except NoRoomError:
@@ -85,7 +87,7 @@ def build_layer(
             raise
         make_squashfs(source, target, config, max_bytes, delta)
     crash_point("layer-built")
-    on_progress("verify", 0, 0)
+    on_progress(Progress(READING_BACK))
     # What the compared files are read from is what was written; that the device has it as well,
     # the read-back says, for both see the bytes that `expected` is the hash of.
     with mount_image(target) as found, comparing(source, found) as wait:

@@ -23,8 +23,8 @@ from ramos.errors import RamosError
 from ramos.layers.acls import Acl, find_holder, parse_acls, render_acl
 from ramos.layers.layer import (
     MAX_SAME_SIZE_PAIRS,
+    READING_BACK,
     Built,
-    Progress,
     count_entries,
     list_limits,
     list_options,
@@ -41,8 +41,10 @@ from ramos.linux.beneath import open_top
 from ramos.linux.fs import crash_point
 from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, run_squashfs
+from ramos.progress import OnProgress, Progress
 from ramos.store.generation import StoredFile
 
+MERGING = "merging layers"
 TAR_BLOCK_BYTES = 512
 COPY_BYTES = 1 << 20
 # mksquashfs 4.5.1 does not know this keyword and reads the bytes as they are, as it should; and it
@@ -88,7 +90,7 @@ def merge_layers(
     config: SaveConfig,
     max_bytes: int,
     base: Sequence[Path],
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> tuple[StoredFile, ...]:
     """The chain with everything from layer `start` on merged into one layer, published."""
     groups = group_layers(files)
@@ -101,11 +103,11 @@ def merge_layers(
         acls = merge_acls(persist, run, tops)
         target = stack.enter_context(new_layer(persist))
         under = [*reversed(lower), *base]
-        on_progress("merge", 0, 0)
+        on_progress(Progress(MERGING))
         write_merged(tops, under, target, config, max_bytes)
         crash_point("merge-written")
         built = Built(target, read_back(target))
-        on_progress("verify", 0, 0)
+        on_progress(Progress(READING_BACK))
         with mount_image(target) as merged:
             check_merged([*reversed(tops), *under], [merged, *under])
         crash_point("merge-compared")

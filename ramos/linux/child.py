@@ -15,12 +15,12 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ramos.errors import RamosError
+from ramos.progress import OnProgress, Progress
 
-OnProgress = Callable[[float, str], None]
 Work = Callable[[OnProgress], dict[str, Any] | None]
 Pulse = Callable[[], int]
 END_STEPS = 20
@@ -77,7 +77,7 @@ def run_worker(
     whether anybody wants the work still.
     """
     worker = start_worker(work)
-    part, text = 0.0, ""
+    seen: Progress | None = None
     try:
         last, deadline = pulse(), time.monotonic() + stall_seconds
         while True:
@@ -85,8 +85,8 @@ def run_worker(
             now = pulse()
             if is_unwanted():
                 raise RamosError("the work was ended", "child", "it is not wanted any more")
-            if not ready:
-                on_progress(part, text)
+            if not ready and seen:
+                on_progress(seen)
             if ready or now != last:
                 last, deadline = now, time.monotonic() + stall_seconds
             elif time.monotonic() >= deadline:
@@ -96,8 +96,8 @@ def run_worker(
             for message in read_messages(worker):
                 if "result" in message:
                     return dict(message["result"])
-                part, text = float(message["part"]), str(message["text"])
-                on_progress(part, text)
+                seen = Progress(**message["progress"])
+                on_progress(seen)
     finally:
         end_worker(worker)
 
@@ -123,7 +123,7 @@ def _be_worker(work: Work, writer: int) -> None:
         os.setsid()
         for number in DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        result = work(lambda part, text: _send(writer, {"part": part, "text": text}))
+        result = work(lambda seen: _send(writer, {"progress": asdict(seen)}))
         _send(writer, {"result": result or {}})
         code = 0
     except RamosError as error:

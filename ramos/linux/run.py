@@ -20,6 +20,8 @@ TAIL_LINES = 6
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 Arg = str | bytes | Path
 Process: TypeAlias = "subprocess.Popen[bytes]"
+# Who hears each line that a program prints.
+OnLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def failure(argv: Sequence[Arg], result: Result) -> RamosError:
 
 def run_watched(
     argv: Sequence[Arg],
-    on_line: Callable[[str], None],
+    on_line: OnLine,
     env: Mapping[str, str] | None = None,
     **kwargs: object,
 ) -> Result:

@@ -19,13 +19,12 @@ from ramos.errors import RamosError
 from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Entry, Index, make_index, read_index
 from ramos.linux.fs import hold_lock, write_changed, write_durably
-from ramos.linux.run import run, run_watched
+from ramos.linux.run import OnLine, run, run_watched
 from ramos.packages.recipe import Recipe, render_special
 from ramos.packages.site import (
     LOCK_WAIT_SECONDS,
     Candidate,
     Installed,
-    OnLine,
     Removal,
     Site,
     find_key,

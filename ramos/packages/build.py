@@ -7,7 +7,7 @@ directory were written.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
 from ramos.packages import trees
 from ramos.packages.site import Site
 from ramos.packages.unpack import Staged, find_vmlinuz
+from ramos.progress import OnProgress, Progress
 from ramos.store import images
 from ramos.store.generation import StoredFile
 from ramos.store.generations import read_default
@@ -33,7 +34,6 @@ MICROCODE_FILES = {
     "intel-ucode": "kernel/x86/microcode/GenuineIntel.bin",
     "amd-ucode": "kernel/x86/microcode/AuthenticAMD.bin",
 }
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Prepared:
         return notes
 
 
-def build(site: Site, staged: Sequence[Staged], say: Say) -> Prepared:
+def build(site: Site, staged: Sequence[Staged], on_progress: OnProgress) -> Prepared:
     """Make images and kernels from what left the packages."""
     library = trees.name_library(site.root)
     new_microcode = {
@@ -105,14 +105,14 @@ def build(site: Site, staged: Sequence[Staged], say: Say) -> Prepared:
                 folders = package.list_below("modules", "modules")
                 trees.arrange_modules([f for f in folders if f.name == kernel], tree, library)
                 vmlinuz = _need_vmlinuz(package)
-                say(f"building the initramfs of {kernel}")
+                on_progress(Progress(f"building the initramfs of {kernel}"))
                 built = _build_kernel(site, kernel, vmlinuz, tree, microcode)
                 files.append(built)
-                say(f"packing the modules of {kernel}")
+                on_progress(Progress(f"packing the modules of {kernel}"))
                 trees.pack_image(tree, built.modules)
         if not files and any("initramfs" in package.recipe.after for package in staged):
-            files.append(_rebuild_running(site, microcode, say))
-        firmware = build_firmware(site, sources, (), say) if sources else None
+            files.append(_rebuild_running(site, microcode, on_progress))
+        firmware = build_firmware(site, sources, (), on_progress) if sources else None
     except BaseException:
         for kernel_files in files:
             kernel_files.modules.unlink(missing_ok=True)
@@ -158,11 +158,11 @@ def _build_kernel(
     return KernelFiles(kernel, vmlinuz, initramfs, _temporary(site, layout.modules_image(kernel)))
 
 
-def _rebuild_running(site: Site, microcode: bytes, say: Say) -> KernelFiles:
+def _rebuild_running(site: Site, microcode: bytes, on_progress: OnProgress) -> KernelFiles:
     """The running kernel once more, with another initramfs and the same modules."""
     vmlinuz = site.work / "vmlinuz-running"
     version = kernel_version(site.running)
-    say(f"building the initramfs of {version}")
+    on_progress(Progress(f"building the initramfs of {version}"))
     with site.open_esp(False) as esp:
         source = esp / layout.KERNELS_DIR / site.running / "vmlinuz"
         if site.running not in list_complete(esp):
@@ -192,14 +192,14 @@ def _find_firmware_sources(staged: Sequence[Staged]) -> dict[str, Path]:
 
 
 def build_firmware(
-    site: Site, sources: Mapping[str, Path], removed: Iterable[str], say: Say
+    site: Site, sources: Mapping[str, Path], removed: Iterable[str], on_progress: OnProgress
 ) -> Path:
     """The whole firmware as one new image: with packages' files, without those of others."""
     new = {name for folder in sources.values() for name in _list_files(folder)}
     old = [
         line for package in (*sources, *removed) for line in read_left(site, package, "firmware")
     ]
-    say("packing the firmware")
+    on_progress(Progress("packing the firmware"))
     tree = site.work / "trees" / "firmware"
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]

@@ -5,7 +5,7 @@ building. Invariant: until the journal says `ready` everything can be taken away
 then on only the boot environment is missing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from ramos.packages.journal import Journal, Recovery
 from ramos.packages.recipe import Recipe
 from ramos.packages.site import LOCK_WAIT_SECONDS, Candidate, Site
 from ramos.packages.unpack import Staged
+from ramos.progress import OnProgress, Progress, tell_lines
 from ramos.store import images
 from ramos.store.generations import read_all, sweep
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Done:
     generation: int
 
 
-def make_change(site: Site, work: Work, say: Say, passing: Say) -> Done:
+def make_change(site: Site, work: Work, on_progress: OnProgress) -> Done:
     """Give everything its place; whatever fails, the stick is as it was."""
     with hold_lock(site.lock_file, "packages", LOCK_WAIT_SECONDS), site.open_esp(True) as esp:
         written, trial = _choose_kernels(site, esp, work)
@@ -71,20 +70,22 @@ def make_change(site: Site, work: Work, say: Say, passing: Say) -> Done:
             trial=trial,
         )
         journal.begin(site.persist, begun)
+        step = f"installing {', '.join(work.names)}"
+        on_line = tell_lines(on_progress, step)
         try:
             repository.bring(site, files)
             site.manager.sign_repository(site, site.manager.list_packages(site))
-            site.manager.read_repository(site, passing)
-            site.manager.install(site, work.names, passing, simulate=True)
+            site.manager.read_repository(site, on_line)
+            site.manager.install(site, work.names, on_line, simulate=True)
             generation = work.built.publish_images(site, written)
             for name, kernel in written.items():
-                say(f"writing kernel {name} to the ESP")
+                on_progress(Progress(f"writing kernel {name} to the ESP"))
                 kernels.write_kernel(esp, name, kernel)
             for target in work.targets:
                 site.manager.release_files(site, target.name, target.recipe)
             journal.mark_ready(site.persist, begun)
-            say(f"installing {', '.join(work.names)}")
-            site.manager.install(site, work.names, passing)
+            on_progress(Progress(step))
+            site.manager.install(site, work.names, on_line)
         except BaseException:
             journal.undo(site.persist, esp, begun)
             _end_undone(site, begun)

@@ -27,7 +27,7 @@ from ramos.formats.deb_package import (
 )
 from ramos.formats.openpgp import make_public_key, sign_detached
 from ramos.linux.fs import hash_file, hold_lock, write_changed, write_durably
-from ramos.linux.run import Result, run, run_watched
+from ramos.linux.run import OnLine, Result, run, run_watched
 from ramos.packages.debian_settings import HOOK, SOURCE_FILE, render_settings, render_source
 from ramos.packages.recipe import Recipe
 from ramos.packages.recipes import find_shipped_dir
@@ -35,7 +35,6 @@ from ramos.packages.site import (
     LOCK_WAIT_SECONDS,
     Candidate,
     Installed,
-    OnLine,
     Removal,
     Site,
     find_key,

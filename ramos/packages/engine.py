@@ -8,7 +8,7 @@ stick. Invariant: a cut at any point leaves a stick that boots the old state or 
 
 import contextlib
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,10 @@ from ramos.packages.build import Prepared, build, build_firmware, forget_left, r
 from ramos.packages.change import Target, Work
 from ramos.packages.recipe import drops_depend
 from ramos.packages.site import Candidate, Installed, Site
+from ramos.progress import OnProgress, Progress, tell_lines
 from ramos.sizes import format_size
 from ramos.store import images
 from ramos.store.generations import read_all
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -180,18 +179,14 @@ def workplace(site: Site) -> Iterator[None]:
         shutil.rmtree(site.work, ignore_errors=True)
 
 
-def _in_passing(say: Say) -> Say:
-    """What the package manager prints: indented, and not worth to stay on the screen."""
-    return lambda line: say(f"  {line}")
-
-
-def refresh(site: Site, say: Say) -> None:
+def refresh(site: Site, on_progress: OnProgress) -> None:
     """Fetch the package lists."""
-    say("fetching the package lists")
-    site.manager.refresh(site, _in_passing(say))
+    step = "fetching the package lists"
+    on_progress(Progress(step))
+    site.manager.refresh(site, tell_lines(on_progress, step))
 
 
-def add(site: Site, names: Sequence[str], say: Say) -> Report:
+def add(site: Site, names: Sequence[str], on_progress: OnProgress) -> Report:
     """Install special packages."""
     for word in names:
         name = word.partition("=")[0]
@@ -204,25 +199,26 @@ def add(site: Site, names: Sequence[str], say: Say) -> Report:
                 "Install it with the package manager itself.",
             )
     installed = site.manager.list_installed(site)
-    return bring(site, plan_targets(site, installed, names, only_newer=False), say)
+    return bring(site, plan_targets(site, installed, names, only_newer=False), on_progress)
 
 
-def bring(site: Site, targets: Sequence[Target], say: Say) -> Report:
+def bring(site: Site, targets: Sequence[Target], on_progress: OnProgress) -> Report:
     """Everything up to the point where nothing can go wrong any more, then the change itself."""
     if not targets:
         return Report()
     _require_memory_and_space(site, targets)
     staged = []
     for target in targets:
-        say(f"fetching {target.name} {target.candidate.version}")
+        step = f"fetching {target.name} {target.candidate.version}"
+        on_progress(Progress(step))
         folder = site.work / "fetched" / target.name
-        path = site.manager.fetch(site, target.candidate, folder, _in_passing(say))
+        path = site.manager.fetch(site, target.candidate, folder, tell_lines(on_progress, step))
         staged.append(site.manager.stage(site, path, target.recipe))
         shutil.rmtree(folder)
-    built = build(site, staged, say)
+    built = build(site, staged, on_progress)
     try:
         work = Work(targets, staged, built)
-        done = change.make_change(site, work, say, _in_passing(say))
+        done = change.make_change(site, work, on_progress)
     finally:
         for temporary in built.temporaries:
             temporary.unlink(missing_ok=True)
@@ -281,7 +277,9 @@ def plan_removal(
     return list(dict.fromkeys([*wanted, *special])), also
 
 
-def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = ()) -> Report:
+def remove(
+    site: Site, names: Sequence[str], on_progress: OnProgress, also: Collection[str] = ()
+) -> Report:
     """Remove special packages, and what they had brought; `also`, ordinary ones."""
     names, also = plan_removal(site, names, also)
     with site.open_esp(True) as esp:
@@ -289,10 +287,11 @@ def remove(site: Site, names: Sequence[str], say: Say, also: Collection[str] = (
         kernels.check_removal(esp, doomed, journal.read_environment(esp), site.running)
         journal.end_trials(esp, doomed)
         _release(site, names)
-        site.manager.remove(site, [*names, *also], _in_passing(say))
+        step = f"removing {', '.join(names)}"
+        site.manager.remove(site, [*names, *also], tell_lines(on_progress, step))
         repository.delete_packages(site, names)
         _delete_kernels(site, esp, doomed)
-    generation = _remove_firmware(site, names, say)
+    generation = _remove_firmware(site, names, on_progress)
     for name in names:
         forget_left(site, name)
     return Report(tuple(names), generation=generation, removed_kernels=tuple(doomed))
@@ -318,21 +317,21 @@ def _delete_kernels(site: Site, esp: Path, names: Iterable[str]) -> None:
         images.delete_modules(site.persist, name, kernels.list_all(esp))
 
 
-def _remove_firmware(site: Site, names: Sequence[str], say: Say) -> int:
+def _remove_firmware(site: Site, names: Sequence[str], on_progress: OnProgress) -> int:
     """A new firmware image without the files of these packages; its generation, or 0."""
     if not any(read_left(site, name, "firmware") for name in names):
         return 0
-    temporary = build_firmware(site, {}, names, say)
+    temporary = build_firmware(site, {}, names, on_progress)
     return Prepared(temporary, (), {}, {}).publish_images(site, {})
 
 
-def collect_kernels(site: Site, say: Say) -> tuple[str, ...]:
+def collect_kernels(site: Site, on_progress: OnProgress) -> tuple[str, ...]:
     """Delete kernels and firmware that are no longer needed, once a newer kernel is confirmed."""
     with site.open_esp(True) as esp:
         env = journal.read_environment(esp)
         old = kernels.plan_removal(kernels.list_complete(esp), env, site.running)
         if old:
-            say(f"removing old kernels: {', '.join(old)}")
+            on_progress(Progress(f"removing old kernels: {', '.join(old)}"))
         _delete_kernels(site, esp, old)
     for path in images.list_unused(site.persist, read_all(site.persist)[0]):
         path.unlink()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ramos import layout
 from ramos.formats.apk_sign import make_key
+from ramos.linux.run import OnLine
 from ramos.packages.recipe import Recipe, find_recipe
 from ramos.packages.recipes import load_recipes
 from ramos.packages.unpack import Staged
@@ -22,7 +23,6 @@ from ramos.packages.unpack import Staged
 KEY_BITS = 3072
 # For the lock of a save, or of the package manager.
 LOCK_WAIT_SECONDS = 60
-OnLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ramos.layout import Places
 from ramos.linux.child import guarded
 from ramos.linux.fs import crash_point, hold_lock
 from ramos.linux.squashfs import DEFAULT_STAYS
+from ramos.progress import OnProgress, Progress, quiet
 from ramos.save.adopt import adopt_old_layout
 from ramos.save.after import settle
 from ramos.save.ground import Ground, choose_ground, restore_booted
@@ -57,12 +58,9 @@ CRASH_POINTS = (
     *("generation-written", "generation-renamed", "generation-published", "session-kept"),
     *("prune-generation", "prune-layer", "commit-done"),
 )
-Progress = Callable[[str, int, int], None]
+SCANNING = "looking for what changed"
+PUBLISHING = "making it the default"
 _NOTHING_PRUNED = PruneReport((), (), 0)
-
-
-def quiet(step: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class CommitReport:
     left_out: tuple[str, ...] = ()
 
 
-def commit(places: Places, request: CommitRequest, on_progress: Progress = quiet) -> CommitReport:
+def commit(places: Places, request: CommitRequest, on_progress: OnProgress = quiet) -> CommitReport:
     """Save what changed; the report says what that took."""
     with hold_lock(places.lock_file, "commit", request.wait_seconds), _plain_errors(places):
         report = _commit(places, request, on_progress)
@@ -145,7 +143,7 @@ def _find_highest(persist: Path) -> int:
     return 0
 
 
-def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> CommitReport:
+def _commit(places: Places, request: CommitRequest, on_progress: OnProgress) -> CommitReport:
     started = time.monotonic()
     boot = read_boot(places)
     refuse_mode(boot, request)
@@ -159,7 +157,7 @@ def _commit(places: Places, request: CommitRequest, on_progress: Progress) -> Co
     with contextlib.ExitStack() as stack:
         stack.enter_context(guarded(lambda _notes: _clean_up(places)))
         recorder = stack.enter_context(record_session(places))
-        on_progress("scan", 0, 0)
+        on_progress(Progress(SCANNING))
         source = stack.enter_context(_open_source(places, request, start.ground, recorder))
         work = _Work(places, request, start.boot, start.ground, source, start.room_bytes)
         made = None if request.dry_run else work.store(on_progress)
@@ -184,7 +182,7 @@ class _Start:
     room_bytes: int
 
 
-def _prepare(places: Places, request: CommitRequest, boot: Boot, on_progress: Progress) -> _Start:
+def _prepare(places: Places, request: CommitRequest, boot: Boot, on_progress: OnProgress) -> _Start:
     """Sweep up after a dead commit, adopt an older layout, choose what to build on."""
     config = request.config
     clean_leftovers(places)
@@ -250,7 +248,7 @@ def refuse_mode(boot: Boot, request: CommitRequest) -> None:
 
 
 def _shorten(
-    places: Places, ground: Ground, config: SaveConfig, room_bytes: int, on_progress: Progress
+    places: Places, ground: Ground, config: SaveConfig, room_bytes: int, on_progress: OnProgress
 ) -> Ground:
     """A chain that is full already (nobody compacted it at a shutdown) is merged first."""
     sizes = [file.size_bytes for file in ground.below if file.kind == "layer"]
@@ -300,7 +298,7 @@ class _Work:
     source: Source
     room_bytes: int
 
-    def store(self, on_progress: Progress) -> Generation | None:
+    def store(self, on_progress: OnProgress) -> Generation | None:
         """Layer, sidecar, generation file; None if there is nothing to save."""
         persist = self.places.persist
         default = read_default(persist)
@@ -314,11 +312,11 @@ class _Work:
         if default is None and not new:
             return None
         made = self._describe(next_number(persist), files)
-        on_progress("publish", 0, 0)
+        on_progress(Progress(PUBLISHING))
         publish_generation(persist, made)
         return made
 
-    def _store_layer(self, on_progress: Progress) -> Iterator[StoredFile]:
+    def _store_layer(self, on_progress: OnProgress) -> Iterator[StoredFile]:
         source, persist, config = self.source, self.places.persist, self.request.config
         if source.delta.is_empty:
             return

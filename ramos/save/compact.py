@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ramos.layout import Places
 from ramos.linux.child import guarded
 from ramos.linux.fs import hold_lock
 from ramos.linux.mounts import mount_image
+from ramos.progress import OnProgress
 from ramos.save.after import settle
 from ramos.save.session import read_session, replace_tip
 from ramos.save.space import check_room
@@ -29,7 +30,6 @@ from ramos.stick.check import check_stick
 from ramos.store.generation import COMPACTED, Generation, StoredFile
 from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
 
-Progress = Callable[[str, int, int], None]
 # Steps at which a test can kill a compaction, beside those of publishing (see commit).
 CRASH_POINTS = ("merge-written", "merge-compared")
 
@@ -52,7 +52,7 @@ def is_due(default: Generation, config: SaveConfig) -> bool:
 
 
 def compact(
-    places: Places, config: SaveConfig, *, everything: bool, on_progress: Progress
+    places: Places, config: SaveConfig, *, everything: bool, on_progress: OnProgress
 ) -> CompactReport:
     """Merge layers of the default (all of them, or as many as pays) and publish the result."""
     started = time.monotonic()
@@ -91,7 +91,7 @@ def compact(
 
 
 def compact_if_due(
-    places: Places, config: SaveConfig, on_progress: Progress
+    places: Places, config: SaveConfig, on_progress: OnProgress
 ) -> CompactReport | None:
     """Compact where the chain is long or hides too much; for the time when nobody waits."""
     default = read_default(places.persist)

@@ -11,15 +11,28 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ramos.booted import read_boot
 from ramos.config import SaveConfig
 from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.layers.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
-from ramos.layers.layer import Built, new_layer, publish_layer, publish_sidecar, read_back
-from ramos.layers.merge import check_merged, group_layers, list_acls, merge_acls, write_merged
+from ramos.layers.layer import (
+    READING_BACK,
+    Built,
+    new_layer,
+    publish_layer,
+    publish_sidecar,
+    read_back,
+)
+from ramos.layers.merge import (
+    MERGING,
+    check_merged,
+    group_layers,
+    list_acls,
+    merge_acls,
+    write_merged,
+)
 from ramos.layers.stack import Node, find_node, list_merged
 from ramos.layers.stage import copy_attributes, copy_entry
 from ramos.layers.walk import DIRECTORIES, walk
@@ -33,6 +46,7 @@ from ramos.linux.beneath import (
 )
 from ramos.linux.fs import hash_file, hold_lock, sync_directory, sync_file
 from ramos.linux.mounts import mount_image
+from ramos.progress import OnProgress, Progress
 from ramos.save.after import settle
 from ramos.save.diff import Stacks
 from ramos.save.space import check_room
@@ -47,7 +61,6 @@ from ramos.store.generations import (
     write_synced,
 )
 
-Progress = Callable[[str, int, int], None]
 READ_BYTES = 1 << 20
 RESERVE_BYTES = 4 << 20
 NEW, OLD = b"new", b"old"
@@ -136,7 +149,7 @@ def export(
     generation: Generation,
     target: Path,
     config: SaveConfig,
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> int:
     """Write all layers of a generation as one plain image; its size."""
     if not generation.layers:
@@ -163,16 +176,16 @@ def _export_into(
     generation: Generation,
     image: Path,
     config: SaveConfig,
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> bytes:
     """Write the image and compare it; the ACLs that belong to it."""
     with Stacks(places) as stacks:
         tops = [Path(os.fsdecode(top)) for top in stacks.open_layers(generation)]
         space = os.statvfs(image.parent)
-        on_progress("merge", 0, 0)
+        on_progress(Progress(MERGING))
         room = space.f_bavail * space.f_frsize - RESERVE_BYTES
         write_merged(list(reversed(tops)), places.base_dirs, image, config, room)
-        on_progress("verify", 0, 0)
+        on_progress(Progress(READING_BACK))
         sync_file(image)
         with mount_image(image) as merged:
             check_merged([*tops, *places.base_dirs], [merged, *places.base_dirs])
@@ -194,7 +207,7 @@ def deliver(place: Path, parent: int, name: bytes, acls: bytes) -> int:
 
 
 def import_image(
-    places: Places, image: Path, config: SaveConfig, *, add: bool, on_progress: Progress
+    places: Places, image: Path, config: SaveConfig, *, add: bool, on_progress: OnProgress
 ) -> Generation:
     """Make an image the newest generation: alone, or on top of the default's layers."""
     with hold_lock(places.lock_file, "import"):
@@ -202,12 +215,12 @@ def import_image(
         check_stick(places, boot)
         make_tree(places.persist)
         sweep(places.persist)
-        on_progress("read", 0, 0)
+        on_progress(Progress("reading"))
         acls = _read_sidecar(image)
         expected = read_image(image, acls)
         if image.stat().st_size > check_room(places, config):
             raise RamosError("cannot import", image, "it does not fit on the stick")
-        on_progress("copy", 0, 0)
+        on_progress(Progress("copying"))
         new = [_store_image(places, image, expected)]
         if acls:
             new.append(publish_sidecar(places.persist, acls))

@@ -6,13 +6,14 @@ one of which was read and found good before.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramos.booted import read_boot
 from ramos.errors import DamagedError, RefusedError, UsageError
 from ramos.layout import Places
 from ramos.linux.fs import crash_point, hold_lock
+from ramos.progress import OnProgress, Progress
 from ramos.save.after import settle
 from ramos.save.session import read_session
 from ramos.stick.check import check_stick
@@ -33,8 +34,6 @@ from ramos.store.generations import (
     set_pin,
     sweep,
 )
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def find_target(places: Places, number: int | None) -> Generation:
     return read_generation(places.persist, default.parent)
 
 
-def rollback(places: Places, number: int | None, on_progress: Progress) -> Generation:
+def rollback(places: Places, number: int | None, on_progress: OnProgress) -> Generation:
     """Make a new default with an old generation's layers; the running system stays as it is."""
     with hold_lock(places.lock_file, "rollback"):
         check_stick(places, read_boot(places))
@@ -102,7 +101,7 @@ def rollback(places: Places, number: int | None, on_progress: Progress) -> Gener
     return made
 
 
-def refuse_damaged(places: Places, target: Generation, on_progress: Progress) -> None:
+def refuse_damaged(places: Places, target: Generation, on_progress: OnProgress) -> None:
     """A damaged generation must not become the default."""
     report = verify_files(places, target.saved, on_progress)
     if report.damaged:
@@ -116,7 +115,7 @@ def refuse_damaged(places: Places, target: Generation, on_progress: Progress) ->
         )
 
 
-def verify(places: Places, *, everything: bool, on_progress: Progress) -> VerifyReport:
+def verify(places: Places, *, everything: bool, on_progress: OnProgress) -> VerifyReport:
     """Read what default is made of (or all there is) from the stick and compare it."""
     good, bad = read_all(places.persist)
     if everything:
@@ -132,20 +131,20 @@ def verify(places: Places, *, everything: bool, on_progress: Progress) -> Verify
 
 
 def verify_files(
-    places: Places, files: Iterable[StoredFile], on_progress: Progress
+    places: Places, files: Iterable[StoredFile], on_progress: OnProgress
 ) -> VerifyReport:
     """Hash stored files as the device gives them back."""
     wanted = list(files)
     total, done, damaged = sum(file.size_bytes for file in wanted), 0, []
     for file in wanted:
-        on_progress("read", done, total)
+        on_progress(Progress("reading", done, total))
         damage = find_damage(places.persist, file)
         if damage is not None:  # a read that fails once is tried again before it is called damage
             damage = find_damage(places.persist, file)
         if damage is not None:
             damaged.append(damage)
         done += file.size_bytes
-    on_progress("read", total, total)
+    on_progress(Progress("reading", total, total))
     return VerifyReport(len(wanted), total, tuple(damaged))
 
 

@@ -1,8 +1,8 @@
 """What is saved when the system goes down, and how far it is.
 
 Owns: calling the commit for the shutdown, the squashfs for a save elsewhere, and the estimate of
-their progress. Refuses: talking to anyone (`shutdown` does). Invariant: a commit that is done stays
-done, whatever goes wrong after it.
+how far they are as a whole. Refuses: talking to anyone (`order` does). Invariant: a commit that is
+done stays done, whatever goes wrong after it.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ from ramos.layers import layer
 from ramos.layers.index import NEVER, Saved
 from ramos.layout import Places
 from ramos.linux.beneath import make_workplace, open_folder
-from ramos.linux.child import OnProgress
+from ramos.linux.child import Pulse
 from ramos.linux.mounts import find_mount
+from ramos.progress import OnProgress, Progress
 from ramos.save import commit, compact, exchange
 from ramos.save.after import note_failure
 from ramos.save.session import open_index, read_session, record_session
@@ -32,16 +33,8 @@ from ramos.sizes import format_size
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512
 RESERVE_BYTES = 4 << 20
-# How far a save is when a step begins; the writing in between is measured in bytes.
-STEPS = {
-    "scan": (0.02, "looking for what changed"),
-    "stage": (0.05, "collecting"),
-    "compress": (0.10, "writing"),
-    "verify": (0.75, "reading back"),
-    "publish": (0.95, "making it the newest generation"),
-}
-MERGE_STEPS = {"merge": "collecting", "compress": "writing", "verify": "reading back"}
-WRITING_PART = 0.65
+# How far a save usually is when a step begins, in percent; the writing in between is measured.
+BEGINS = {commit.SCANNING: 2, layer.WRITING: 10, layer.READING_BACK: 75, commit.PUBLISHING: 95}
 LIKELY_RATIO = 0.5
 
 
@@ -50,9 +43,7 @@ def save(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[st
     request = commit.CommitRequest(
         reason="shutdown", shutdown=True, config=config, wait_seconds=LOCK_WAIT_SECONDS
     )
-    report = commit.commit(
-        places, request, lambda step, done, total: _tell(on_progress, step, done, total)
-    )
+    report = commit.commit(places, request, on_progress)
     return {"generation": report.generation, "text": describe(report)}
 
 
@@ -63,17 +54,10 @@ def foretell(places: Places, config: SaveConfig) -> str:
     return describe_left_behind(places)
 
 
-def _tell(on_progress: OnProgress, step: str, done: int, total: int) -> None:
-    part, text = STEPS.get(step, (0.02, step))
-    on_progress(part + (0.1 * done / total if total else 0.0), text)
-
-
 def merge(places: Places, config: SaveConfig, on_progress: OnProgress) -> dict[str, Any]:
     """Shorten the chain when it is due; the save counts without it."""
     try:
-        compact.compact_if_due(
-            places, config, lambda step, *_: on_progress(0.0, MERGE_STEPS.get(step, step))
-        )
+        compact.compact_if_due(places, config, on_progress)
     except (OSError, RamosError) as error:
         note_failure(places, "compact", error)
     return {}
@@ -104,7 +88,7 @@ def save_to(
     """
     name = time.strftime("ramos-%Y%m%d-%H%M%S.squashfs")
     path = target / name
-    on_progress(STEPS["scan"][0], STEPS["scan"][1])
+    on_progress(Progress(commit.SCANNING))
     try:
         space = os.statvfs(target)
         room = space.f_bavail * space.f_frsize - RESERVE_BYTES
@@ -118,12 +102,7 @@ def save_to(
                 raise RamosError("there is nothing to save to", target, reason)
             place = exchange.name_place(work)
             layer.build_layer(
-                source.folder,
-                place / "image",
-                config,
-                room,
-                source.delta,
-                lambda step, done, total: _tell(on_progress, step, done, total),
+                source.folder, place / "image", config, room, source.delta, on_progress
             )
             exchange.deliver(place, parent, os.fsencode(name), source.acls)
     except OSError as error:
@@ -148,8 +127,13 @@ def _open_unsaved(places: Places, config: SaveConfig) -> Iterator[Source]:
         yield stack.enter_context(open_source(reading))
 
 
-def make_meter(places: Places) -> tuple[Callable[[], int], Callable[[float], float]]:
-    """A pulse (all bytes moved by persist's device) and a finer measure of how far a save is."""
+def estimate(seen: Progress) -> Progress:
+    """How far a save is as a whole: what it tells of itself is only which step begins."""
+    return seen if seen.total else Progress(seen.step, BEGINS.get(seen.step, 0), 100, seen.detail)
+
+
+def make_meter(places: Places) -> tuple[Pulse, Callable[[Progress], Progress]]:
+    """A pulse (all bytes moved by persist's device), and an estimate that follows the writing."""
     mount = find_mount(places.persist)
     device = mount.device if mount else ""
     written_0 = _read_sectors(device)[1]
@@ -160,14 +144,15 @@ def make_meter(places: Places) -> tuple[Callable[[], int], Callable[[float], flo
     def pulse() -> int:
         return sum(_read_sectors(device))
 
-    def refine(part: float) -> float:
-        begin, end = STEPS["compress"][0], STEPS["verify"][0]
-        if not begin <= part < end:
-            return part
+    def follow(seen: Progress) -> Progress:
+        if seen.step != layer.WRITING:
+            return estimate(seen)
+        begin, end = BEGINS[layer.WRITING], BEGINS[layer.READING_BACK]
         written = (_read_sectors(device)[1] - written_0) * SECTOR_BYTES
-        return min(end, begin + WRITING_PART * written / expected)
+        done = min(end, begin + (end - begin) * written / expected)
+        return Progress(seen.step, done, 100)
 
-    return pulse, refine
+    return pulse, follow
 
 
 def _read_sectors(device: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from ramos import layout
 from ramos.errors import RamosError
 from ramos.linux import elf, syscalls
 from ramos.linux.child import run_worker, start_child
+from ramos.progress import quiet
 from ramos.shutdown import deadline
 
 # What ends a system, with systemd and with OpenRC, and what makes or mends a save.
@@ -55,14 +56,10 @@ def list_files(root: Path = Path("/")) -> list[Path]:
 def find_files() -> list[Path]:
     """The same, found by a child: what it takes to read the programs goes with it."""
     try:
-        found = run_worker(lambda _: {"files": [*map(str, list_files())]}, _ignore, FIND_SECONDS)
+        found = run_worker(lambda _: {"files": [*map(str, list_files())]}, quiet, FIND_SECONDS)
     except RamosError:
         return []
     return [Path(name) for name in found["files"]]
-
-
-def _ignore(part: float, text: str) -> None:
-    """Nobody waits for this."""
 
 
 def hold_files(paths: Iterable[Path]) -> Held:

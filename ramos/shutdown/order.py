@@ -21,13 +21,13 @@ from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
 from ramos.errors import EXIT_ERROR, RamosError, escape, find_reason
 from ramos.linux import fs, syscalls, terminals
-from ramos.linux.child import OnProgress, Pulse, run_worker
+from ramos.linux.child import Pulse, Work, run_worker
+from ramos.progress import OnProgress, Progress, quiet
 from ramos.shutdown.deadline import count_sectors
 from ramos.sizes import format_size
 from ramos.stick import watch
 from ramos.store import records
 
-Save = Callable[[OnProgress], dict[str, Any]]
 SaveTo = Callable[[Path, OnProgress], dict[str, Any]]
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 BAR_CHARS = 30
@@ -53,14 +53,14 @@ class Outcome:
         return EXIT_ERROR if self.result == "failed" else 0
 
 
-class Screen:
+class Consoles:
     """The same lines on every console; nothing here waits for a console."""
 
     def __init__(
-        self, consoles: Sequence[Path], refine: Callable[[float], float] = lambda part: part
+        self, paths: Sequence[Path], estimate: Callable[[Progress], Progress] = lambda seen: seen
     ) -> None:
-        self.consoles = tuple(consoles)
-        self.refine = refine
+        self.paths = tuple(paths)
+        self.estimate = estimate
         self.started = time.monotonic()
         self.shown = ""
 
@@ -73,11 +73,10 @@ class Screen:
         """A new piece of work begins: its time counts from here."""
         self.started = time.monotonic()
 
-    def show_progress(self, part: float, text: str) -> None:
+    def show_progress(self, seen: Progress) -> None:
         """The percentage, a bar and an estimate, in place."""
-        self.show_passing(
-            draw_progress(self.refine(part), escape(text), time.monotonic() - self.started)
-        )
+        line = draw_progress(self.estimate(seen), time.monotonic() - self.started)
+        self.show_passing(escape(line))
 
     def show_passing(self, line: str) -> None:
         """A line that the next one is written over."""
@@ -86,26 +85,27 @@ class Screen:
             self.shown = line
 
     def _write(self, text: str) -> None:
-        for console in self.consoles:
+        for console in self.paths:
             terminals.write_terminal(console, text.encode("utf-8", "replace"))
 
 
-def draw_progress(part: float, text: str, elapsed_seconds: float) -> str:
+def draw_progress(seen: Progress, elapsed_seconds: float) -> str:
     """One line of progress; the estimate appears once there is something to go by."""
-    part = min(max(part, 0.0), 1.0)
+    part = seen.part
     done = int(part * BAR_CHARS)
-    line = f"RAMOS: saving [{'#' * done}{'.' * (BAR_CHARS - done)}] {int(part * 100):3d} %"
+    line = f"RAMOS: saving [{'#' * done}{'.' * (BAR_CHARS - done)}] {seen.percent:3d} %"
     if 0.05 <= part < 1 and elapsed_seconds >= 1:
         line += f", about {int(elapsed_seconds * (1 - part) / part) + 1} s left"
+    text = f"{seen.step} {seen.detail}".strip()
     return f"{line}  {text}" if text else line
 
 
 def save_at_shutdown(
     boot: Boot,
     config: SaveConfig,
-    save: Save,
+    save: Work,
     save_to: SaveTo,
-    screen: Screen,
+    consoles: Consoles,
     pulse: Pulse = lambda: 0,
 ) -> Outcome:
     """Save as the settings say, and answer for a failure."""
@@ -114,7 +114,7 @@ def save_at_shutdown(
     if not config.at_shutdown:
         return Outcome("off", "nothing is saved: save.at_shutdown is false")
     with ignored_signals():
-        return _save_until_settled(_Run(config, screen, pulse), save, save_to)
+        return _save_until_settled(_Run(config, consoles, pulse), save, save_to)
 
 
 @dataclass(frozen=True)
@@ -122,28 +122,28 @@ class _Run:
     """What every attempt needs."""
 
     config: SaveConfig
-    screen: Screen
+    consoles: Consoles
     pulse: Pulse
 
-    def attempt(self, work: Save) -> dict[str, Any]:
+    def attempt(self, work: Work) -> dict[str, Any]:
         """Do it with the progress on the consoles and a limit on its silence."""
-        screen = self.screen
-        screen.restart()
-        screen.show_progress(0.0, "")
+        consoles = self.consoles
+        consoles.restart()
+        consoles.show_progress(Progress("", 0, 1))
         stall = self.config.shutdown_stall_seconds
-        report = run_worker(work, screen.show_progress, stall, self.pulse)
-        screen.show_progress(1.0, "")
+        report = run_worker(work, consoles.show_progress, stall, self.pulse)
+        consoles.show_progress(Progress("", 1, 1))
         return report
 
     def ask(self, question: Sequence[str], keys: str) -> str:
         """The key that somebody pressed, or "" when nobody did in time."""
-        with terminals.open_keys(self.screen.consoles) as descriptors:
+        with terminals.open_keys(self.consoles.paths) as descriptors:
             for line in question:  # keys count from the moment at which it can be read
-                self.screen.say(line)
+                self.consoles.say(line)
             return terminals.read_key(descriptors, keys, self.config.shutdown_wait_seconds)
 
 
-def _save_until_settled(run: _Run, save: Save, save_to: SaveTo) -> Outcome:
+def _save_until_settled(run: _Run, save: Work, save_to: SaveTo) -> Outcome:
     retried = False
     while True:
         try:
@@ -165,10 +165,10 @@ def _save_until_settled(run: _Run, save: Save, save_to: SaveTo) -> Outcome:
 
 
 def _ask_what_next(run: _Run, failed: RamosError, retried: bool) -> str:
-    screen = run.screen
-    screen.say(f"THE SAVE FAILED. {failed}")
+    consoles = run.consoles
+    consoles.say(f"THE SAVE FAILED. {failed}")
     if failed.hint:
-        screen.say(f"hint: {failed.hint}")
+        consoles.say(f"hint: {failed.hint}")
     otherwise = "giving up" if retried else "trying once more"
     question = (
         "[r] retry   [s] save elsewhere   [g] give up: what is not saved is lost",
@@ -181,7 +181,7 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
     """Save to another filesystem that somebody picks; nothing if that came to nothing."""
     targets = list_targets()[:9]
     if not targets:
-        run.screen.say("no other filesystem that could take the save is mounted")
+        run.consoles.say("no other filesystem that could take the save is mounted")
         return None
     question = [
         f"[{number}] {target}  ({format_size(free_bytes)} free)"
@@ -194,7 +194,7 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
     try:
         report = run.attempt(lambda on_progress: save_to(target, on_progress))
     except RamosError as error:
-        run.screen.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
+        run.consoles.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
         return None
     text = f"saved to {report['path']}; bring it back with: ramos import --add {report['path']}"
     if report.get("left_out"):
@@ -222,21 +222,19 @@ def list_targets(mountinfo: str | None = None) -> list[tuple[Path, int]]:
     return list(found.values())
 
 
-def merge_when_saved(merge: Save, screen: Screen, stall_seconds: float, pulse: Pulse) -> None:
+def merge_when_saved(merge: Work, consoles: Consoles, stall_seconds: float, pulse: Pulse) -> None:
     """Housekeeping, once all is safe: a key skips it, and it has its time."""
     started = time.monotonic()
     told = False
 
-    def show(_: float, text: str) -> None:
+    def show(seen: Progress) -> None:
         nonlocal told
-        if not text:
-            return
         if not told:
-            screen.say(f"old layers are merged, for {MERGE_SECONDS} s at most; [s] skips it")
+            consoles.say(f"old layers are merged, for {MERGE_SECONDS} s at most; [s] skips it")
         told = True
-        screen.show_passing(f"RAMOS: merging: {text}, {time.monotonic() - started:.0f} s")
+        consoles.show_passing(f"RAMOS: {seen.step}, {time.monotonic() - started:.0f} s")
 
-    with ignored_signals(), terminals.open_keys(screen.consoles) as keys:
+    with ignored_signals(), terminals.open_keys(consoles.paths) as keys:
 
         def is_unwanted() -> bool:
             late = time.monotonic() - started >= MERGE_SECONDS
@@ -245,7 +243,7 @@ def merge_when_saved(merge: Save, screen: Screen, stall_seconds: float, pulse: P
         try:
             run_worker(merge, show, stall_seconds, pulse, is_unwanted)
         except RamosError as error:
-            screen.say(f"merging was left to another time: {error.reason}")
+            consoles.say(f"merging was left to another time: {error.reason}")
 
 
 @contextlib.contextmanager
@@ -277,7 +275,7 @@ def finish(outcome: Outcome, log_mib: int, stall_seconds: float) -> list[str]:
         return {"problems": [problem for problem in problems if problem]}
 
     try:
-        return list(run_worker(work, lambda *_: None, stall_seconds, count_sectors)["problems"])
+        return list(run_worker(work, quiet, stall_seconds, count_sectors)["problems"])
     except RamosError as error:
         return [f"the stick does not answer: {error.reason}. No record of this is on it"]
 

@@ -15,7 +15,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.linux import run, terminals
-from ramos.linux.child import OnProgress
+from ramos.progress import OnProgress
 from ramos.shutdown import deadline, finalsave, order
 from ramos.shutdown.order import Outcome
 from ramos.stick import watch
@@ -64,15 +64,15 @@ def is_going_down() -> bool:
 
 def go_down(boot: Boot, known: Identity | None, config: SaveConfig, end_seconds: float) -> Outcome:
     """Hold the way down until the stick is back, the changes are elsewhere, or all was tried."""
-    screen = order.Screen(terminals.list_consoles())
+    consoles = order.Consoles(terminals.list_consoles(), finalsave.estimate)
     outcome = order.save_at_shutdown(
         boot,
         config,
         lambda on_progress: bring_back(boot, known, on_progress),
         lambda target, on_progress: finalsave.save_to(Places(), config, target, on_progress),
-        screen,
+        consoles,
     )
-    screen.say(outcome.text)
+    consoles.say(outcome.text)
     if outcome.result != "unchanged":
         SETTLED_FILE.write_text(outcome.result, encoding="ascii")
         deadline.start_deadline(end_seconds)

@@ -9,7 +9,6 @@ be done without starting a program is (the programs lie on the stick).
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ramos.booted import Boot
 from ramos.errors import RamosError, find_reason
 from ramos.linux import run, syscalls
 from ramos.linux.mounts import find_mount
+from ramos.progress import OnProgress, Progress
 from ramos.stick import identity
 from ramos.stick.check import is_device_there, read_written_bytes
 from ramos.stick.identity import Identity
@@ -30,7 +30,6 @@ MOUNT_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 MOUNT_OPTIONS = "commit=30,errors=remount-ro"
 FSCK_SECONDS = 600
 FSCK_FAILED = 4
-OnProgress = Callable[[float, str], None]
 
 
 def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | None:
@@ -78,14 +77,13 @@ def find_returned(known: Identity) -> Path | None:
 def return_stick(node: Path, on_progress: OnProgress, persist: Path = layout.PERSIST_DIR) -> str:
     """Make a returned stick usable again; what is to be told of it."""
     dead = list_dead_loops()
-    on_progress(0.0, "journal")
+    on_progress(Progress("replaying the journal", 0, 100))
     check_filesystem(node)
-    on_progress(0.1, "mount")
+    on_progress(Progress("mounting it", 10, 100))
     remount(node, persist)
-    on_progress(0.2, "images")
+    on_progress(Progress("reviving the images", 20, 100))
     reasons = {file: revive_loop(Path("/dev", loop), persist / file) for loop, file in dead.items()}
     failed = [f"{file}: {reason}" for file, reason in reasons.items() if reason]
-    on_progress(0.3, "verify")
     verify_default(persist, on_progress)
     text = "the stick is back, its journal is replayed, its newest generation is intact: "
     text += "saves work again."
@@ -181,7 +179,8 @@ def verify_default(persist: Path, on_progress: OnProgress) -> None:
     default = generations.read_default(persist)
     files = default.saved if default else ()
     for number, file in enumerate(files):
-        on_progress(0.3 + 0.7 * number / len(files), file.path)
+        done = 30 + 70 * number / len(files)
+        on_progress(Progress("reading it back", done, 100, file.path))
         damage = generations.find_damage(persist, file)
         if damage is not None:
             state = "Older generations may still be whole: 'ramos verify --all'"

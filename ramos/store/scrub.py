@@ -8,16 +8,15 @@ no lock is held (it takes long), and a file that was pruned meanwhile is not dam
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.layout import Places
+from ramos.progress import OnProgress, Progress
 from ramos.store import records
 from ramos.store.generations import find_damage, read_all
 
-OnProgress = Callable[[float, str], None]
 NICE_STEPS = 19
 
 
@@ -50,16 +49,16 @@ def scrub(persist: Path, on_progress: OnProgress) -> ScrubReport:
     for generation in generations:
         for file in generation.files:
             users.setdefault(file.path, []).append(str(generation.number))
-    total = sum(file.size_bytes for file in files.values()) or 1
+    total = sum(file.size_bytes for file in files.values())
     done = 0
     for path, file in sorted(files.items()):
-        on_progress(done / total, path)
+        on_progress(Progress("reading", done, total, path))
         damage = find_damage(persist, file)
         if damage is not None and path in _list_paths(persist):
             needed = ", ".join(users[path][-5:])
             damaged.append(f"{path}: {damage.reason} (needed by generation {needed})")
         done += file.size_bytes
-    on_progress(1.0, "")
+    on_progress(Progress("reading", total, total))
     return ScrubReport(len(files), done, round(time.monotonic() - started, 1), tuple(damaged))
 
 

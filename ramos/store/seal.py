@@ -9,19 +9,18 @@ boot reads it; what was found stands in the RAM, for `ramos boot` to tell.
 
 import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramos.errors import DamagedError
 from ramos.linux.fs import write_durably
 from ramos.linux.verity import enable_verity, measure_verity
+from ramos.progress import OnProgress, Progress
 from ramos.store.generation import StoredFile
 from ramos.store.generations import find_damage, read_default
 from ramos.store.scrub import be_idle
 
 RESULT_FILE = "base.json"
-OnProgress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def check_base(persist: Path, run: Path, on_progress: OnProgress) -> int:
     unsealed = list_unsealed(persist)
     whole, damaged, sealed = [], [], 0
     for number, file in enumerate(unsealed):
-        on_progress(number / len(unsealed), file.path)
+        on_progress(Progress("reading", number, len(unsealed), file.path))
         reason = _find_reason(persist, file)
         if not reason and file.verity and enable_verity(persist / file.path):
             sealed += 1

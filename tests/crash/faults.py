@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ramos.progress import quiet
 from ramos.save import compact
-from ramos.save.commit import CRASH_POINTS, quiet
+from ramos.save.commit import CRASH_POINTS
 from ramos.save.history import rollback
 from tests.crash import mounts, shim, sticks
 from tests.crash.rig import CONFIG, Case, Rig, describe, nothing, rigged, set_crash_point

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramos import layout
-from ramos.save.commit import quiet
+from ramos.progress import quiet
 from ramos.save.history import verify
 from ramos.store.generation import Generation
 from tests.crash import mounts

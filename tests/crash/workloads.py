@@ -16,7 +16,8 @@ from pathlib import Path
 from ramos import layout
 from ramos.config import SaveConfig
 from ramos.linux import fs
-from ramos.save.commit import CommitRequest, commit, quiet
+from ramos.progress import quiet
+from ramos.save.commit import CommitRequest, commit
 from ramos.save.compact import compact
 from ramos.save.history import rollback
 from ramos.store import generation

@@ -14,6 +14,7 @@ import pytest
 
 from ramos.packages import alpine, change, engine
 from ramos.packages.site import Site
+from ramos.progress import Progress
 from tests.labs import alpine_mirror, alpine_root, apk_tools
 from tests.labs.alpine_mirror import (
     ARCH,
@@ -100,8 +101,8 @@ class Lab:
     said: list[str] = field(default_factory=list)
     published: float = field(default_factory=time.time)
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
+    def say(self, seen: Progress) -> None:
+        self.said.append(seen.detail or seen.step)
 
     def upgrade(self) -> engine.Report:
         with engine.workplace(self.site):

@@ -21,6 +21,7 @@ from ramos.formats.apk_sign import make_key
 from ramos.linux.verity import digest_file
 from ramos.packages import change, debian, engine
 from ramos.packages.site import Manager, Site
+from ramos.progress import Progress
 from ramos.store.generation import Generation, Kind, StoredFile
 from ramos.store.generations import make_tree, publish_generation
 from tests.labs.debmirror import KEY_BITS, Mirror
@@ -53,8 +54,8 @@ class Lab:
     mirror: Mirror
     said: list[str] = field(default_factory=list)
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
+    def say(self, seen: Progress) -> None:
+        self.said.append(seen.detail or seen.step)
 
     def refresh(self) -> None:
         with engine.workplace(self.site):

@@ -9,7 +9,7 @@ MAX_MODULE_LINES = 400
 MIN_MODULE_LINES = 60
 
 # Open to every room.
-GROUND = ("errors", "sizes", "layout", "config", "booted")
+GROUND = ("errors", "progress", "sizes", "layout", "config", "booted")
 # Room: the rooms that it may import from, besides the ground. From the ground up.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "linux": (),

@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 import tty
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from ramos.boot import confirm
 from ramos.cli.screen import Screen
 from ramos.daemon import loop
 from ramos.errors import RamosError, escape
-from ramos.image.progress import Event
 from ramos.layout import Places
 from ramos.linux import terminals
-from ramos.shutdown.order import Screen as Consoles
+from ramos.progress import Progress
+from ramos.shutdown.order import Consoles
 from tests.names import HOSTILE, HOSTILE_TEXTS, find_harm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,7 +87,10 @@ def test_consoles_and_terminals_get_escaped_messages(tmp_path: Path) -> None:
         file.write_bytes(b"")
         assert terminals.tell_everyone(name, [file]) == 1
         assert not find_harm(file.read_bytes().replace(b"\r\n", b"\n"))
-        for show in (Consoles([file]).say, lambda text: Consoles([file]).show_progress(0.5, text)):
+        for show in (
+            Consoles([file]).say,
+            lambda text: Consoles([file]).show_progress(Progress(text, 1, 2)),
+        ):
             file.write_bytes(b"")
             show(name)
             own = file.read_bytes().removeprefix(b"\r\x1b[K").removesuffix(b"\r\n")
@@ -121,14 +125,17 @@ def test_the_builder_escapes_what_programs_print(
     verbose: bool, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     for name in HOSTILE_TEXTS:
-        for event in (Event("step", name), Event("line", f"WARNING: {name}"), Event("note", name)):
-            Screen(verbose).show(event)
+        for seen in (Progress(name), Progress("", detail=f"WARNING: {name}")):
+            Screen(verbose).show(seen)
+            Screen(verbose).show(replace(seen, ended=True))
+            Screen(verbose).show(replace(seen, done=1, total=2))
     assert not find_harm(capfdbinary.readouterr().err)
 
 
 def test_progress_on_a_terminal_escapes_names() -> None:
     script = (
-        "import sys; from ramos.cli import show_passing\nfor n in sys.argv[1:]: show_passing(n)"
+        "import sys; from ramos.cli.screen import show_passing as show\n"
+        "for name in sys.argv[1:]: show(name)"
     )
     master, slave = pty.openpty()
     tty.setraw(slave)

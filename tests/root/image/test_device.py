@@ -9,6 +9,7 @@ import pytest
 
 from ramos.errors import DamagedError, RamosError
 from ramos.image import write
+from ramos.progress import Progress, quiet
 from ramos.stick.disks import LSBLK_COLUMNS, Disk, parse_disks
 
 SIZE = 24 << 20
@@ -51,27 +52,23 @@ def image(tmp_path: Path) -> Path:
     return file
 
 
-def ignore(_done: int, _total: int) -> None:
-    """No progress wanted."""
-
-
 def test_an_image_arrives_whole_and_is_read_back(loop: str, image: Path, backing: Path) -> None:
-    seen: list[int] = []
+    told: list[Progress] = []
     with write.hold_target(look_up(loop)) as target:
-        write.check_capacity(target, ignore)
-        digest = write.write_image(target, image, lambda done, _total: seen.append(done))
-        write.read_back(target, image.stat().st_size, digest, ignore)
+        write.check_capacity(target, quiet)
+        digest = write.write_image(target, image, told.append)
+        write.read_back(target, image.stat().st_size, digest, quiet)
     assert backing.read_bytes()[: image.stat().st_size] == image.read_bytes()
-    assert seen == sorted(seen)
-    assert seen[-1] == image.stat().st_size
+    assert [seen.done for seen in told] == sorted(seen.done for seen in told)
+    assert told[-1] == Progress("write", image.stat().st_size, image.stat().st_size)
 
 
 def test_bytes_that_changed_on_the_disk_are_noticed(loop: str, image: Path) -> None:
     with write.hold_target(look_up(loop)) as target:
-        digest = write.write_image(target, image, ignore)
+        digest = write.write_image(target, image, quiet)
         os.pwrite(os.open(loop, os.O_WRONLY | os.O_SYNC), b"!", 5 << 20)
         with pytest.raises(DamagedError, match="other bytes"):
-            write.read_back(target, image.stat().st_size, digest, ignore)
+            write.read_back(target, image.stat().st_size, digest, quiet)
 
 
 def test_a_disk_in_use_is_refused(loop: str) -> None:
@@ -100,7 +97,7 @@ def test_another_disk_under_the_same_name_stops_the_write(
             link.unlink()
             link.symlink_to(second)
             with pytest.raises(RamosError, match="not the disk that was chosen"):
-                write.write_image(target, image, ignore)
+                write.write_image(target, image, quiet)
         finally:
             detach(second)
     assert (tmp_path / "stick").read_bytes() == before
@@ -124,8 +121,8 @@ def test_a_disk_that_was_exchanged_before_opening_is_refused(loop: str, tmp_path
 def test_a_write_that_stops_leaves_no_partition_table(
     loop: str, image: Path, backing: Path
 ) -> None:
-    def stop(done: int, _total: int) -> None:
-        if done > 6 << 20:
+    def stop(seen: Progress) -> None:
+        if seen.done > 6 << 20:
             raise KeyboardInterrupt
 
     with write.hold_target(look_up(loop)) as target, pytest.raises(KeyboardInterrupt):
@@ -147,7 +144,7 @@ def test_a_full_backing_store_is_an_error_that_says_what_is_left(
     try:
         with write.hold_target(look_up(path)) as target:
             with pytest.raises(RamosError, match=r"no usable system") as caught:
-                write.write_image(target, image, ignore)
+                write.write_image(target, image, quiet)
             assert path in str(caught.value)
     finally:
         detach(path)
@@ -165,5 +162,5 @@ def test_an_image_that_is_too_large_touches_nothing(
         write.hold_target(look_up(loop)) as target,
         pytest.raises(RamosError, match="Nothing was changed"),
     ):
-        write.write_image(target, large, ignore)
+        write.write_image(target, large, quiet)
     assert backing.read_bytes() == before

@@ -11,6 +11,7 @@ import pytest
 from ramos.boot import confirm, esp
 from ramos.errors import RamosError
 from ramos.layout import Places
+from ramos.progress import quiet
 from ramos.save import after
 from ramos.save.commit import CommitRequest, commit
 from ramos.save.compact import compact
@@ -19,10 +20,6 @@ from ramos.save.history import rollback
 from ramos.shutdown import finalsave
 from ramos.store.generations import read_default, read_generation
 from tests.labs.lab import Lab
-
-
-def quiet(*_: object) -> None:
-    """No progress."""
 
 
 @pytest.fixture
@@ -122,7 +119,7 @@ def test_at_shutdown_the_chain_is_merged_apart_from_the_save(lab: Lab) -> None:
     saved = finalsave.save(lab.places, config, quiet)
     assert (saved["generation"], count_layers(lab)) == (3, 3), "whoever waits is done"
     steps: list[str] = []
-    finalsave.merge(lab.places, config, lambda _, text: steps.append(text))
+    finalsave.merge(lab.places, config, lambda seen: steps.append(seen.step))
     assert find_newest(lab.places) == 4
     assert count_layers(lab) < 3
-    assert "reading back" in steps
+    assert steps == ["merging layers", "reading it back"]

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from ramos import cli
 from ramos.booted import read_boot
+from ramos.progress import quiet
 from ramos.save import compact, history
-from ramos.save.commit import quiet
 from ramos.save.ground import find_left_behind
 from ramos.save.status import read_state
 from ramos.shutdown import finalsave

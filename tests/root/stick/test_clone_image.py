@@ -9,7 +9,8 @@ import pytest
 
 from ramos import layout
 from ramos.image import identity, partitions, write
-from tests.root.image.test_device import attach, detach, ignore, look_up
+from ramos.progress import quiet
+from tests.root.image.test_device import attach, detach, look_up
 from tests.root.image.test_image_disk import Made, make_image, tool
 
 PASSPHRASE = b"a passphrase"
@@ -39,8 +40,8 @@ def write_stick(loop: str, image: Path) -> None:
     """As `ramos image write` does it."""
     changes = identity.plan_changes(image, partitions.make_identity(""))
     with write.hold_target(look_up(loop)) as target:
-        digest = write.write_image(target, image, ignore, changes)
-        write.read_back(target, image.stat().st_size, digest, ignore)
+        digest = write.write_image(target, image, quiet, changes)
+        write.read_back(target, image.stat().st_size, digest, quiet)
 
 
 def cut(source: str | Path, start: int, size: int, target: Path) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from ramos.errors import DamagedError
 from ramos.linux import verity
+from ramos.progress import quiet
 from ramos.store import seal
 from tests.labs.lab import Lab
 
@@ -25,7 +26,7 @@ def lab(tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
 
 
 def check(lab: Lab) -> seal.BaseState:
-    seal.check_base(lab.places.persist, lab.places.run, lambda _part, _text: None)
+    seal.check_base(lab.places.persist, lab.places.run, quiet)
     return seal.read_base_state(lab.places.persist, lab.places.run)
 
 

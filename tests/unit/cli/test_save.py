@@ -1,15 +1,15 @@
 """What the commands of saving say."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from ramos.booted import Mode
-from ramos.cli import save
+from ramos.cli import save, screen
 from ramos.cli.save import describe_mode
 from ramos.errors import RamosError
+from ramos.progress import OnProgress, Progress
 from ramos.save import compact
 
 
@@ -26,13 +26,13 @@ def test_progress_is_wiped_before_an_error_is_shown(
 ) -> None:
     shown: list[str] = []
 
-    def fail(*_: object, on_progress: Callable[[str, int, int], None], **__: object) -> None:
-        on_progress("verify", 1, 4)
+    def fail(*_: object, on_progress: OnProgress, **__: object) -> None:
+        on_progress(Progress("reading it back", 1, 4))
         raise RamosError("cannot save to", "the stick", "it is gone")
 
     monkeypatch.setenv("RAMOS_TREE", str(tmp_path))
-    monkeypatch.setattr(save, "show_passing", lambda text="": shown.append(text))
+    for module in (save, screen):
+        monkeypatch.setattr(module, "show_passing", lambda text="": shown.append(text))
     monkeypatch.setattr(compact, "compact", fail)
     assert isinstance(CliRunner().invoke(save.compact_command).exception, RamosError)
-    assert shown[0].endswith("25 %")
-    assert shown[1:] == [""]
+    assert shown == ["reading it back 25 %", ""]

@@ -12,7 +12,7 @@ import pytest
 from ramos.errors import RamosError, UsageError
 from ramos.image import alpine, alpine_source, build, mirror
 from ramos.image.plan import Plan
-from ramos.image.progress import Event
+from ramos.progress import Progress
 from tests.unit.image.test_mirror import serve
 
 OK = b"HTTP/1.0 200 OK\r\n\r\n"
@@ -88,12 +88,12 @@ def test_what_stops_alpine_brings_debian(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_debian(tmp_path, monkeypatch)
-    events: list[Event] = []
+    events: list[Progress] = []
     chosen = build.settle_init(replace(plan, base="alpine"))
     with pytest.raises(RamosError) as caught:
         build.build_or_fall_back(chosen, "", events.append)
     assert (caught.value.what, caught.value.obj) == ("cannot build", "mmdebstrap")
-    notes = [event.text for event in events if event.kind == "note"]
+    notes = [seen.step for seen in events if seen.ended]
     assert len(notes) == 1
     assert notes[0].startswith("base: debian (alpine: ")
 
@@ -110,7 +110,7 @@ def test_what_only_alpine_knows_is_not_built_as_debian(
 
 
 def test_what_no_base_would_do_is_refused_at_once(plan: Plan) -> None:
-    events: list[Event] = []
+    events: list[Progress] = []
     chosen = build.settle_init(replace(plan, base="alpine", hostname="-"))
     with pytest.raises(UsageError, match="--hostname"):
         build.build_or_fall_back(chosen, "", events.append)

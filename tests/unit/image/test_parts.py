@@ -10,8 +10,9 @@ from ramos.boot import initramfs
 from ramos.image import build, common_setup, payload, squash
 from ramos.image.contents import Parts
 from ramos.image.plan import Plan
-from ramos.image.progress import Event, Progress
 from ramos.image.squash import Kernel
+from ramos.image.steps import Steps
+from ramos.progress import Progress
 
 BASE: Any = SimpleNamespace(configure=lambda *_: None)
 
@@ -40,12 +41,12 @@ def test_what_the_cache_lacks_is_made_and_what_it_has_is_not(
     tmp_path: Path, made: list[str]
 ) -> None:
     plan = Plan(base="debian", output=tmp_path / "x.img", cache=tmp_path)
-    told: list[Event] = []
+    told: list[Progress] = []
 
     def provide() -> Parts:
         made.clear()
         told.clear()
-        return build.provide_parts(plan, tmp_path, "id", BASE, tmp_path, Progress(told.append))
+        return build.provide_parts(plan, tmp_path, "id", BASE, tmp_path, Steps(told.append))
 
     parts = provide()
     assert made == ["initramfs", "rootfs", "modules", "firmware"]
@@ -53,7 +54,7 @@ def test_what_the_cache_lacks_is_made_and_what_it_has_is_not(
     assert [path.read_text() for path in paths] == ["a part"] * 4
     assert provide() == parts
     assert made == []
-    assert [event.text for event in told if event.kind == "reused"] == [
+    assert [seen.step for seen in told if seen.detail == "reused"] == [
         *("initramfs", "rootfs", "modules", "firmware"),
     ]
     parts.initramfs.unlink()

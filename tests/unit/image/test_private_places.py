@@ -13,10 +13,11 @@ from ramos.errors import RamosError
 from ramos.image import partitions
 from ramos.image.cache import lock_cache
 from ramos.image.grub import BiosGrub
-from ramos.image.progress import Progress
+from ramos.image.steps import Steps
 from ramos.packages import debian
 from ramos.packages.engine import workplace
 from ramos.packages.site import Site
+from ramos.progress import quiet
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def test_hostile_link_in_place_of_the_work_directory(tmp_path: Path) -> None:
 def test_the_cache_of_the_builder_is_private(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o755)
-    with lock_cache(cache, Progress(lambda _: None)) as work:
+    with lock_cache(cache, Steps(quiet)) as work:
         assert read_mode(cache) == 0o700
         assert read_mode(work) == 0o700
 

@@ -1,34 +1,37 @@
-"""What the console says of the save at shutdown."""
+"""How far a save at shutdown is, from steps that say only that they begin."""
 
-from dataclasses import replace
+from pathlib import Path
 
-from ramos.save.commit import CommitReport
-from ramos.shutdown.finalsave import describe
-from ramos.store.generations import PruneReport
+import pytest
 
-NOTHING = CommitReport(
-    0, 0, "links", 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0, PruneReport((), (), 0)
-)
-
-
-def test_nothing_to_save() -> None:
-    assert describe(NOTHING) == "nothing has changed since the last save"
+from ramos.layers import layer
+from ramos.layout import Places
+from ramos.progress import Progress
+from ramos.save import commit
+from ramos.shutdown import finalsave
 
 
-def test_a_save() -> None:
-    report = replace(NOTHING, generation=7, files=3, layer_bytes=1_500_000, seconds=2.04)
-    assert describe(report) == "saved as generation 7: 3 files, 1.4 MiB, 2.0 s"
+def test_each_step_of_a_save_is_further_than_the_one_before() -> None:
+    steps = (commit.SCANNING, layer.WRITING, layer.READING_BACK, commit.PUBLISHING)
+    shown = [finalsave.estimate(Progress(step)) for step in steps]
+    assert [seen.step for seen in shown] == list(steps)
+    assert [seen.percent for seen in shown] == [2, 10, 75, 95]
 
 
-def test_what_was_left_out_is_named_even_where_nothing_was_saved() -> None:
-    for number in (0, 7):
-        report = replace(NOTHING, generation=number, entries_left_out=1, left_out=("/a: too long",))
-        assert describe(report).endswith("; NOT SAVED: /a: too long")
+def test_what_is_known_is_not_estimated() -> None:
+    known = Progress(layer.WRITING, 1, 2)
+    assert finalsave.estimate(known) == known
 
 
-def test_notes_are_told() -> None:
-    waits = "a rollback waits for the reboot"
-    assert describe(replace(NOTHING, notes=(waits,))) == waits
-    report = replace(NOTHING, generation=7, notes=("it cannot be pinned: full",))
-    assert describe(report).startswith("saved as generation 7: ")
-    assert describe(report).endswith("; it cannot be pinned: full")
+def test_the_bytes_that_are_written_tell_how_far_the_writing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+    monkeypatch.setattr(finalsave, "_read_sectors", lambda _: (0, written))
+    pulse, follow = finalsave.make_meter(Places.below(tmp_path))
+    assert pulse() == 0
+    assert follow(Progress(layer.WRITING)).percent == 10
+    written = 1 << 60
+    assert pulse() == written
+    assert follow(Progress(layer.WRITING)).percent == 75
+    assert follow(Progress(layer.READING_BACK)).percent == 75

@@ -16,9 +16,10 @@ import pytest
 from ramos.booted import Boot, Mode
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.linux.child import OnProgress, run_worker
+from ramos.linux.child import run_worker
+from ramos.progress import OnProgress, Progress, quiet
 from ramos.shutdown import order
-from ramos.shutdown.order import Outcome, Screen, draw_progress, list_targets, save_at_shutdown
+from ramos.shutdown.order import Consoles, Outcome, draw_progress, list_targets, save_at_shutdown
 
 DEFAULT = Boot(generation=1)
 QUICK = SaveConfig(shutdown_wait_seconds=1, shutdown_stall_seconds=1)
@@ -57,7 +58,7 @@ def console() -> Iterator[Console]:
 
 
 def work(on_progress: OnProgress) -> dict[str, Any]:
-    on_progress(0.5, "half")
+    on_progress(Progress("half", 1, 2))
     return {"generation": 2, "text": "saved as generation 2"}
 
 
@@ -77,7 +78,7 @@ def elsewhere(target: Path, _: OnProgress) -> dict[str, Any]:
 
 
 def go(console: Console, save: Any, config: SaveConfig = QUICK, boot: Boot = DEFAULT) -> Outcome:
-    return save_at_shutdown(boot, config, save, elsewhere, Screen([console.path]))
+    return save_at_shutdown(boot, config, save, elsewhere, Consoles([console.path]))
 
 
 def test_a_save_that_works(console: Console) -> None:
@@ -146,7 +147,7 @@ def test_signals_do_not_end_it(console: Console) -> None:
 
 def test_a_dead_console_does_not_matter(console: Console, tmp_path: Path) -> None:
     consoles = [tmp_path / "absent", console.path]
-    outcome = save_at_shutdown(DEFAULT, QUICK, work, elsewhere, Screen(consoles))
+    outcome = save_at_shutdown(DEFAULT, QUICK, work, elsewhere, Consoles(consoles))
     assert outcome.result == "saved"
 
 
@@ -156,7 +157,7 @@ def test_a_worker_that_is_killed_is_an_error() -> None:
         return {}
 
     with pytest.raises(RamosError, match="without a word"):
-        run_worker(die, lambda *_: None, 10)
+        run_worker(die, quiet, 10)
 
 
 def test_bytes_that_move_are_progress() -> None:
@@ -165,14 +166,14 @@ def test_bytes_that_move_are_progress() -> None:
         return {"done": True}
 
     beats = iter(range(1000))
-    assert run_worker(silent, lambda *_: None, 1, lambda: next(beats)) == {"done": True}
+    assert run_worker(silent, quiet, 1, lambda: next(beats)) == {"done": True}
 
 
 def test_progress_line() -> None:
-    assert "  0 %" in draw_progress(0, "", 0)
-    assert "about 31 s left" in draw_progress(0.25, "writing", 10)
-    assert "left" not in draw_progress(1, "", 10)
-    assert "100 %" in draw_progress(7, "", 10)
+    assert "  0 %" in draw_progress(Progress(""), 0)
+    assert "about 31 s left" in draw_progress(Progress("writing", 1, 4), 10)
+    assert "left" not in draw_progress(Progress("", 4, 4), 10)
+    assert "100 %" in draw_progress(Progress("", 7, 1), 10)
 
 
 def test_targets_are_only_what_outlives_the_boot(tmp_path: Path) -> None:
@@ -190,13 +191,13 @@ def test_targets_are_only_what_outlives_the_boot(tmp_path: Path) -> None:
 
 
 def merge_for_ever(on_progress: OnProgress) -> dict[str, Any]:
-    on_progress(0.0, "writing")
+    on_progress(Progress("writing"))
     return hang(on_progress)
 
 
 def merge(console: Console, work: Any, stall_seconds: float = 60) -> str:
     """What the console shows of a merge, once it is over."""
-    order.merge_when_saved(work, Screen([console.path]), stall_seconds, lambda: 0)
+    order.merge_when_saved(work, Consoles([console.path]), stall_seconds, lambda: 0)
     time.sleep(0.2)
     return console.text
 
@@ -204,7 +205,7 @@ def merge(console: Console, work: Any, stall_seconds: float = 60) -> str:
 def test_a_merge_is_skipped_by_a_key(console: Console) -> None:
     console.answers = ["xs"]
     text = merge(console, merge_for_ever)
-    assert "merging: writing, 0 s" in text
+    assert "RAMOS: writing, 0 s" in text
     assert "left to another time: it is not wanted any more" in text
 
 

@@ -8,6 +8,7 @@ from ramos import layout
 from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.linux.child import Worker, end_worker, read_messages, start_worker
+from ramos.progress import Progress
 from ramos.store.generation import Generation, StoredFile, render
 from ramos.store.records import find_records, read_records
 from ramos.store.scrub import scrub, scrub_on_schedule
@@ -43,8 +44,8 @@ def test_a_flipped_bit_is_named_with_the_generations_that_need_it(tmp_path: Path
 def test_what_was_pruned_meanwhile_is_no_damage(tmp_path: Path) -> None:
     path = make_store(tmp_path, b"x" * 5000)
 
-    def prune(part: float, _: str) -> None:
-        if part == 0:
+    def prune(seen: Progress) -> None:
+        if not seen.done:
             path.unlink()
             for number in (1, 2):
                 (tmp_path / layout.generation_path(number)).unlink()

@@ -29,7 +29,7 @@ text = run.run(disks.LSBLK).text
 print("refused:", disks.list_refusals(disk, allow_fixed=False))
 try:
     with write.hold_target(disk) as target:
-        write.check_capacity(target, lambda done, total: None)
+        write.check_capacity(target, lambda _: None)
 except RamosError as error:
     print(error)
 END
