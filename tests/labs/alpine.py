@@ -2,7 +2,8 @@
 
 `python3 -m tests.labs.alpine DIR` makes one in the new folder DIR, with its public key in DIR/keys.
 Every package of the donor (tests/labs/donor.py), its kernel among them, is packed again as it is;
-what RAMOS wants besides stands in tests/labs/standins.py; the real apk is its apk-tools-static.
+its kernel once more as linux-lts; what RAMOS wants besides, in any profile, stands in
+tests/labs/standins.py; the real apk is its apk-tools-static.
 """
 
 import hashlib
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import filelock
 
-from tests.labs import alpine_mirror, alpine_root, donor, standins
+from tests.labs import alpine_kernel, alpine_mirror, alpine_root, donor, standins
 from tests.labs.alpine_mirror import Mirror, Spec
 from tests.labs.wheels import CACHE
 
 LABS = CACHE / "alpine-lab"
 # What makes a lab what it is.
-SOURCES = ("tests/labs/*.py", "ramos/formats/*.py")
+SOURCES = ("tests/labs/*.py", "tests/labs/*.txt", "ramos/formats/*.py", "ramos/image/*.packages")
 # What Alpine's own alpine-base needs, as far as it is here.
 BASE = "alpine-baselayout alpine-keys alpine-release apk-tools busybox busybox-openrc openrc"
 
@@ -65,7 +66,7 @@ def list_specs(home: Path) -> list[Spec]:
         found = alpine_root.list_specs(home / root.name, root)
         specs = {spec.name: spec for spec in found} | specs
     base = Spec("alpine-base", alpine_root.find_release_files(), BASE.split())
-    for spec in (base, *standins.list_standins()):
+    for spec in (base, alpine_kernel.make_kernel(alpine_kernel.LTS), *standins.list_standins()):
         specs.setdefault(spec.name, spec)
     return list(specs.values())
 
@@ -80,7 +81,8 @@ def main() -> None:
 
 def describe() -> list[str]:
     """Whose packages these are, in a few lines."""
-    return [f"Alpine of the tests: {alpine_root.name_root()}", *standins.describe()]
+    kernel = f"and: its {alpine_kernel.OLD.package}, renamed, for {alpine_kernel.LTS.package}"
+    return [f"Alpine of the tests: {alpine_root.name_root()}", *standins.describe(), kernel]
 
 
 if __name__ == "__main__":

@@ -5,39 +5,28 @@ these run beside Alpine's own: Debian's find their glibc in folders where musl's
 Refuses: a quiet stand-in: `describe` names them all.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
 
-from ramos.linux import elf
+from ramos.image.plan import read_package_list
+from ramos.linux import cpio, elf
 from tests.labs import alpine_root
 from tests.labs.alpine_mirror import FIRMWARE_NONE, Content, Spec
 from tests.labs.wheels import CACHE, Wheel, give_up, need_programs, provide_wheel
 
-# Package of Alpine -> the programs in it, which Debian has as well.
-PROGRAMS = {
-    "btrfs-progs": ("btrfs", "mkfs.btrfs"),
-    "cryptsetup": ("cryptsetup",),
-    "dosfstools": ("mkfs.fat", "mkfs.vfat", "fsck.fat", "fsck.vfat"),
-    "fsverity-utils": ("fsverity",),
-    "less": ("less",),
-    "losetup": ("losetup",),
-    "lsblk": ("lsblk",),
-    "mtools": ("mtools", "mcopy", "mdir", "mmd", "mdel"),
-    "openssl": ("openssl",),
-    "sgdisk": ("sgdisk",),
-    "squashfs-tools": ("mksquashfs", "unsquashfs"),
-    "zstd": ("zstd",),
-    "eudev": ("udevadm",),
-}
-DEBIAN = (
-    *("btrfs-progs", "cryptsetup-bin", "dosfstools", "fsverity", "less", "mount", "util-linux"),
-    *("mtools", "openssl", "gdisk", "squashfs-tools", "zstd", "udev", "libffi8"),
-)
+TABLE = Path(__file__).with_name("standins.txt")
+NOTHING = "-"
+# The row of its own that Python's stand-in wants.
+FFI_PACKAGE = "libffi8"
+# What Debian's programs load is in these: a minimal image has the first alone.
+LIBRARIES = {"minimal": "debian-libraries", "rescue": "debian-rescue-libraries"}
 FOLDERS = ("sbin", "usr/sbin", "bin", "usr/bin")
 # Programs with threads load it by name: no ELF header mentions it.
 THREAD_LIBRARY = "lib/x86_64-linux-gnu/libgcc_s.so.1"
@@ -128,21 +117,43 @@ SERVICES = {
         name="Keeping udev's rules", depend="need localmount", start="true", more=""
     ),
 }
-# Nothing takes the place of these: the boot has the dynamic BusyBox, the clock UTC.
-EMPTY = ("busybox-static", "kbd-bkeymaps", "tzdata")
 DOAS = Spec("doas", depends=["sudo"])
+FIRMWARE = ("firmware-common", "firmware-all")
+# What stands in for firmware says so itself, where the firmware would be.
+NOTICE = b"the firmware of %s would be here\n"
+# The processor passes over a front of the initramfs that holds nothing for it.
+MICROCODE = {"intel-ucode": "intel-ucode.img", "amd-ucode": "amd-ucode.img"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A package of Alpine, and which programs of which package of Debian stand in for it."""
+
+    name: str
+    debian: str
+    programs: tuple[str, ...]
+
+
+def read_table(section: str) -> list[Row]:
+    """The rows below a heading of the table."""
+    text = TABLE.read_text(encoding="ascii").partition(f"[{section}]\n")[2]
+    lines = (line.partition("#")[0].split() for line in text.partition("\n[")[0].splitlines())
+    return [Row(words[0], words[1], tuple(words[2:])) for words in lines if words]
+
+
+def read_rows() -> list[Row]:
+    """All of them."""
+    return [row for section in LIBRARIES for row in read_table(section)]
 
 
 def list_standins() -> list[Spec]:
     """A package for each name."""
     debian = provide_debian()
     python = provide_python(debian)
-    specs = [make_programs(debian, name) for name in PROGRAMS]
-    specs.append(make_libraries(debian, [f"/{name}" for spec in specs for name in spec.files]))
     udev = next(provide_wheel(UDEV).glob("*.libs/libudev*"))
     sqlite = next(provide_wheel(SQLITE).glob("*.libs/libsqlite3*"))
     return [
-        *(*specs, DOAS, FIRMWARE_NONE, *map(Spec, EMPTY)),
+        *(*_list_debian(debian), DOAS, *_list_firmware()),
         Spec("udev-init-scripts", _list_services()),
         Spec("eudev-libs", {"usr/lib/libudev.so.1": udev}),
         Spec("sqlite-libs", {"usr/lib/libsqlite3.so.0": sqlite}),
@@ -154,16 +165,52 @@ def list_standins() -> list[Spec]:
 def describe() -> list[str]:
     """A line for each kind of stand-in."""
     wheels = (PYTHON, UDEV, SQLITE, *MODULES.values())
+    rows = read_rows()
+    taken = [row.name for row in rows if row.programs]
+    nothing = [row.name for row in rows if not row.programs]
     return [
-        f"in place of Alpine's: Debian's {', '.join(sorted(PROGRAMS))}, and their libraries",
+        f"in place of Alpine's: Debian's {', '.join(taken)}, and their libraries",
         f"and of wheels: {', '.join(f'{wheel.name} {wheel.version}' for wheel in wheels)}",
-        f"and: sudo for doas, short services of udev; nothing in {', '.join(EMPTY)}",
+        f"and: sudo for doas, short services of udev; nothing in {', '.join(nothing)}",
+        "and: a line of text in each package of firmware, nothing in those of microcode",
     ]
+
+
+def _list_debian(debian: Path) -> Iterator[Spec]:
+    """The programs of Debian, and packages with what these load."""
+    known: dict[str, Content] = {}
+    for section, libraries in LIBRARIES.items():
+        specs = [make_programs(debian, row, libraries) for row in read_table(section)]
+        programs = [f"/{name}" for spec in specs for name in spec.files]
+        found = make_libraries(debian, programs)
+        own = {path: file for path, file in found.items() if path not in known}
+        known |= found
+        yield from specs
+        yield Spec(libraries, own, depends=[] if len(own) == len(known) else [LIBRARIES["minimal"]])
+
+
+def _list_firmware() -> Iterator[Spec]:
+    """Alpine's packages of firmware by their names and folders, without a byte of firmware."""
+    yield FIRMWARE_NONE
+    parts = []
+    for name in read_package_list("alpine", FIRMWARE):
+        folder = name.removeprefix("linux-firmware").strip("-")
+        if name in MICROCODE:
+            archive = cpio.Archive()
+            archive.add_folder("kernel")
+            yield Spec(name, {f"boot/{MICROCODE[name]}": archive.render(0)})
+        elif folder:
+            place = f"lib/firmware/{folder}/NOTICE".replace("/other/", "/")
+            parts.append(name)
+            yield replace(FIRMWARE_NONE, name=name, files={place: NOTICE % name.encode()})
+    yield replace(FIRMWARE_NONE, name="linux-firmware", depends=parts, priority=2)
 
 
 def provide_debian() -> Path:
     """A tree with Debian's programs and their libraries; nothing in it was set up or run."""
-    root = CACHE / "debian-programs" / "-".join(sorted(DEBIAN))[:200]
+    wanted = sorted({row.debian for row in read_rows() if row.programs} | {FFI_PACKAGE})
+    digest = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:16]
+    root = CACHE / "debian-programs" / digest
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.parent / "lock"):
         if not root.exists():
@@ -171,7 +218,7 @@ def provide_debian() -> Path:
             part = root.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             (part / "packages").mkdir(parents=True)
-            _call(*APT, "download", *_list_needed(), cwd=part / "packages")
+            _call(*APT, "download", *_list_needed(wanted), cwd=part / "packages")
             for package in sorted((part / "packages").iterdir()):
                 subprocess.run(["dpkg-deb", "-x", package, part], check=True)
             shutil.rmtree(part / "packages")
@@ -179,9 +226,9 @@ def provide_debian() -> Path:
     return root
 
 
-def _list_needed() -> Iterable[str]:
+def _list_needed(wanted: list[str]) -> list[str]:
     """Debian's names of the packages and all that they depend on."""
-    lines = _call(*APT, *BARE, "--simulate", "install", *DEBIAN).splitlines()
+    lines = _call(*APT, *BARE, "--simulate", "install", *wanted).splitlines()
     return [line.split()[1] for line in lines if line.startswith("Inst ")]
 
 
@@ -192,17 +239,20 @@ def _call(*argv: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def make_programs(debian: Path, name: str) -> Spec:
+def make_programs(debian: Path, row: Row, libraries: str) -> Spec:
     """A package with programs of Debian, each where Debian has it."""
     files: dict[str, Content] = {}
-    for program in PROGRAMS[name]:
-        place = next(f"{d}/{program}" for d in FOLDERS if elf.find_file(debian, f"{d}/{program}"))
+    for program in row.programs:
+        places = [f"{folder}/{program}" for folder in FOLDERS]
+        found = [place for place in places if elf.find_file(debian, place)]
+        # Debian's /sbin/ip, say, is a link to /bin/ip.
+        place = min(found, key=lambda name: (debian / name).is_symlink())
         path = debian / place
         files[place] = str(path.readlink()) if path.is_symlink() else path
-    if name == "eudev":
+    if row.name == "eudev":
         files |= _list_udev(debian)
-    repository = "community" if name.startswith("fsverity") else "main"
-    return Spec(name, files, depends=["debian-libraries"], repository=repository)
+    repository = "community" if row.name.startswith("fsverity") else "main"
+    return Spec(row.name, files, [libraries] if files else [], repository=repository)
 
 
 def _list_udev(debian: Path) -> dict[str, Content]:
@@ -222,12 +272,11 @@ def _list_services() -> dict[str, Content]:
     return {f"etc/init.d/{name}": text.encode() for name, text in SERVICES.items()}
 
 
-def make_libraries(debian: Path, programs: list[str]) -> Spec:
-    """All that Debian's programs load."""
+def make_libraries(debian: Path, programs: list[str]) -> dict[str, Content]:
+    """All that these programs of Debian load."""
     files = elf.find_libraries(debian, programs)
     libraries: dict[str, Content] = {path.lstrip("/"): file for path, file in files.items()}
-    libraries[THREAD_LIBRARY] = debian / THREAD_LIBRARY
-    return Spec("debian-libraries", libraries)
+    return {**libraries, THREAD_LIBRARY: debian / THREAD_LIBRARY}
 
 
 def _make_module(name: str, tree: Path) -> Spec:

@@ -5,7 +5,7 @@ import re
 from ramos.image.plan import HERE, read_package_list
 from tests.conftest import REPOSITORY
 
-LINE = re.compile(r"(\S+) +(main|community)/\S+ +(installed|subpackage|aport|known)")
+LINE = re.compile(r"(\S+) +(main|community)/\S+ +(installed|subpackage|aport)")
 
 
 def list_sections() -> list[str]:

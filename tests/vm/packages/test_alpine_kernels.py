@@ -23,8 +23,8 @@ from tests.vm.packages.test_packages import (
     restart_into,
 )
 
-NEW = alpine_kernel.RELEASE
-VERSION = f"{alpine_kernel.NEW}-r0"
+NEW = alpine_kernel.NEW.release
+VERSION = alpine_kernel.NEW.package_version
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def newer(lab: Mirror, tmp_path_factory: pytest.TempPathFactory) -> Mirror:
     mirror = Mirror(folder / "mirror", lab.key, lab.keys)
     for repository in ("main", "community"):
         mirror.folder(repository).mkdir(parents=True)
-    alpine_mirror.add_package(mirror, alpine_kernel.make_newer())
+    alpine_mirror.add_package(mirror, alpine_kernel.make_kernel(alpine_kernel.NEW))
     alpine_mirror.write_indexes(mirror)
     return mirror
 
@@ -43,7 +43,9 @@ def upgrade(machine: Machine, old: str) -> None:
     """As a user does it; then what must not bring the mirror's package back."""
     status, said = machine.shell("apk del linux-virt")
     assert (status, f"cannot remove kernel: {old}: it is the last kernel" in said) == (2, True)
-    assert f"{alpine_kernel.OLD}-r0 -> {VERSION}" in machine.check_shell("ramos pkg check")
+    assert f"{alpine_kernel.OLD.package_version} -> {VERSION}" in machine.check_shell(
+        "ramos pkg check"
+    )
     said = machine.check_shell("apk upgrade", 300)
     assert f"kernel {NEW} is tried at the next boot; if it fails, the old one is back" in said
     machine.check_shell("apk upgrade -a && apk fix && apk fix linux-virt", 300)
