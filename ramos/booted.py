@@ -22,6 +22,14 @@ class Mode(StrEnum):
     CLEAN = "clean"
 
 
+class ToRam(StrEnum):
+    """When the images are copied to RAM: by init, once the system runs, or never."""
+
+    NOW = "now"
+    LATER = "later"
+    NO = "no"
+
+
 @dataclass(frozen=True)
 class Boot:
     """How this system was started.
@@ -47,7 +55,9 @@ class Boot:
     upper: str = ""
     upper_bytes: int = 0
     restore: str = "none"
-    toram: bool = False
+    # What was asked for, and what it became: init knows how much RAM there is.
+    asked_toram: ToRam = ToRam.NO
+    toram: ToRam = ToRam.NO
     trial: bool = False
     skipped: tuple[str, ...] = ()
     # Everything else that init told.
@@ -69,7 +79,8 @@ def parse_boot(text: str) -> Boot:
         proof_number=_number(values.get("proof_number", "")),
         upper_bytes=_number(values.get("upper_bytes", "")),
         restore=values.get("restore", "none"),
-        toram=values.get("toram") == "1",
+        asked_toram=_to_ram(values.get("asked_toram", "")),
+        toram=_to_ram(values.get("toram", "")),
         trial=values.get("trial") == "1",
         skipped=tuple(value for key, _, value in pairs if key == "skipped"),
         warnings=tuple(value for key, _, value in pairs if key == "warning"),
@@ -80,6 +91,10 @@ def parse_boot(text: str) -> Boot:
 def _mode(text: str) -> Mode:
     """A mode that nobody knows is as clean mode: nothing is saved by accident."""
     return Mode(text) if text in list(Mode) else Mode.CLEAN
+
+
+def _to_ram(text: str) -> ToRam:
+    return ToRam(text) if text in list(ToRam) else ToRam.NO
 
 
 def _number(text: str) -> int:

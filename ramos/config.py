@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.booted import ToRam
 from ramos.errors import find_reason
 
 if sys.version_info >= (3, 11):
@@ -25,9 +26,15 @@ else:
 TomlError = tomllib.TOMLDecodeError
 
 
-def _key(default: Any, doc: str, low: int | None = None, high: int | None = None) -> Any:
-    """A key with its default, its documentation and its limits."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high})
+def _key(
+    default: Any,
+    doc: str,
+    low: int | None = None,
+    high: int | None = None,
+    words: tuple[str, ...] = (),
+) -> Any:
+    """A key with its default, its documentation, and its limits or the words that it may be."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "words": words})
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,11 @@ class MemoryConfig:
     swapfile: bool = _key(True, "Use the swapfile on the stick when memory is nearly out.")
     swap_on_percent: int = _key(8, "Available memory below which the swapfile is used.", 1, 50)
     swap_off_percent: int = _key(25, "Available memory above which it is released again.", 2, 90)
+    toram: str = _key(
+        "later",
+        "When the images are copied to RAM: a minute after the start (later), at once (now), no.",
+        words=tuple(ToRam),
+    )
     warn_percent: tuple[int, ...] = _key(
         (80, 90, 95), "Fill levels of the upper at which everyone logged in is warned."
     )
@@ -173,6 +185,8 @@ def _check_value(value: Any, default: Any, metadata: Any) -> tuple[Any, str]:
     low, high = metadata["low"], metadata["high"]
     if low is not None and not low <= value <= high:
         return None, f"must be from {low} to {high}, not {value}"
+    if metadata["words"] and value not in metadata["words"]:
+        return None, f"must be one of {', '.join(metadata['words'])}, not {value}"
     return value, ""
 
 

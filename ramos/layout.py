@@ -38,9 +38,9 @@ PACKAGES_DIR = ENV["RAMOS_PACKAGES_DIR"]
 KERNELS_DIR = ENV["RAMOS_KERNELS_DIR"]
 GRUB_CFG = ENV["RAMOS_GRUB_CFG"]
 GRUBENV = ENV["RAMOS_GRUBENV"]
-MENU_TITLES = ENV["RAMOS_MENU_TITLES"]
 RUN_DIR = Path(ENV["RAMOS_RUN_DIR"])
 BOOT_FILE = Path(ENV["RAMOS_BOOT_FILE"])
+IN_RAM_FILE = Path(ENV["RAMOS_IN_RAM_FILE"])
 BOOT_LOG = Path(ENV["RAMOS_BOOT_LOG"])
 GUARD_PIPE = Path(ENV["RAMOS_GUARD_PIPE"])
 UPPER_DIR = Path(ENV["RAMOS_UPPER_DIR"])
@@ -132,6 +132,16 @@ class Places:
     def rollback_file(self) -> Path:
         """There while a rollback waits for the reboot."""
         return self.run / "rollback"
+
+    @property
+    def in_ram_file(self) -> Path:
+        """There once all that the system consists of is in RAM."""
+        return self.run / IN_RAM_FILE.name
+
+    @property
+    def ram_dir(self) -> Path:
+        """Copies of images in RAM."""
+        return self.run / "ram"
 
     @property
     def base_dirs(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ LUKS_ID=""
 UPPER_KIND=zram
 UPPER_SIZE=75%
 RESTORE=ram
-TORAM=0
+ASKED_TORAM=later
 VERIFY=fast
 BREAK=""
 TRIAL=0
@@ -42,7 +42,8 @@ parse_parameter() {
     ramos.upper=zram | ramos.upper=tmpfs) UPPER_KIND=$value ;;
     ramos.upper_size=*) is_size "$value" && UPPER_SIZE=$value ;;
     ramos.restore=ram | ramos.restore=mount | ramos.restore=unpack) RESTORE=$value ;;
-    ramos.toram) TORAM=1 ;;
+    ramos.toram) ASKED_TORAM=now ;;
+    ramos.toram=now | ramos.toram=later | ramos.toram=no) ASKED_TORAM=$value ;;
     ramos.verify=full | ramos.verify=fast) VERIFY=$value ;;
     ramos.break=*) is_step "$value" && BREAK=$value ;;
     ramos.trial) TRIAL=1 ;;

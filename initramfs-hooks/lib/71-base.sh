@@ -5,6 +5,8 @@
 KERNEL=""
 BASE_LOWER=""
 BASE_ROOT=""
+BASE_BYTES=0
+TORAM=no
 FIRMWARE_NAME=""
 MODULES_NAME=""
 
@@ -12,7 +14,9 @@ MODULES_NAME=""
 provide_base() {
     read -r KERNEL <"$PROC/sys/kernel/osrelease"
     BASE_LOWER=""
-    [ "$TORAM" = 0 ] || check_toram
+    BASE_BYTES=0
+    TORAM=$ASKED_TORAM
+    [ "$TORAM" != now ] || check_toram
     provide_image rootfs "$RAMOS_ROOTFS_IMAGE" || return 1
     BASE_ROOT=$RAMOS_RUN_DIR/rootfs
     find_firmware
@@ -56,7 +60,7 @@ tell_missing() {
     esac
 }
 
-# provide_image KIND NAME: mounted at /run/ramos/KIND, from RAM with ramos.toram
+# provide_image KIND NAME: mounted at /run/ramos/KIND, from RAM with ramos.toram=now
 provide_image() {
     local path place
     path=$RAMOS_PERSIST_DIR/$2
@@ -66,7 +70,7 @@ provide_image() {
         return 1
     fi
     check_image "$2" "$path"
-    if [ "$TORAM" = 1 ]; then
+    if [ "$TORAM" = now ]; then
         copy_to_ram "$path" "$2" && path=$RAMOS_RUN_DIR/ram/$2
     fi
     if ! mount_image "$path" "$place"; then
@@ -74,6 +78,7 @@ provide_image() {
         return 1
     fi
     BASE_LOWER="$place:$BASE_LOWER"
+    BASE_BYTES=$((BASE_BYTES + $(stat -c %s "$path")))
 }
 
 # check_image NAME PATH: against the generation that is about to boot, if it names it
@@ -112,8 +117,8 @@ check_toram() {
     done
     read_memory
     if [ $((bytes / 1024)) -gt $((FREE_KIB / 2)) ]; then
-        warn "ramos.toram: $((bytes >> 20)) MiB do not fit into RAM with $((FREE_KIB >> 10)) MiB free; the stick must stay"
-        TORAM=0
+        warn "ramos.toram=now: $((bytes >> 20)) MiB do not fit into RAM with $((FREE_KIB >> 10)) MiB free; the stick must stay"
+        TORAM=no
     fi
 }
 
@@ -134,11 +139,12 @@ copy_to_ram() {
     return 1
 }
 
-# mount_ram DIRECTORY: what may be copied is decided before, so it may be as large as the RAM
+# mount_ram DIRECTORY: what may be copied is decided before, so it has no limit. A ramfs is never
+# swapped, to the stick least of all
 mount_ram() {
     [ ! -d "$1" ] || return 0
     mkdir -p "$1"
-    mount -t tmpfs -o mode=700,size=90% ram "$1"
+    mount -t ramfs -o mode=700 ram "$1"
 }
 
 # read_memory: TOTAL_KIB and FREE_KIB of the machine

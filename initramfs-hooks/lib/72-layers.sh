@@ -4,6 +4,7 @@
 LAYER_LOWER=""
 LAYER_TOP=""
 LAYER_COUNT=0
+LAYER_BYTES=0
 RESTORE_USED=none
 
 # provide_layers: from the generation picked, down the ladder, until one is whole
@@ -12,7 +13,7 @@ provide_layers() {
     LAYER_COUNT=0
     RESTORE_USED=none
     # With everything else in RAM, layers on the stick would make it stay.
-    [ "$TORAM:$RESTORE" != 1:mount ] || RESTORE=ram
+    [ "$TORAM:$RESTORE" != now:mount ] || RESTORE=ram
     while [ "$LAYOUT" = generations ]; do
         provide_generation && break
         drop_layers
@@ -80,6 +81,7 @@ try_way() {
     local kind size verity digest path
     LAYER_LOWER=""
     LAYER_COUNT=0
+    LAYER_BYTES=0
     RESTORE_USED=$1
     while read -r kind size verity digest path; do
         [ "$kind" = layer ] || continue
@@ -97,7 +99,7 @@ put_up_layer() {
     place=$RAMOS_STACK_DIR/$number
     case $1 in
     ram) copy_to_ram "$2" "layer-$number" && mount_layer "$RAMOS_RUN_DIR/ram/layer-$number" "$place" ;;
-    mount) mount_layer "$2" "$place" ;;
+    mount) mount_layer "$2" "$place" && LAYER_BYTES=$((LAYER_BYTES + $(stat -c %s "$2"))) ;;
     unpack) unpack_layer "$2" "$place" ;;
     esac || return 1
     LAYER_COUNT=$((LAYER_COUNT + 1))
@@ -138,6 +140,7 @@ drop_layers() {
     rm -rf "$RAMOS_UPPER_DIR/layers"
     LAYER_LOWER=""
     LAYER_COUNT=0
+    LAYER_BYTES=0
     RESTORE_USED=none
 }
 

@@ -5,6 +5,8 @@
 UPPER_MADE=""
 UPPER_BYTES=0
 UPPER_OPTIONS=noatime,discard=async
+# A GiB, less what the kernel keeps for itself.
+LATER_KIB=921600
 
 # make_upper: once; unpacking layers may have needed it before its turn
 make_upper() {
@@ -30,6 +32,7 @@ make_upper() {
 compute_upper_size() {
     local number limit
     read_memory
+    plan_copies
     number=${UPPER_SIZE%?}
     strip_zeros "$number"
     case $UPPER_SIZE in
@@ -37,12 +40,24 @@ compute_upper_size() {
     *G) UPPER_KIB=$((STRIPPED * 1048576)) ;;
     *) UPPER_KIB=$((STRIPPED * 1024)) ;;
     esac
-    limit=$((FREE_KIB - TOTAL_KIB / 8))
+    limit=$((FREE_KIB - COPIES_KIB - TOTAL_KIB / 8))
     if [ "$UPPER_KIB" -gt "$limit" ]; then
         note upper "$UPPER_KIB KiB is more than the RAM can hold, $limit KiB it is"
         UPPER_KIB=$limit
     fi
     UPPER_BYTES=$((UPPER_KIB * 1024))
+}
+
+# plan_copies: COPIES_KIB = room for what ramosd copies to RAM later: at most a quarter of what is free,
+# on a machine that has a GiB or more
+plan_copies() {
+    COPIES_KIB=0
+    [ "$TORAM" = later ] || return 0
+    COPIES_KIB=$(((BASE_BYTES + LAYER_BYTES) / 1024))
+    [ "$TOTAL_KIB" -lt "$LATER_KIB" ] || [ "$COPIES_KIB" -gt $((FREE_KIB / 4)) ] || return 0
+    note upper "images of $COPIES_KIB KiB stay on the stick: $FREE_KIB of $TOTAL_KIB KiB of RAM are free"
+    COPIES_KIB=0
+    TORAM=no
 }
 
 make_zram_upper() {

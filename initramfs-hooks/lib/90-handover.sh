@@ -48,14 +48,15 @@ prepare_root() {
 
 # release_persist: with everything in RAM the stick can be pulled out
 release_persist() {
-    [ "$TORAM" = 1 ] || return 0
+    [ "$TORAM" = now ] || return 0
     if [ "$RESTORE_USED" != mount ] && umount "$RAMOS_PERSIST_DIR"; then
         [ "$LUKS" = 0 ] || cryptsetup close "$LUKS_NAME"
+        : >"$RAMOS_IN_RAM_FILE"
         say "everything is in RAM: the stick can be pulled out"
         return 0
     fi
-    TORAM=0
-    warn "ramos.toram: the stick is still in use and must stay"
+    TORAM=no
+    warn "ramos.toram=now: the stick is still in use and must stay"
 }
 
 write_boot_file() {
@@ -81,6 +82,7 @@ write_boot_file() {
         echo "upper=$UPPER_MADE"
         echo "upper_bytes=$UPPER_BYTES"
         echo "restore=$RESTORE_USED"
+        echo "asked_toram=$ASKED_TORAM"
         echo "toram=$TORAM"
         echo "trial=$trial"
         printf '%s' "$SKIPPED" | sed 's/^/skipped=/'
@@ -93,7 +95,7 @@ start_system() {
     local name
     say "$MODE, generation $GEN_NUMBER, kernel $KERNEL"
     note switch_root "$REAL_INIT"
-    [ "$TORAM" = 1 ] || mount -o move "$RAMOS_PERSIST_DIR" "$NEWROOT$RAMOS_PERSIST_DIR"
+    [ "$TORAM" = now ] || mount -o move "$RAMOS_PERSIST_DIR" "$NEWROOT$RAMOS_PERSIST_DIR"
     for name in dev sys run proc; do
         mount -o move "/$name" "$NEWROOT/$name"
     done

@@ -80,7 +80,7 @@ def _show_boot(info: Boot, attempts: confirm.Attempts | None, problem: str) -> N
     trial = ", on trial" if info.trial and not confirmed else ""
     mode = describe_mode(info.mode, info.asked_mode)
     show_line(f"{mode}, generation {info.generation}{trial}, kernel {info.kernel}")
-    show_line(f"changes on {info.upper}, layers by {info.restore}, toram {int(info.toram)}")
+    show_line(f"changes on {info.upper}, layers by {info.restore}, toram {info.toram}")
     for skipped in info.skipped:
         show_line(f"skipped {skipped}")
     for warning in info.warnings:

@@ -5,7 +5,7 @@ Invariant: a child that dies is a job that failed.
 """
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 from ramos.config import MemoryConfig
 from ramos.daemon import swap
@@ -15,7 +15,8 @@ from ramos.errors import RamosError
 from ramos.layout import PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run
 from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
-from ramos.stick import watch
+from ramos.progress import OnProgress
+from ramos.stick import toram, watch
 from ramos.store import scrub, seal
 
 
@@ -33,6 +34,8 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             return lambda on_progress: {
                 "sealed": seal.check_base(PERSIST_DIR, RUN_DIR, on_progress)
             }
+        case Task.TO_RAM:
+            return copy_idly
         case Task.SCRUB:
             return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
         case Task.POWER_OFF:
@@ -41,6 +44,12 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             return lambda on_progress: {"text": watch.return_stick(node, on_progress)}
         case _:
             assert_never(job)
+
+
+def copy_idly(on_progress: OnProgress) -> dict[str, Any]:
+    """The images into RAM, while everything else comes first."""
+    scrub.be_idle()
+    return {"text": toram.move_to_ram(Places(), swap.has_room, on_progress)}
 
 
 class Jobs:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
-from ramos.booted import Boot, read_boot
+from ramos.booted import Boot, ToRam, read_boot
 from ramos.config import Config, load_settings
 from ramos.daemon import links, notify, sources, swap
 from ramos.daemon.jobs import Jobs
@@ -46,7 +46,7 @@ from ramos.errors import RamosError, escape, find_reason
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import syscalls, terminals
 from ramos.shutdown import keeper, stranded
-from ramos.stick import watch
+from ramos.stick import toram, watch
 from ramos.stick.identity import Identity
 from ramos.store import records, seal
 
@@ -65,7 +65,7 @@ class Daemon:
     notifier: Any
     sources: Sources
     jobs: Jobs
-    folders: links.FolderWatch = field(default_factory=links.FolderWatch)
+    folders: links.Watch = field(default_factory=links.Watch)
     owner: links.Owner | None = None
     conflicts: tuple[bytes, ...] = ()
     links_due: float = 0.0
@@ -117,7 +117,7 @@ def open_daemon() -> Daemon:
     if watch.is_there():
         watch.remember_loops()
     else:
-        handle(daemon, StickGone(released=boot.toram))
+        handle(daemon, StickGone(released=boot.toram is ToRam.NOW))
         _look_for_stick(daemon)
     _find_owner(daemon)
     handle(daemon, LinksChanged())
@@ -130,10 +130,13 @@ def first_state(boot: Boot, config: Config) -> State:
     left = config.health.scrub_days * DAY_SECONDS
     if since := ledger.last_scrub or ledger.since:
         left -= max(0, int(time.time()) - since)
+    in_ram = toram.is_in_ram(Places())
     return State(
         config=config,
-        swap_allowed=boot.restore != "mount",
-        reads_stick=not boot.toram or boot.restore == "mount",
+        swap_allowed=in_ram or boot.restore != "mount",
+        reads_stick=not in_ram,
+        toram="done" if in_ram else "waiting" if boot.toram is ToRam.LATER else "no",
+        toram_bytes=sum(image.size_bytes for image in toram.list_on_stick(Places())),
         luks=boot.luks,
         swap="on" if str(swap.SWAPFILE) in swap.read_swaps() else "off",
         seal="needed" if seal.list_unsealed(PERSIST_DIR) else "done",
@@ -296,6 +299,7 @@ def show_state(daemon: Daemon) -> None:
         "swapfile": state.swap,
         "fill_level": state.fill_level,
         "seal": state.seal,
+        "toram": state.toram,
         "scrubbing": state.scrubbing,
         "conflicts": [os.fsdecode(name) for name in daemon.conflicts],
     }

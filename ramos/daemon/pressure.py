@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ramos.config import MemoryConfig
+from ramos.sizes import KIB
 
 REARM_PERCENT = 5
 CALM_SECONDS = 30.0
+SPARE_PERCENT = 25
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ def is_calm(memory: Memory, config: MemoryConfig) -> bool:
         memory.available_percent > off_percent
         and memory.after_release_percent > 2 * config.swap_on_percent
     )
+
+
+def has_room(memory: Memory, size_bytes: int) -> bool:
+    """Whether so much can be kept in RAM for good, with a quarter of it left for programs."""
+    left_kib = memory.available_kib - size_bytes // KIB
+    return 100 * left_kib >= SPARE_PERCENT * memory.total_kib
 
 
 def find_level(fill_percent: float, levels: Sequence[int], announced: int) -> int:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.booted import ToRam, read_boot
 from ramos.config import Config, load_settings
 from ramos.daemon import links, swap
 from ramos.layout import Places
 from ramos.linux.mounts import find_mount
 from ramos.sizes import KIB, format_size
-from ramos.stick import identity, watch
+from ramos.stick import identity, toram, watch
 from ramos.store import records
 
 STATE_FILE = "ramosd.json"
@@ -28,6 +29,14 @@ DAY_SECONDS = 86400
 FULL_WRITES_OF_A_STICK = 600
 EXT4_SETTINGS = Path("/sys/fs/ext4")
 SHOWN_FAILURES = 5
+TORAM_WORDS = {
+    "done": "everything: the stick can be pulled out; a save needs it back in",
+    "running": "the images are being copied: leave the stick in",
+    "waiting": "not yet: the images are copied where a quarter of the RAM stays free",
+    "failed": "your changes; the images could not be copied: leave the stick in",
+    "too large": "your changes; the programs are too large for this RAM: leave the stick in",
+    "no": "your changes; programs are read from the stick: leave it in",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class RuntimeStatus:
     swap_used_kib: int
     available_percent: float
     upper_percent: float
+    toram: str
     scrubbing: bool
     links: int
     conflicts: tuple[str, ...]
@@ -135,6 +145,7 @@ def read_status(places: Places) -> RuntimeStatus:
         swap_used_kib=sum(swaps.values()),
         available_percent=round(memory.available_percent, 1),
         upper_percent=upper,
+        toram=find_copies(places, known if alive else {}, config),
         scrubbing=alive and bool(known.get("scrubbing")),
         links=count,
         conflicts=conflicts,
@@ -150,6 +161,7 @@ def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
     linked = f"{status.links} from {links.user_directory()}"
     return [
         ("memory", memory),
+        ("in RAM", TORAM_WORDS[status.toram]),
         ("links", linked),
         *(("warning", text) for text in status.warnings),
     ]
@@ -176,6 +188,17 @@ def _read_state(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError, TypeError):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     return {}
+
+
+def find_copies(places: Places, known: dict[str, Any], config: Config) -> str:
+    """How far the images are on their way to RAM, in one word of TORAM_WORDS."""
+    if toram.is_in_ram(places):
+        return "done"
+    boot = read_boot(places)
+    if boot.asked_toram is not ToRam.NO and boot.toram is ToRam.NO:
+        return "too large"
+    word = str(known.get("toram", "no"))
+    return "no" if word == "waiting" and config.memory.toram == ToRam.NO else word
 
 
 def _is_alive(pid: object) -> bool:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, assert_never
 
+from ramos.booted import ToRam
 from ramos.config import Config
 from ramos.daemon import pressure
 from ramos.daemon.pressure import Memory
@@ -21,11 +22,13 @@ GROWTH_PERCENT = 1.0
 SETTLE_SECONDS = 600.0
 # After the boot is over and before anybody calls the system idle.
 SEAL_SECONDS = 90.0
+TO_RAM_SECONDS = 60.0
 DAY_SECONDS = 86400
 
 Swap = Literal["off", "starting", "on", "stopping"]
 Stick = Literal["present", "gone"]
 Seal = Literal["needed", "running", "done"]
+Copies = Literal["no", "waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class State:
     released: bool = False
     returning: bool = False
     seal: Seal = "done"
+    toram: Copies = "no"
+    toram_bytes: int = 0
     scrubbing: bool = False
     next_scrub: float = 0.0
     tick_seconds: float = IDLE_TICK_SECONDS
@@ -57,6 +62,7 @@ class Task(StrEnum):
     SWAP_ON = "swap-on"
     SWAP_OFF = "swap-off"
     SEAL = "seal"
+    TO_RAM = "to-ram"
     SCRUB = "scrub"
     POWER_OFF = "power-off"
 
@@ -195,11 +201,12 @@ def _measured(state: State, event: Measured) -> Decided:
     state, actions = _decide_swap(state, event)
     state, told = _decide_fill(state, event.fill_percent)
     state, seals = _decide_seal(state, event.now)
+    state, copies = _decide_copies(state, event)
     state, scrubs = _decide_scrub(state, event.now)
     near = event.memory.available_percent < 2 * state.config.memory.swap_on_percent
     busy = grows or near or state.swap != "off"
     tick = BUSY_TICK_SECONDS if busy else IDLE_TICK_SECONDS
-    return replace(state, tick_seconds=tick), [*actions, *told, *seals, *scrubs]
+    return replace(state, tick_seconds=tick), [*actions, *told, *seals, *copies, *scrubs]
 
 
 def _decide_swap(state: State, event: Measured) -> Decided:
@@ -249,6 +256,19 @@ def _decide_seal(state: State, now: float) -> Decided:
     if state.seal != "needed" or now < SEAL_SECONDS or state.stick != "present":
         return state, []
     return replace(state, seal="running"), [Start(Task.SEAL)]
+
+
+def _decide_copies(state: State, event: Measured) -> Decided:
+    """To RAM, once the stick has nothing else to do, and as long as there is room."""
+    wanted = state.config.memory.toram
+    due = 0.0 if wanted == ToRam.NOW else TO_RAM_SECONDS
+    if state.toram != "waiting" or wanted == ToRam.NO or event.now < due:
+        return state, []
+    if state.stick != "present" or state.returning or state.scrubbing or state.seal != "done":
+        return state, []
+    if not pressure.has_room(event.memory, state.toram_bytes):
+        return state, []
+    return replace(state, toram="running"), [Start(Task.TO_RAM)]
 
 
 def _decide_scrub(state: State, now: float) -> Decided:
@@ -304,6 +324,8 @@ def _job_done(state: State, event: JobDone) -> Decided:
         case Task.SEAL:
             told = _tell_error("the check of the base images failed", error)
             return replace(state, seal="done"), failed + told
+        case Task.TO_RAM:
+            return _copies_done(state, event)
         case Task.SCRUB:
             told = _tell_error("the check of the stick found damage", error)
             return replace(state, scrubbing=False), failed + told
@@ -315,10 +337,19 @@ def _job_done(state: State, event: JobDone) -> Decided:
             if error:
                 return state, failed + _tell_error("the stick is back but cannot be used", error)
             back: list[Action] = [] if state.released else [Tell(event.text)]
-            state = replace(state, stick="present", released=False)
+            again: Copies = "waiting" if state.toram == "failed" else state.toram
+            state = replace(state, stick="present", released=False, toram=again)
             return state, [*back, MeetStick(), SyncLinks()]
         case _:
             assert_never(event.job)
+
+
+def _copies_done(state: State, event: JobDone) -> Decided:
+    if not event.error:
+        state = replace(state, toram="done", reads_stick=False, swap_allowed=True)
+        return state, [Tell(event.text)]
+    told: list[Action] = [] if state.stick == "gone" else [Tell(event.error)]
+    return replace(state, toram="failed"), [Note(str(event.job), event.error), *told]
 
 
 def _tell_error(what: str, error: str) -> list[Action]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ramos import layout
 from ramos.config import MemoryConfig
+from ramos.daemon import pressure
 from ramos.daemon.pressure import Memory
 from ramos.errors import RamosError
 from ramos.linux import run, syscalls
@@ -38,6 +39,11 @@ def read_memory(swapfile: Path = SWAPFILE) -> Memory:
     total = values["MemTotal"]
     available = values.get("MemAvailable", values["MemFree"])
     return Memory(total, available, read_swaps().get(str(swapfile), 0))
+
+
+def has_room(size_bytes: int) -> bool:
+    """Whether copies of that size can be kept in RAM, as things are now."""
+    return pressure.has_room(read_memory(), size_bytes)
 
 
 def read_swaps(path: Path = SWAPS) -> dict[str, int]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import grubenv, menu, titles
+from ramos.boot import grubenv, menu
+from ramos.booted import ToRam
 from ramos.image import grub, partitions
 from ramos.image.common_setup import USER_ID
 from ramos.image.plan import Plan
@@ -56,7 +57,7 @@ def fill_persist(
     plan: Plan,
     parts: Parts,
     files: tuple[generation.StoredFile, ...],
-    identity: partitions.Identifiers,
+    identity: partitions.Identity,
     directory: Path,
     epoch: int,
 ) -> None:
@@ -77,15 +78,16 @@ def fill_persist(
         partitions.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
 
 
-def make_menu(plan: Plan, identity: partitions.Identifiers) -> menu.Menu:
+def make_menu(plan: Plan, identity: partitions.Identity) -> menu.Menu:
     """What the boot menu tells the kernel of this stick."""
     unlock = (f"ramos.luks=UUID={identity.luks}",) if plan.encrypt else ()
-    parameters = (*menu.Menu.parameters, *unlock)
+    asked = () if plan.toram == ToRam.LATER else (f"ramos.toram={plan.toram}",)
+    parameters = (*menu.Menu.parameters, *unlock, *asked)
     return menu.Menu(f"UUID={identity.persist}", parameters, plan.consoles)
 
 
 def fill_esp(
-    plan: Plan, parts: Parts, identity: partitions.Identifiers, work: Path
+    plan: Plan, parts: Parts, identity: partitions.Identity, work: Path
 ) -> tuple[dict[str, Path], grub.BiosGrub]:
     """The files of the ESP (name -> source), and GRUB for BIOS, which has no file there."""
     early = work / "early.cfg"
@@ -105,8 +107,6 @@ def fill_esp(
     )
     env = work / "grubenv"
     env.write_bytes(grubenv.render(grubenv.initial(parts.kernel, FIRST_GENERATION)))
-    said = work / "titles"
-    said.write_bytes(titles.render("", ""))
     folder = f"{layout.KERNELS_DIR}/{parts.kernel}"
     sums, complete = work / "sha256", work / "complete"
     lines = (("vmlinuz", parts.vmlinuz), ("initramfs", parts.initramfs))
@@ -116,7 +116,6 @@ def fill_esp(
         grub.EFI_NAME: efi,
         layout.GRUB_CFG: config,
         layout.GRUBENV: env,
-        layout.MENU_TITLES: said,
         f"{folder}/vmlinuz": parts.vmlinuz,
         f"{folder}/initramfs": parts.initramfs,
         f"{folder}/sha256": sums,

@@ -12,6 +12,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ramos.booted import ToRam
 from ramos.errors import UsageError
 from ramos.linux.run import OnLine
 from ramos.sizes import MIB, format_size, parse_size
@@ -139,6 +140,11 @@ class Plan:
         name="unlock-memory",
         limits=(1, 4096),
     )
+    toram: str = choice(
+        "later",
+        "When the images go to RAM: at boot, a minute after it where there is room, or never.",
+        choices=tuple(map(str, ToRam)),
+    )
     compression_level: int = choice(
         3,
         "The zstd level of the images: 19 takes minutes and saves a seventh.",
@@ -159,7 +165,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Source:
     """Where a base comes from, as its mirror stands now.
 
     `config` is all that decides what would be fetched besides the plan; `state` changes whenever
@@ -187,7 +193,7 @@ class Base(Protocol):
         """Why no mirror can be used; empty when one answers."""
         ...
 
-    def resolve(self, plan: Plan, /) -> Origin:
+    def resolve(self, plan: Plan, /) -> Source:
         """Where its packages come from, now."""
         ...
 
@@ -196,7 +202,7 @@ class Base(Protocol):
         ...
 
     def bootstrap(
-        self, plan: Plan, source: Origin, tree: Path, downloads: Path, on_line: OnLine, /
+        self, plan: Plan, source: Source, tree: Path, downloads: Path, on_line: OnLine, /
     ) -> None:
         """Make the root tree."""
 

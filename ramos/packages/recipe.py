@@ -108,7 +108,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Effect:
+class Outcome:
     """What a recipe makes of one package."""
 
     recipe: Recipe
@@ -175,7 +175,7 @@ def plan_package(
     files: Iterable[tuple[str, int]],
     scripts: Iterable[str],
     depends: Iterable[str],
-) -> Effect:
+) -> Outcome:
     """What would leave for where, and which scripts and dependencies would go."""
     taken: dict[Move, list[int]] = {move: [] for move in recipe.moves}
     stays: list[int] = []
@@ -185,7 +185,7 @@ def plan_package(
     present = tuple(scripts)
     replaced = tuple(name for name, _ in recipe.replaced_scripts)
     dropped = tuple(s for s in present if s in recipe.dropped_scripts)
-    return Effect(
+    return Outcome(
         recipe=recipe,
         parts=tuple(Part(m.pattern, m.place, len(s), sum(s)) for m, s in taken.items()),
         stays_files=len(stays),

@@ -9,6 +9,7 @@ be done without starting a program is (the programs lie on the stick).
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ramos import layout
 from ramos.booted import Boot
 from ramos.errors import RamosError, find_reason
 from ramos.linux import run, syscalls
+from ramos.linux.fs import hold_lock
 from ramos.linux.mounts import find_mount
 from ramos.progress import OnProgress, Progress
 from ramos.stick import identity
@@ -30,6 +32,7 @@ MOUNT_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 MOUNT_OPTIONS = "commit=30,errors=remount-ro"
 FSCK_SECONDS = 600
 FSCK_FAILED = 4
+LOCK_SECONDS = 60.0
 
 
 def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | None:
@@ -76,13 +79,16 @@ def find_returned(known: Identity) -> Path | None:
 
 def return_stick(node: Path, on_progress: OnProgress, persist: Path = layout.PERSIST_DIR) -> str:
     """Make a returned stick usable again; what is to be told of it."""
-    dead = list_dead_loops()
     on_progress(Progress("replaying the journal", 0, 100))
     check_filesystem(node)
     on_progress(Progress("mounting it", 10, 100))
     remount(node, persist)
     on_progress(Progress("reviving the images", 20, 100))
-    reasons = {file: revive_loop(Path("/dev", loop), persist / file) for loop, file in dead.items()}
+    with hold_loops():
+        dead = list_dead_loops()
+        reasons = {
+            file: revive_loop(Path("/dev", loop), persist / file) for loop, file in dead.items()
+        }
     failed = [f"{file}: {reason}" for file, reason in reasons.items() if reason]
     verify_default(persist, on_progress)
     text = "the stick is back, its journal is replayed, its newest generation is intact: "
@@ -92,6 +98,13 @@ def return_stick(node: Path, on_progress: OnProgress, persist: Path = layout.PER
     elif dead:
         text += " The system's own files can be read again as well."
     return text
+
+
+@contextlib.contextmanager
+def hold_loops(run_dir: Path = layout.RUN_DIR) -> Iterator[None]:
+    """Nobody else changes what the loop devices read."""
+    with hold_lock(run_dir / "locks/loops", "changing what is mounted", LOCK_SECONDS):
+        yield
 
 
 def list_loops(persist: Path) -> dict[str, str]:
@@ -112,16 +125,24 @@ def remember_loops(persist: Path = layout.PERSIST_DIR, directory: Path = layout.
 
 
 def list_dead_loops(directory: Path = layout.RUN_DIR) -> dict[str, str]:
-    """Those of the noted loop devices that still read the same name, wherever it was mounted."""
+    """Those of the noted loop devices that still read the same name, wherever it was mounted.
+
+    A copy in RAM is not dead.
+    """
     with contextlib.suppress(OSError, ValueError):
         noted = json.loads((directory / LOOPS_FILE).read_text(encoding="utf-8"))
+        backing = {loop: read_backing(loop) for loop in noted}
         return {
-            loop: file for loop, file in noted.items() if _read_backing(loop).endswith(f"/{file}")
+            loop: file
+            for loop, file in noted.items()
+            if backing[loop].endswith(f"/{file}")
+            and not backing[loop].startswith(f"{directory}/ram/")
         }
     return {}
 
 
-def _read_backing(loop: str) -> str:
+def read_backing(loop: str) -> str:
+    """The file that a loop device reads, or ""."""
     try:
         text = (LOOPS / loop / "loop/backing_file").read_text(errors="surrogateescape")
     except OSError:

@@ -58,7 +58,7 @@ ramos_greet() {
     [ -r "$1/boot" ] || return 0
     mode=$(ramos_value "$1/boot" mode)
     echo "RAMOS, mode ${mode}: $(ramos_saved_state "$1")."
-    if [ "$(ramos_value "$1/boot" toram)" = 1 ]; then
+    if [ -e "$1/in-ram" ]; then
         echo "All of it is in RAM: the stick can be pulled out; put it back in to save."
     else
         echo "Your changes are in RAM, programs are read from the stick: leave it in."

@@ -39,7 +39,7 @@ class Started:
 class GrubDisk:
     """An ESP with a menu, an environment and kernels."""
 
-    def __init__(self, folder: Path, timeout_seconds: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.image = folder / "esp.img"
         self.program = folder / "grub.bin"
@@ -47,8 +47,7 @@ class GrubDisk:
         early = menu.render_early((templates / menu.EARLY_TEMPLATE).read_text())
         (folder / "early.cfg").write_text(early)
         text = menu.render_menu(
-            (templates / menu.MENU_TEMPLATE).read_text(),
-            menu.Menu("UUID=1-2", timeout_seconds=timeout_seconds),
+            (templates / menu.MENU_TEMPLATE).read_text(), menu.Menu("UUID=1-2", timeout_seconds=0)
         )
         (folder / "grub.cfg").write_text(STAND_INS + text)
         self._make_program()
@@ -87,21 +86,6 @@ class GrubDisk:
 
     def boot(self, mode: str = "default", *, writable: bool = True) -> Started:
         """Run GRUB and tell what it started; an empty kernel where it found none."""
-        plain = self.run_grub(mode, writable=writable)
-        words = re.findall(r"WORD (\S+)", plain[plain.rindex("Loading Linux") :])
-        values = dict(word.split("=", 1) for word in words if "=" in word)
-        assert words[-2] == words[0].replace("vmlinuz", "initramfs")
-        assert values["ramos.persist"] == "UUID=1-2"
-        kernel = words[0].split("/")[2]
-        trial = "ramos.trial" in words
-        strict = {"panic=10", "oops=panic", "softlockup_panic=1", "nmi_watchdog=panic"}
-        assert strict & set(words) == (strict if trial else set())
-        fallback = values.get("ramos.fallback", "")
-        generation = values.get("ramos.generation", "")
-        return Started(kernel, values["ramos.mode"], generation, trial, fallback)
-
-    def run_grub(self, mode: str = "default", *, writable: bool = True) -> str:
-        """All that GRUB writes, the menu too if it is shown, to the start of a kernel."""
         drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
         argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
@@ -113,7 +97,17 @@ class GrubDisk:
         ).stdout
         plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
         assert "WORD END" in plain, plain
-        return plain
+        words = re.findall(r"WORD (\S+)", plain[plain.rindex("Loading Linux") :])
+        values = dict(word.split("=", 1) for word in words if "=" in word)
+        assert words[-2] == words[0].replace("vmlinuz", "initramfs")
+        assert values["ramos.persist"] == "UUID=1-2"
+        kernel = words[0].split("/")[2]
+        trial = "ramos.trial" in words
+        strict = {"panic=10", "oops=panic", "softlockup_panic=1", "nmi_watchdog=panic"}
+        assert strict & set(words) == (strict if trial else set())
+        fallback = values.get("ramos.fallback", "")
+        generation = values.get("ramos.generation", "")
+        return Started(kernel, values["ramos.mode"], generation, trial, fallback)
 
 
 def run(*argv: str | Path) -> bytes:

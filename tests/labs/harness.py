@@ -119,7 +119,7 @@ def place(lines: str, root: Path, fakes: str = FAKES) -> str:
     script += ["MODULES=$R/lib/modules", "RAMOS_RUN_DIR=$R/run/ramos"]
     script += ["RAMOS_PERSIST_DIR=$R/persist"]
     places = "BOOT_FILE:boot BOOT_LOG:boot.log UPPER_DIR:upper STACK_DIR:layers GUARD_PIPE:guard"
-    places += " GENERATION_COPY:generation"
+    places += " GENERATION_COPY:generation IN_RAM_FILE:in-ram"
     for name in places.split():
         variable, _, below = name.partition(":")
         script.append(f"RAMOS_{variable}=$RAMOS_RUN_DIR/{below}")

@@ -34,3 +34,12 @@ def test_unknown_table_and_broken_toml() -> None:
     assert loaded.problems[0] == "a.toml:1: no table [sav]; did you mean save?"
     assert loaded.problems[1].startswith("b.toml: ")
     assert loaded.config.save.keep == 3
+
+
+def test_a_word_that_is_none_of_the_known_ones() -> None:
+    loaded = merge([("a.toml", '[memory]\ntoram = "always"\n'), ("b.toml", "[memory]\ntoram = 1")])
+    assert loaded.problems == (
+        "a.toml:2: memory.toram must be one of now, later, no, not always; the default stays",
+        "b.toml:2: memory.toram must be of type str, not int; the default stays",
+    )
+    assert merge([("a.toml", '[memory]\ntoram = "no"\n')]).config.memory.toram == "no"

@@ -218,7 +218,7 @@ def test_tmpfs_upper(stick: Stick, way: str) -> None:
 
 def test_toram_lets_go_of_the_stick(stick: Stick) -> None:
     report = stick.boot("ash", "ramos.toram")
-    assert (report["toram"], report["shell"]) == ("1", "")
+    assert (report["toram"], report["shell"]) == ("now", "")
     assert str(stick.root / "persist") not in Path("/proc/self/mounts").read_text()
     (stick.root / "stick.img").write_bytes(b"")
     check_merged(stick.root / "newroot")

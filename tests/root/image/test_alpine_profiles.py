@@ -11,8 +11,8 @@ import pytest
 from ramos.image import alpine, alpine_source
 from ramos.image.plan import Plan
 from ramos.linux import elf
+from tests.labs import alpine as alpine_lab
 from tests.labs import standins
-from tests.labs.alpine import provide_lab
 from tests.labs.alpine_mirror import Mirror
 
 # Profile, kernel, firmware: each list once.
@@ -21,7 +21,7 @@ CHOICES = [("rescue", "virt", "common"), ("rescue", "lts", "all"), ("minimal", "
 
 @pytest.fixture(scope="module")
 def lab() -> Mirror:
-    return provide_lab()
+    return alpine_lab.provide_lab()
 
 
 def make_plan(lab: Mirror, scratch: Path, **choices: str) -> Plan:

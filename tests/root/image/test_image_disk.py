@@ -32,7 +32,7 @@ class Made:
 
     image: Path
     table: partitions.DiskLayout
-    identity: partitions.Identifiers
+    identity: partitions.Identity
     parts: contents.Parts
     files: tuple[generation.StoredFile, ...]
 

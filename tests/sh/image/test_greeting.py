@@ -51,8 +51,8 @@ def write_age(run_dir: Path, seconds: int) -> None:
     (run_dir / "generation").write_text(f"ramos-generation=1\ncreated={created}\n")
 
 
-def write_boot(run_dir: Path, mode: str, number: int, toram: int = 0) -> None:
-    (run_dir / "boot").write_text(f"mode={mode}\ngeneration={number}\ntoram={toram}\n")
+def write_boot(run_dir: Path, mode: str, number: int) -> None:
+    (run_dir / "boot").write_text(f"mode={mode}\ngeneration={number}\n")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids="-".join)
@@ -75,7 +75,8 @@ def test_greeting_says_what_runs_and_how_to_save(tmp_path: Path, shell: tuple[st
 
 @pytest.mark.parametrize("shell", SHELLS, ids="-".join)
 def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...]) -> None:
-    write_boot(tmp_path, "clean", 0, toram=1)
+    write_boot(tmp_path, "clean", 0)
+    (tmp_path / "in-ram").touch()
     said = greet(tmp_path, shell)
     assert "mode clean: nothing saved is loaded." in said
     assert "the stick can be pulled out" in said

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ramos.config import Config, MemoryConfig
 from ramos.daemon import status
 from ramos.layout import Places
 from ramos.store import records
@@ -35,3 +36,27 @@ def test_what_was_noted_since_counts(places: Places) -> None:
 
 def test_no_rate_before_there_is_a_day(places: Places) -> None:
     assert status.read_health(places).bytes_a_day is None
+
+
+@pytest.mark.parametrize(
+    ("boot", "known", "setting", "word"),
+    [
+        ("later\ntoram=later", "waiting", "later", "waiting"),
+        ("later\ntoram=later", "waiting", "no", "no"),
+        ("later\ntoram=later", "running", "later", "running"),
+        ("later\ntoram=later", "failed", "later", "failed"),
+        ("later\ntoram=no", "no", "later", "too large"),
+        ("now\ntoram=no", "no", "later", "too large"),
+        ("no\ntoram=no", "no", "later", "no"),
+    ],
+)
+def test_how_far_images_are_on_their_way_to_ram(
+    places: Places, boot: str, known: str, setting: str, word: str
+) -> None:
+    places.run.mkdir(exist_ok=True)
+    places.boot_file.write_text(f"asked_toram={boot}\n")
+    config = Config(memory=MemoryConfig(toram=setting))
+    assert status.find_copies(places, {"toram": known}, config) == word
+    assert word in status.TORAM_WORDS
+    places.in_ram_file.touch()
+    assert status.find_copies(places, {}, config) == "done"

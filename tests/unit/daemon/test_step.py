@@ -1,6 +1,8 @@
 """What ramosd decides: tables of events and what must come of them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +229,63 @@ def test_the_power_button_works_without_any_program() -> None:
     assert actions[-1] == Leave()
     _, actions = play(fresh(), PowerPressed(), JobDone(Task.POWER_OFF, "unreadable"))
     assert Leave() not in actions, "with the stick there, it was something else"
+
+
+QUARTER_KIB = TOTAL_KIB // 4
+COPIES = fresh(toram="waiting", toram_bytes=1024 * QUARTER_KIB)
+
+
+def test_images_go_to_ram_by_themselves_and_once() -> None:
+    state, actions = play(COPIES, at(59, 60), at(61, 60), at(81, 60))
+    assert jobs(actions) == [Task.TO_RAM]
+    state, actions = play(state, JobDone(Task.TO_RAM, "", "it can be pulled out"), at(101, 60))
+    assert actions == [Tell("it can be pulled out")]
+    assert (state.toram, state.reads_stick) == ("done", False)
+    _, actions = play(state, StickGone(), SEEN, JobDone(BACK, "", "back"), at(121, 60))
+    told = [action.text for action in actions if isinstance(action, Tell)]
+    assert "cannot be started" not in told[0]
+    assert told[1:] == ["back"]
+    assert jobs(actions) == [BACK]
+
+
+@pytest.mark.parametrize(("available_percent", "starts"), [(50, True), (49, False)])
+def test_a_quarter_of_the_ram_stays_free(available_percent: int, starts: bool) -> None:
+    """The copies take a quarter here, so half has to be there; a later moment may have it."""
+    state, actions = play(COPIES, at(61, available_percent))
+    assert jobs(actions) == ([Task.TO_RAM] if starts else [])
+    assert jobs(play(state, at(81, 60))[1]) == ([] if starts else [Task.TO_RAM])
+
+
+@pytest.mark.parametrize(
+    "busy", [{"seal": "running"}, {"scrubbing": True}, {"stick": "gone"}, {"returning": True}]
+)
+def test_images_wait_while_the_stick_is_at_work(busy: dict[str, Any]) -> None:
+    assert jobs(play(replace(COPIES, **busy), at(61, 60))[1]) == []
+
+
+@pytest.mark.parametrize(("word", "now", "starts"), [("no", 99, 0), ("now", 1, 1), ("later", 1, 0)])
+def test_the_settings_say_when_images_go_to_ram(word: str, now: float, starts: int) -> None:
+    _, actions = play(COPIES, Reload(Config(memory=MemoryConfig(toram=word))), at(now, 60))
+    assert jobs(actions) == [Task.TO_RAM] * starts
+
+
+def test_images_that_init_leaves_on_the_stick_stay_there() -> None:
+    assert jobs(play(fresh(toram="no"), at(61, 99))[1]) == []
+
+
+def test_copies_that_fail_are_told_and_tried_again_with_the_stick_back() -> None:
+    state, actions = play(COPIES, at(61, 60), JobDone(Task.TO_RAM, "x is damaged"), at(81, 60))
+    assert actions[1:] == [Note("to-ram", "x is damaged"), Tell("x is damaged")]
+    assert state.reads_stick
+    state, actions = play(state, StickGone(), SEEN, JobDone(BACK), at(101, 60))
+    assert jobs(actions) == [BACK, Task.TO_RAM]
+    _, actions = play(state, StickGone(), JobDone(Task.TO_RAM, "Input/output error"))
+    assert len([action for action in actions if isinstance(action, Tell)]) == 1, "it is known"
+
+
+def test_layers_in_ram_let_the_swapfile_be_used() -> None:
+    state, _ = play(replace(COPIES, swap_allowed=False), at(61, 60), JobDone(Task.TO_RAM))
+    assert jobs(play(state, at(81, 3))[1]) == [Task.SWAP_ON]
 
 
 @pytest.mark.parametrize("job", [*Task, BACK], ids=str)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ramos.errors import RamosError, UsageError
-from ramos.image import plan
+from ramos.image import contents, partitions, plan
 from ramos.image.plan import Plan
 from ramos.sizes import MIB
 
@@ -98,3 +98,10 @@ def test_the_plan_for_machines_holds_no_secret() -> None:
     text = repr((shown, plan.summarize_plan(secret)))
     assert "sesame" not in text
     assert "$hash" not in text
+
+
+@pytest.mark.parametrize("word", ["now", "later", "no"])
+def test_the_boot_menu_says_when_images_go_to_ram_unless_it_is_by_itself(word: str) -> None:
+    identity = partitions.make_identity("seed")
+    said = contents.make_menu(replace(GOOD, toram=word), identity).parameters
+    assert [p for p in said if "toram" in p] == ([f"ramos.toram={word}"] if word != "later" else [])

@@ -105,6 +105,28 @@ def run_out_of_memory(machine: Machine) -> None:
     await_state(machine, "swapfile", "off", 180)
 
 
+def leave_the_stick(machine: Machine) -> None:
+    """Its images go to RAM by themselves: with the stick out everything goes on, saves excepted."""
+    machine.expect("RAMOS: the system is in RAM now as a whole: the stick can be pulled out", 400)
+    text = machine.check_shell("ramos status --json")
+    assert json.loads(text[text.index("{") :])["runtime"]["toram"] == "done"
+    machine.unplug()
+    machine.expect("the stick was pulled out. Nothing can be saved until it is back", 60)
+    machine.check_shell("echo 3 >/proc/sys/vm/drop_caches; test ! -e /dev/sda")
+    # Everything is read, also what nobody has read since the boot.
+    machine.check_shell("find /usr /etc /lib/modules -xdev -type f -exec cat {} + | wc -c", 240)
+    assert machine.shell("dmesg | grep -c 'SQUASHFS error'")[0] == 1
+    machine.check_shell("echo later >/root/later")
+    status, text = machine.shell("ramos commit")
+    assert status == 1
+    assert "pulled out" in text
+    assert "Put the same stick back in" in text
+    machine.replug()
+    machine.expect("saves work again", 120)
+    await_state(machine, "stick", "present")
+    machine.check_shell("ramos commit -m later; grep -q /run/ramos/ram /sys/block/loop*/loop/*file")
+
+
 def test_a_day_in_the_life(boot: Boot, disk: Path, image: Path, tmp_path: Path) -> None:
     copy = make_overlay(image, "raw", tmp_path / "copy.qcow2")
     with boot(disk, memory_mib=512, bus="usb") as machine:
@@ -121,8 +143,9 @@ def test_a_day_in_the_life(boot: Boot, disk: Path, image: Path, tmp_path: Path) 
         machine.check_shell("echo kept >/root/marker; sync")
         machine.power_off()
         assert re.search(r"saved as generation \d+", machine.serial.text)
-    with boot(disk, memory_mib=512, bus="usb") as machine:
+    with boot(disk, memory_mib=1280, bus="usb") as machine:
         machine.login(USER)
         assert machine.check_shell("cat /root/marker") == "kept"
+        leave_the_stick(machine)
         log = machine.check_shell("cat /persist/log/last-shutdown.json /persist/log/boots.jsonl")
         assert '"saved"' in log

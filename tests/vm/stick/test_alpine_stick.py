@@ -48,7 +48,7 @@ def test_alpine_goes_on_without_its_stick_and_saves_when_it_is_back(
 ) -> None:
     with boot(alpine_disk, bus="usb", parameters=("ramos.toram",)) as machine:
         come_up(machine)
-        assert read_boot(machine)["toram"] == "1"
+        assert read_boot(machine)["toram"] == "now"
         machine.check_shell(f"printf '{WAIT}' >/etc/ramos/ramos.toml; rc-service ramosd reload")
         machine.unplug()
         machine.expect("the stick was pulled out", 120)
