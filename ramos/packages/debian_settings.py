@@ -57,7 +57,10 @@ def render_pins(recipes: Sequence[Recipe]) -> str:
 
 
 def render_hook(recipes: Sequence[Recipe], call: str) -> str:
-    """apt's own configuration: the call of the hook, and what autoremove leaves alone."""
+    """apt's own configuration: the call of the hook, and what autoremove leaves alone.
+
+    That is a little more than what is special: apt's expressions cannot take names out again.
+    """
     patterns = [pattern for recipe in recipes for pattern in recipe.match]
     lines = (
         f'DPkg::Pre-Install-Pkgs {{ "{call}"; }};',

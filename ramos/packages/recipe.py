@@ -157,10 +157,9 @@ def find_recipe(recipes: Iterable[Recipe], package: str, base: str) -> Recipe | 
 
 
 def render_special(recipes: Iterable[Recipe], base: str) -> str:
-    """For wrappers and hooks (special.sh): one pattern a line; a ! takes names out again."""
+    """For wrappers and hooks (special.sh): one recipe a line; a ! takes names out again."""
     ours = [recipe for recipe in recipes if recipe.base == base]
-    lines = [pattern for recipe in ours for pattern in recipe.match]
-    lines += [f"!{pattern}" for recipe in ours for pattern in recipe.excludes]
+    lines = (" ".join((*r.match, *(f"!{pattern}" for pattern in r.excludes))) for r in ours)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -304,3 +304,22 @@ def test_what_a_cut_left_is_undone_at_boot(system: System, mirror: Mirror) -> No
     assert system.check("ramos pkg recover") == "nothing was interrupted\n"
     assert system.check("ramos pkg recover --at-boot") == ""
     assert "done: " in system.check("ramos pkg add linux-image-test")
+
+
+# Each matches a recipe's pattern, and is taken out again.
+LOOKS_SPECIAL = ("firmware-tomu", "firmware-microbit-micropython", "linux-image-6.1-dbg")
+
+
+def test_what_only_looks_special_is_ordinary(system: System, mirror: Mirror) -> None:
+    """It comes, is upgraded and goes as any package does."""
+    for version in ("1", "2"):
+        for name in LOOKS_SPECIAL:
+            add_plain(mirror, name, version)
+        mirror.publish()
+        system.check("apt-get update -q")
+        if version == "1":
+            system.check(f"apt-get install -y {' '.join(LOOKS_SPECIAL)}")
+        system.check("apt-get upgrade -y")
+        assert [system.status(name) for name in LOOKS_SPECIAL] == [f"ii {version}"] * 3
+    system.check(f"apt-get remove -y {' '.join(LOOKS_SPECIAL)}")
+    assert not [name for name in LOOKS_SPECIAL if system.status(name).startswith("ii")]

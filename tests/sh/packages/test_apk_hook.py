@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 from tests.labs.harness import SHELLS, move_places
 
 HOOK = REPOSITORY / "apk-triggers/alpine/commit-hook"
-PATTERNS = "linux-lts\nlinux-firmware-*\n!linux-firmware-odd\n"
+PATTERNS = "linux-lts\nlinux-firmware-* !linux-firmware-odd\n"
 # It changes what it is named, and puts a question first.
 FAKE = """#!/bin/sh
 read -r answer && [ "$answer" = y ] || exit 1

@@ -11,7 +11,7 @@ import pytest
 from tests.labs.harness import SHELLS, move_places
 
 WRAPPER = Path(__file__).resolve().parents[3] / "apk-triggers/alpine/apk"
-PATTERNS = "linux-lts\nlinux-firmware-*\ngrub\n!linux-firmware-odd\n"
+PATTERNS = "linux-lts\nlinux-firmware-* !linux-firmware-odd\ngrub\n"
 FAKE = """#!/bin/sh
 case " $* " in
 *" --simulate "*" puller "*) echo "(1/2) Installing linux-firmware-x (1-r0)"; exit 0 ;;

@@ -12,7 +12,7 @@ from tests.labs.harness import move_places
 
 TRIGGERS = Path(__file__).resolve().parents[3] / "apk-triggers"
 WRAPPER = TRIGGERS / "debian/apt"
-PATTERNS = "linux-*\nfirmware-*\ngrub-pc\n!firmware-odd\n"
+PATTERNS = "linux-*\nfirmware-* !firmware-odd\ngrub-pc\n"
 INSTALLED = "linux-1 firmware-x"
 # A program that says how it was called. The real apt is stopped by the hook as often as a file
 # says, for what another file says.
