@@ -28,6 +28,7 @@ from ramos.image.contents import Parts
 from ramos.image.plan import Base, Plan, check_plan, choose_size, describe_plan, make_key
 from ramos.image.steps import Steps
 from ramos.linux import fs, run
+from ramos.packages.build import find_microcode
 from ramos.progress import OnProgress, Progress
 from ramos.stick import luks
 from ramos.store.generation import StoredFile
@@ -188,6 +189,7 @@ def provide_parts(
         images / f"rootfs-{mine}.squashfs",
         images / f"modules-{shared}.squashfs",
         images / f"firmware-{shared}.squashfs",
+        find_microcode(plan.base, tree),
     )
     wanted = {
         "initramfs": parts.initramfs,
@@ -225,6 +227,8 @@ def make_parts(
         with steps.step("initramfs"):
             output = work / "initramfs"
             initramfs.build_initramfs(root, kernel.version, output, source_date_epoch=plan.epoch)
+            front = b"".join(find_microcode(plan.base, tree).values())
+            output.write_bytes(front + output.read_bytes())
             output.rename(missing["initramfs"])
     squash.split_tree(root, work / "modules", work / "firmware", kernel)
     for name in ("rootfs", "modules", "firmware"):

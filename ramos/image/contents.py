@@ -6,6 +6,7 @@ whose first save fails, or is undone, is the stick as it was made.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ramos.image import grub, partitions
 from ramos.image.common_setup import USER_ID
 from ramos.image.plan import Plan
 from ramos.linux import fs, verity
+from ramos.packages.build import MICROCODE_DIR
 from ramos.store import generation
 
 FIRST_GENERATION = 1
@@ -31,6 +33,8 @@ class Parts:
     rootfs: Path
     modules: Path
     firmware: Path
+    # By the package's name; all of it stands at the front of the initramfs already.
+    microcode: Mapping[str, bytes]
 
     @property
     def base_images(self) -> tuple[tuple[generation.Kind, str, Path], ...]:
@@ -66,6 +70,10 @@ def fill_persist(
         (directory / name).mkdir(parents=True)
     for name in (layout.USER_DIR, layout.LOG_DIR, layout.PACKAGES_DIR):
         (directory / name).mkdir()
+    for name, data in parts.microcode.items():
+        place = directory / layout.PACKAGES_DIR / MICROCODE_DIR / f"{name}.img"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
     os.chown(directory / layout.USER_DIR, USER_ID, USER_ID)
     for _, name, path in parts.base_images:
         (directory / name).hardlink_to(path)

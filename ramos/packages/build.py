@@ -34,6 +34,14 @@ MICROCODE_FILES = {
     "intel-ucode": "kernel/x86/microcode/GenuineIntel.bin",
     "amd-ucode": "kernel/x86/microcode/AuthenticAMD.bin",
 }
+# Where the packages of each base have it, in a tree that nothing was taken from.
+MICROCODE_PLACES = {
+    "alpine": {"amd-ucode": "boot/amd-ucode.img", "intel-ucode": "boot/intel-ucode.img"},
+    "debian": {
+        "amd64-microcode": "lib/firmware/amd-ucode",
+        "intel-microcode": "lib/firmware/intel-ucode",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -250,15 +258,22 @@ def _join_microcode(site: Site, new: Mapping[str, bytes]) -> bytes:
     return b"".join(new[name] if name in new else stored[name].read_bytes() for name in names)
 
 
+def find_microcode(base: str, tree: Path) -> dict[str, bytes]:
+    """What a fresh tree has for the front of its initramfs, by the package's name."""
+    places = {name: tree / place for name, place in MICROCODE_PLACES[base].items()}
+    return {name: make_microcode(path) for name, path in places.items() if path.exists()}
+
+
 def make_microcode(top: Path) -> bytes:
     """An early cpio archive: ready-made ones as they are, loose files put together."""
-    ready = [path.read_bytes() for path in sorted(top.rglob("*.img")) if path.is_file()]
+    paths = [path for path in (top, *sorted(top.rglob("*"))) if path.is_file()]
+    data = b"".join(path.read_bytes() for path in paths if path.suffix == ".img")
     archive = cpio.Archive()
     loose = False
     for folder, name in MICROCODE_FILES.items():
-        files = [p for p in sorted(top.rglob(f"{folder}/*")) if p.is_file() and p.suffix != ".asc"]
+        files = [path for path in paths if path.parent.name == folder and path.suffix != ".asc"]
         if files:
             loose = True
             archive.add_file(name, b"".join(path.read_bytes() for path in files))
-    data = b"".join(ready) + (archive.render(0) if loose else b"")
+    data += archive.render(0) if loose else b""
     return data + b"\0" * (-len(data) % 4)

@@ -11,6 +11,7 @@ import pytest
 from ramos.image import alpine, alpine_source
 from ramos.image.plan import Plan
 from ramos.linux import elf
+from ramos.packages.build import find_microcode
 from tests.labs import alpine as alpine_lab
 from tests.labs import standins
 from tests.labs.alpine_mirror import Mirror
@@ -71,4 +72,5 @@ def test_apk_installs_the_default_profile_and_its_programs_can_start(
     assert elf.find_libraries(tree, paths), "one that is missing is an error"
     wanted = {program for row in standins.read_rows() for program in row.programs}
     assert wanted <= {Path(path).name for path in paths}
+    assert list(find_microcode("alpine", tree)) == ["amd-ucode", "intel-ucode"]
     assert (tree / "lib/firmware/i915/NOTICE").read_text().startswith("the firmware of")

@@ -23,6 +23,7 @@ from ramos.store import generation
 EPOCH = 1_700_000_000
 KERNEL = "6.1.0-0-test"
 SWAP_BYTES = 4 * MIB
+MICROCODE = b"\0" * 512
 SIZE_BYTES = 8 * MIB + ESP_BYTES + 96 * MIB + 8 * MIB
 
 
@@ -65,9 +66,8 @@ def make_parts(directory: Path) -> contents.Parts:
     vmlinuz, initramfs = directory / "vmlinuz", directory / "initramfs"
     vmlinuz.write_bytes(b"kernel" * 5000)
     initramfs.write_bytes(b"initramfs" * 5000)
-    return contents.Parts(
-        KERNEL, vmlinuz, initramfs, images["rootfs"], images["modules"], images["firmware"]
-    )
+    squashed = (images["rootfs"], images["modules"], images["firmware"])
+    return contents.Parts(KERNEL, vmlinuz, initramfs, *squashed, {"intel-ucode": MICROCODE})
 
 
 def make_image(directory: Path, seed: str = "seed") -> Made:
@@ -197,6 +197,8 @@ def test_persist_holds_generation_1_and_its_images(persist: Path) -> None:
         assert told.strip() == file.verity
     for name in (layout.LAYERS_DIR, layout.PINS_DIR, layout.LOG_DIR, layout.PACKAGES_DIR):
         assert (persist / name).is_dir()
+    microcode = persist / layout.PACKAGES_DIR / "microcode/intel-ucode.img"
+    assert microcode.read_bytes() == MICROCODE, "for the initramfs of each later kernel"
     assert (persist / layout.USER_DIR).stat().st_uid == 1000
 
 

@@ -60,3 +60,14 @@ def test_what_the_cache_lacks_is_made_and_what_it_has_is_not(
     parts.initramfs.unlink()
     assert provide() == parts
     assert made == ["initramfs"]
+
+
+def test_the_kernel_finds_microcode_before_the_initramfs(tmp_path: Path, made: list[str]) -> None:
+    tree = tmp_path / "tree"
+    (tree / "boot").mkdir(parents=True)
+    (tree / "boot/intel-ucode.img").write_bytes(b"code")
+    plan = Plan(base="alpine", output=tmp_path / "x.img", cache=tmp_path)
+    parts = build.provide_parts(plan, tree, "id", BASE, tmp_path, Steps(lambda _: None))
+    assert "initramfs" in made
+    assert parts.initramfs.read_text() == "codea part"
+    assert parts.microcode == {"intel-ucode": b"code"}
