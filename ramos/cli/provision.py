@@ -99,7 +99,7 @@ def choose_disk(path: str, *, allow_fixed: bool, needed_bytes: int = 0) -> Disk:
 
 
 @contextlib.contextmanager
-def hold_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> Iterator[write.Target]:
+def hold_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> Iterator[write.HeldDisk]:
     """Hold the disk open from before the question until the block ends."""
     with write.hold_target(disk) as target:
         confirm_disk(disk, confirmed, batch=batch)

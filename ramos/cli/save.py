@@ -22,7 +22,7 @@ from ramos.sizes import format_size
 if TYPE_CHECKING:
     from ramos.config import SaveConfig
     from ramos.save.commit import CommitReport
-    from ramos.save.status import State
+    from ramos.save.status import SaveState
 
 
 def find_places() -> Places:
@@ -150,7 +150,7 @@ def status_command(as_json: bool) -> None:
         show_line(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")
 
 
-def _describe_state(state: "State") -> "list[tuple[str, str]]":
+def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
     lines = [("mode", describe_mode(state.mode, state.asked_mode))]
     running = f"generation {state.running}" if state.running else "no generation"
     if state.running != state.booted:

@@ -35,7 +35,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LinkPlan:
     """What brings the home in step, and what is in the way."""
 
     make: tuple[bytes, ...]
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Report:
+class LinkReport:
     """What was done, and what was not."""
 
     made: int = 0
@@ -55,7 +55,7 @@ class Report:
 
 def plan_links(
     entries: Iterable[bytes], home: Mapping[bytes, bytes | None], directory: bytes
-) -> Plan:
+) -> LinkPlan:
     """Compare the entries with the home: the target of each link there, None for anything else."""
     wanted = set(entries) - NOT_LINKED
     make, conflicts = [], []
@@ -69,7 +69,7 @@ def plan_links(
         for name, target in sorted(home.items())
         if name not in wanted and target == b"%s/%s" % (directory, name)
     ]
-    return Plan(tuple(make), tuple(remove), tuple(conflicts))
+    return LinkPlan(tuple(make), tuple(remove), tuple(conflicts))
 
 
 def find_owner(config: LinksConfig) -> Owner | None:
@@ -101,7 +101,7 @@ def read_home(descriptor: int, names: Iterable[bytes]) -> dict[bytes, bytes | No
     return found
 
 
-def sync_links(owner: Owner, directory: Path) -> Report:
+def sync_links(owner: Owner, directory: Path) -> LinkReport:
     """Bring the home in step with the folder on persist."""
     try:
         entries = os.listdir(os.fsencode(directory))
@@ -110,7 +110,7 @@ def sync_links(owner: Owner, directory: Path) -> Report:
             plan = plan_links(entries, read_home(home, names), os.fsencode(directory))
             return _apply(plan, home, owner, os.fsencode(directory))
     except OSError as error:
-        return Report(problems=(f"{error.filename or owner.home}: {find_reason(error)}",))
+        return LinkReport(problems=(f"{error.filename or owner.home}: {find_reason(error)}",))
 
 
 def find_conflicts(owner: Owner, directory: Path) -> tuple[bytes, ...]:
@@ -122,7 +122,7 @@ def find_conflicts(owner: Owner, directory: Path) -> tuple[bytes, ...]:
     return ()
 
 
-def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
+def _apply(plan: LinkPlan, home: int, owner: Owner, directory: bytes) -> LinkReport:
     made, removed, problems = 0, 0, []
     for name in plan.remove:
         try:
@@ -140,7 +140,7 @@ def _apply(plan: Plan, home: int, owner: Owner, directory: bytes) -> Report:
             continue  # it appeared meanwhile: the next event looks again
         except OSError as error:
             problems.append(f"{os.fsdecode(name)!r}: {find_reason(error)}")
-    return Report(made, removed, plan.conflicts, tuple(problems))
+    return LinkReport(made, removed, plan.conflicts, tuple(problems))
 
 
 def give_link(home: int, name: bytes, target: bytes, owner: Owner) -> None:
@@ -151,7 +151,7 @@ def give_link(home: int, name: bytes, target: bytes, owner: Owner) -> None:
             os.chown(name_handle(entry), owner.uid, owner.gid)
 
 
-class Watch:
+class FolderWatch:
     """inotify on both folders: tells that something changed, not what."""
 
     def __init__(self) -> None:

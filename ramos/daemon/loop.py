@@ -65,7 +65,7 @@ class Daemon:
     notifier: Any
     sources: Sources
     jobs: Jobs
-    folders: links.Watch = field(default_factory=links.Watch)
+    folders: links.FolderWatch = field(default_factory=links.FolderWatch)
     owner: links.Owner | None = None
     conflicts: tuple[bytes, ...] = ()
     links_due: float = 0.0

@@ -45,7 +45,7 @@ LETTERS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexedPackage:
     """One package of an index; `fields` holds the record by its letters."""
 
     name: str
@@ -68,13 +68,13 @@ class Index:
 
     path: Path
     description: str
-    entries: Mapping[str, tuple[Entry, ...]]
+    entries: Mapping[str, tuple[IndexedPackage, ...]]
 
-    def find_newest(self, name: str) -> Entry | None:
+    def find_newest(self, name: str) -> IndexedPackage | None:
         """The newest version of a package, if there is one."""
         return next(iter(self.entries.get(name, ())), None)
 
-    def need_newest(self, name: str) -> Entry:
+    def need_newest(self, name: str) -> IndexedPackage:
         """The newest version of a package that has to be there."""
         entry = self.find_newest(name)
         if entry is None:
@@ -108,8 +108,8 @@ def _split(text: str) -> Iterable[str]:
     return (record for record in text.split("\n\n") if record.strip())
 
 
-def _group(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
-    groups: dict[str, list[Entry]] = {}
+def _group(entries: Iterable[IndexedPackage]) -> dict[str, tuple[IndexedPackage, ...]]:
+    groups: dict[str, list[IndexedPackage]] = {}
     for entry in entries:
         groups.setdefault(entry.name, []).append(entry)
     return {
@@ -118,7 +118,7 @@ def _group(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
     }
 
 
-def _parse_record(record: str, label: str) -> Entry:
+def _parse_record(record: str, label: str) -> IndexedPackage:
     fields: dict[str, str] = {}
     for line in record.strip("\n").split("\n"):
         letter, separator, value = line.partition(":")
@@ -130,7 +130,7 @@ def _parse_record(record: str, label: str) -> Entry:
         refuse(label, f"a record without a name, version or identity: {record.strip()[:60]!r}")
     if not re.fullmatch(r"\d{1,18}", fields.get("S", "")):
         refuse(label, f"{name} {version} has no size")
-    return Entry(
+    return IndexedPackage(
         name=name,
         version=version,
         identity=identity,

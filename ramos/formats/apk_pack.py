@@ -39,8 +39,8 @@ from ramos.formats.archive import (
     Member,
 )
 from ramos.formats.selection import (
-    Change,
     Item,
+    Rewriting,
     list_parents,
     select_members,
     walk_tree,
@@ -69,7 +69,7 @@ def pack(
     return _write(package, _add_checksums(walk_tree(directory, mtime)), output, key)
 
 
-def rewrite(package: Package, output: Path, key: Path, change: Change) -> Package:
+def rewrite(package: Package, output: Path, key: Path, change: Rewriting) -> Package:
     """Write a package anew with some of its files, fields and scripts changed, and sign it."""
     scripts = {**package.scripts, **change.scripts}
     fields = dict(change.fields)

@@ -1,6 +1,6 @@
 """What goes into a package that is written: chosen from another one, or found in a directory.
 
-Owns: `Change`, and the order of members. Refuses: hard links to what was left out, devices.
+Owns: `Rewriting`, and the order of members. Refuses: hard links to what was left out, devices.
 Invariants: every directory stands before what is in it; a directory is walked in the same order
 every time.
 """
@@ -25,7 +25,7 @@ def _keep_all(_name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Change:
+class Rewriting:
     """What a rewriting does to a package: which names stay, and which fields and scripts change.
 
     A value of None drops the field or script. Alpine: dropping `trigger` drops `triggers` too.

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from ramos.errors import RamosError, UsageError
 from ramos.formats import apk
-from ramos.formats.apk_index import Entry
+from ramos.formats.apk_index import IndexedPackage
 from ramos.formats.apk_sign import list_keys
 from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.alpine_source import ARCH, Repositories
 from ramos.image.common_setup import write_file
-from ramos.image.plan import Plan, Source, read_package_list
+from ramos.image.plan import Origin, Plan, read_package_list
 from ramos.linux import run
 from ramos.linux.beneath import resolve_inside
 from ramos.linux.run import OnLine
@@ -54,7 +54,7 @@ def _list_rescue(plan: Plan) -> tuple[str, ...]:
     return read_package_list("alpine", ("rescue",)) if plan.profile == "rescue" else ()
 
 
-def resolve(plan: Plan) -> Source:
+def resolve(plan: Plan) -> Origin:
     """Find the release on the mirror, and how the mirror stands now."""
     check_machine(plan)
     found = alpine_source.need_mirror(plan)
@@ -63,9 +63,9 @@ def resolve(plan: Plan) -> Source:
     try:
         repositories = alpine_source.fetch_indexes(plan, downloads)
     except mirror.NoAnswerError:
-        return Source(alpine_source.name_branch(plan.release), found, config, "")
+        return Origin(alpine_source.name_branch(plan.release), found, config, "")
     state = alpine_source.hash_indexes(repositories)
-    return Source(repositories.release, found, config, state)
+    return Origin(repositories.release, found, config, state)
 
 
 def check_machine(plan: Plan) -> None:
@@ -89,7 +89,7 @@ def check_machine(plan: Plan) -> None:
 
 def bootstrap(
     plan: Plan,
-    source: Source,  # noqa: ARG001
+    source: Origin,  # noqa: ARG001
     tree: Path,
     downloads: Path,
     on_line: OnLine,
@@ -197,7 +197,7 @@ def run_apk(argv: list[str], on_line: OnLine) -> None:
 
 def simulate(
     call: list[str], packages: list[str], repositories: Repositories
-) -> list[tuple[str, Entry]]:
+) -> list[tuple[str, IndexedPackage]]:
     """What apk would install: it alone knows how to choose; it needs only the indexes for that."""
     result = run.run([*call, "add", "--simulate", *packages], check=False)
     if result.code != 0:

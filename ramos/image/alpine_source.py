@@ -25,7 +25,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_package, apk_sign
-from ramos.formats.apk_index import INDEX_NAME, Entry, Index, read_index
+from ramos.formats.apk_index import INDEX_NAME, Index, IndexedPackage, read_index
 from ramos.image import mirror
 from ramos.image.plan import Plan
 from ramos.linux import fs
@@ -58,14 +58,14 @@ class Repositories:
     place: Path
     indexes: Mapping[str, Index]
 
-    def find(self, name: str) -> tuple[str, Entry] | None:
+    def find(self, name: str) -> tuple[str, IndexedPackage] | None:
         """The repository and record of the newest version of a package; main wins a tie."""
         found = (
             (repository, index.find_newest(name)) for repository, index in self.indexes.items()
         )
         return _take_first(found)
 
-    def find_version(self, name: str, version: str) -> tuple[str, Entry] | None:
+    def find_version(self, name: str, version: str) -> tuple[str, IndexedPackage] | None:
         """The repository and record of exactly this package."""
         return _take_first(
             (repository, entry)
@@ -83,7 +83,9 @@ class Repositories:
         return frozenset(provided | {entry.name for entry in entries})
 
 
-def _take_first(found: Iterable[tuple[str, Entry | None]]) -> tuple[str, Entry] | None:
+def _take_first(
+    found: Iterable[tuple[str, IndexedPackage | None]],
+) -> tuple[str, IndexedPackage] | None:
     return next(((name, entry) for name, entry in found if entry is not None), None)
 
 
@@ -230,14 +232,14 @@ def hash_indexes(repositories: Repositories) -> str:
 def fetch_packages(
     plan: Plan,
     repositories: Repositories,
-    wanted: Iterable[tuple[str, Entry]],
+    wanted: Iterable[tuple[str, IndexedPackage]],
     on_line: OnLine,
 ) -> None:
     """Bring packages that are not there yet, and verify every one against key and index."""
     todo = list(wanted)
     keys = find_keys(plan)
 
-    def provide(item: tuple[str, Entry]) -> Entry:
+    def provide(item: tuple[str, IndexedPackage]) -> IndexedPackage:
         provide_package(plan, repositories, item, keys)
         return item[1]
 
@@ -253,7 +255,7 @@ def fetch_packages(
 
 
 def provide_package(
-    plan: Plan, repositories: Repositories, item: tuple[str, Entry], keys: Path
+    plan: Plan, repositories: Repositories, item: tuple[str, IndexedPackage], keys: Path
 ) -> apk_package.Package:
     """One verified package: from the cache when that holds it, else from the mirror."""
     repository, entry = item

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ramos.errors import LockedError, RamosError
-from ramos.image.plan import Base, Plan, Source, make_key
+from ramos.image.plan import Base, Origin, Plan, make_key
 from ramos.image.steps import Steps
 from ramos.linux import fs
 
@@ -47,7 +47,7 @@ def lock_cache(cache: Path, steps: Steps) -> Iterator[Path]:
 
 
 def provide_tree(
-    plan: Plan, source: Source, base: Base, work: Path, steps: Steps
+    plan: Plan, source: Origin, base: Base, work: Path, steps: Steps
 ) -> tuple[Path, str]:
     """The root tree of the base: from the cache while the mirror has nothing newer."""
     inputs = _name_inputs(plan, source, base)
@@ -76,7 +76,7 @@ def provide_tree(
     return place / "tree", make_key({"inputs": inputs, "state": source.state})
 
 
-def _name_inputs(plan: Plan, source: Source, base: Base) -> str:
+def _name_inputs(plan: Plan, source: Origin, base: Base) -> str:
     """A name for all that decides what is in a tree, but for the state of the mirror."""
     return make_key(
         {
@@ -90,7 +90,7 @@ def _name_inputs(plan: Plan, source: Source, base: Base) -> str:
     )
 
 
-def _no_answer(source: Source) -> RamosError:
+def _no_answer(source: Origin) -> RamosError:
     return RamosError(
         "mirror does not answer",
         source.mirror,

@@ -61,7 +61,7 @@ def fill_persist(
     plan: Plan,
     parts: Parts,
     files: tuple[generation.StoredFile, ...],
-    identity: partitions.Identity,
+    identity: partitions.Identifiers,
     directory: Path,
     epoch: int,
 ) -> None:
@@ -86,7 +86,7 @@ def fill_persist(
         partitions.make_swapfile(directory / layout.SWAPFILE, plan.swap_bytes, identity.hash_seed)
 
 
-def make_menu(plan: Plan, identity: partitions.Identity) -> menu.Menu:
+def make_menu(plan: Plan, identity: partitions.Identifiers) -> menu.Menu:
     """What the boot menu tells the kernel of this stick."""
     unlock = (f"ramos.luks=UUID={identity.luks}",) if plan.encrypt else ()
     asked = () if plan.toram == ToRam.LATER else (f"ramos.toram={plan.toram}",)
@@ -95,7 +95,7 @@ def make_menu(plan: Plan, identity: partitions.Identity) -> menu.Menu:
 
 
 def fill_esp(
-    plan: Plan, parts: Parts, identity: partitions.Identity, work: Path
+    plan: Plan, parts: Parts, identity: partitions.Identifiers, work: Path
 ) -> tuple[dict[str, Path], grub.BiosGrub]:
     """The files of the ESP (name -> source), and GRUB for BIOS, which has no file there."""
     early = work / "early.cfg"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.image import debian_setup, debian_source
-from ramos.image.plan import Plan, Source, read_package_list
+from ramos.image.plan import Origin, Plan, read_package_list
 from ramos.linux import run
 from ramos.linux.run import OnLine
 
@@ -93,14 +93,14 @@ def probe(plan: Plan) -> str:
     return "" if source.state else f"{source.mirror} does not answer"
 
 
-def resolve(plan: Plan) -> Source:
+def resolve(plan: Plan) -> Origin:
     """Find the release on the mirror, and how the mirror stands now."""
     lines = debian_source.choose_sources(plan)
     states = [_read_state(line) for line in lines]
     state = hashlib.sha256(b"".join(states)).hexdigest() if all(states) else ""
     release = lines[0].suite
     config = "\n".join(line.text for line in lines)
-    return Source(release, lines[0].uri, config, state)
+    return Origin(release, lines[0].uri, config, state)
 
 
 def _read_state(line: debian_source.SourceLine) -> bytes:
@@ -124,7 +124,7 @@ def _read_state(line: debian_source.SourceLine) -> bytes:
         ) from error
 
 
-def bootstrap(plan: Plan, source: Source, tree: Path, downloads: Path, on_line: OnLine) -> None:
+def bootstrap(plan: Plan, source: Origin, tree: Path, downloads: Path, on_line: OnLine) -> None:
     """Make the root tree at `tree`; packages are kept in `downloads` and taken from there."""
     with tempfile.TemporaryDirectory(prefix="stand-in-", dir=downloads) as directory:
         stand_in = make_stand_in(Path(directory))
@@ -134,7 +134,7 @@ def bootstrap(plan: Plan, source: Source, tree: Path, downloads: Path, on_line: 
             raise explain_failure(error, source) from error
 
 
-def explain_failure(error: RamosError, source: Source) -> RamosError:
+def explain_failure(error: RamosError, source: Origin) -> RamosError:
     """What stopped mmdebstrap, in terms of what the user asked for."""
     for pattern, what, reason, hint in FAILURES:
         match = re.search(pattern, error.reason)
@@ -159,7 +159,7 @@ def make_stand_in(directory: Path) -> Path:
     return package
 
 
-def plan_argv(plan: Plan, source: Source, tree: Path, downloads: Path, stand_in: Path) -> list[str]:
+def plan_argv(plan: Plan, source: Origin, tree: Path, downloads: Path, stand_in: Path) -> list[str]:
     """The mmdebstrap command."""
     debs = shlex.quote(str(downloads))
     archives = '"$1"/var/cache/apt/archives'

@@ -16,8 +16,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramos.image.partitions import SECTOR_BYTES, Identity
-from ramos.image.write import Change
+from ramos.image.partitions import SECTOR_BYTES, Identifiers
+from ramos.image.write import Patch
 
 ESP_NUMBER, PERSIST_NUMBER, BIOS_NUMBER = 1, 2, 3
 GPT_MAGIC = b"EFI PART"
@@ -31,7 +31,7 @@ METADATA_CSUM, CSUM_SEED = 0x400, 0x2000
 CRC32C_POLYNOMIAL = 0x82F63B78
 
 
-def plan_changes(image: Path, fresh: Identity) -> tuple[Change, ...]:
+def plan_changes(image: Path, fresh: Identifiers) -> tuple[Patch, ...]:
     """What to write in place of an image's identities, by offset."""
     with image.open("rb") as file:
         if file.seek(0, 2) < 2 * SECTOR_BYTES:
@@ -40,7 +40,7 @@ def plan_changes(image: Path, fresh: Identity) -> tuple[Change, ...]:
             return tuple(sorted(_list_changes(data, fresh)))
 
 
-def _list_changes(data: mmap.mmap, fresh: Identity) -> Iterator[Change]:
+def _list_changes(data: mmap.mmap, fresh: Identifiers) -> Iterator[Patch]:
     starts = _read_starts(data)
     if not {ESP_NUMBER, PERSIST_NUMBER} <= starts.keys():
         return
@@ -77,7 +77,7 @@ def _read_starts(data: mmap.mmap) -> dict[int, int]:
     return starts
 
 
-def _change_table(data: mmap.mmap, fresh: Identity) -> Iterator[Change]:
+def _change_table(data: mmap.mmap, fresh: Identifiers) -> Iterator[Patch]:
     """Both partition tables: the GUIDs of the disk and of each partition."""
     guids = {
         ESP_NUMBER: fresh.esp_part,
@@ -101,7 +101,7 @@ def _change_table(data: mmap.mmap, fresh: Identity) -> Iterator[Change]:
         yield lba * SECTOR_BYTES, bytes(entries)
 
 
-def _change_fat(data: mmap.mmap, start: int, serial: int) -> Iterator[Change]:
+def _change_fat(data: mmap.mmap, start: int, serial: int) -> Iterator[Patch]:
     """The volume's serial number, in the first sector and in its spare copy."""
     if data[start + 82 : start + 90] != b"FAT32   ":
         return
@@ -110,7 +110,7 @@ def _change_fat(data: mmap.mmap, start: int, serial: int) -> Iterator[Change]:
         yield start + sector * SECTOR_BYTES + 67, struct.pack("<I", serial)
 
 
-def _change_luks(data: mmap.mmap, start: int, text: bytes) -> Iterator[Change]:
+def _change_luks(data: mmap.mmap, start: int, text: bytes) -> Iterator[Patch]:
     """Both headers of LUKS2: the checksum of each is over its JSON area, too."""
     size = struct.unpack_from(">Q", data, start + 8)[0]
     for at, magic in zip((start, start + size), LUKS_MAGICS, strict=True):
@@ -124,7 +124,7 @@ def _change_luks(data: mmap.mmap, start: int, text: bytes) -> Iterator[Change]:
         yield at, bytes(header[:4096])
 
 
-def _change_ext4(data: mmap.mmap, start: int, new: bytes) -> Iterator[Change]:
+def _change_ext4(data: mmap.mmap, start: int, new: bytes) -> Iterator[Patch]:
     """Each copy of the superblock.
 
     The checksums of everything else begin with one over the UUID as it was when they were made:
@@ -155,7 +155,7 @@ def _change_ext4(data: mmap.mmap, start: int, new: bytes) -> Iterator[Change]:
 
 def _change_words(
     data: mmap.mmap, start: int, end: int, word: bytes, old: bytes, new: bytes
-) -> Iterator[Change]:
+) -> Iterator[Patch]:
     """A kernel parameter that names persist, wherever the ESP has it: the menu is a file there."""
     at = data.find(word + old, start, end)
     while at >= 0:

@@ -58,7 +58,7 @@ class DiskLayout:
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identifiers:
     """Every identifier of one stick."""
 
     disk: uuid.UUID
@@ -76,10 +76,10 @@ class Identity:
         return f"{self.esp_serial >> 16:04X}-{self.esp_serial & 0xFFFF:04X}"
 
 
-def make_identity(seed: str) -> Identity:
+def make_identity(seed: str) -> Identifiers:
     """Identifiers from a seed: the same seed gives the same stick; an empty one a new stick."""
     space = uuid.uuid5(uuid.NAMESPACE_URL, seed) if seed else uuid.uuid4()
-    return Identity(
+    return Identifiers(
         disk=uuid.uuid5(space, "disk"),
         esp_part=uuid.uuid5(space, "esp-part"),
         persist_part=uuid.uuid5(space, "persist-part"),
@@ -113,7 +113,7 @@ def make_persist(
     path: Path,
     size_bytes: int,
     content: Path,
-    identity: Identity,
+    identity: Identifiers,
     epoch: int,
     swap_bytes: int = 0,
 ) -> None:
@@ -139,7 +139,7 @@ def make_persist(
     _debugfs(path, commands, env)
 
 
-def encrypt_persist(path: Path, passphrase: bytes, memory_mib: int, identity: Identity) -> None:
+def encrypt_persist(path: Path, passphrase: bytes, memory_mib: int, identity: Identifiers) -> None:
     """Put LUKS2 around a file system in a file, which grows by the header."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size + luks.HEADER_BYTES)
@@ -167,7 +167,7 @@ def make_swapfile(path: Path, size_bytes: int, identity: uuid.UUID) -> None:
     run.run(["mkswap", "--uuid", str(identity), "--label", "ramos-swap", path])
 
 
-def make_table(path: Path, disk: DiskLayout, identity: Identity) -> None:
+def make_table(path: Path, disk: DiskLayout, identity: Identifiers) -> None:
     """Write the GPT of an image."""
     argv = ["sgdisk", "--set-alignment=2048", f"--disk-guid={identity.disk}"]
     parts = (
@@ -226,7 +226,7 @@ def assemble(
     output: Path,
     disk: DiskLayout,
     parts: DiskParts,
-    identity: Identity,
+    identity: Identifiers,
 ) -> None:
     """Put an image together at `output`, which is a temporary name of the caller's."""
     with output.open("wb") as file:

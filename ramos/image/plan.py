@@ -165,7 +165,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """Where a base comes from, as its mirror stands now.
 
     `config` is all that decides what would be fetched besides the plan; `state` changes whenever
@@ -193,7 +193,7 @@ class Base(Protocol):
         """Why no mirror can be used; empty when one answers."""
         ...
 
-    def resolve(self, plan: Plan, /) -> Source:
+    def resolve(self, plan: Plan, /) -> Origin:
         """Where its packages come from, now."""
         ...
 
@@ -202,7 +202,7 @@ class Base(Protocol):
         ...
 
     def bootstrap(
-        self, plan: Plan, source: Source, tree: Path, downloads: Path, on_line: OnLine, /
+        self, plan: Plan, source: Origin, tree: Path, downloads: Path, on_line: OnLine, /
     ) -> None:
         """Make the root tree."""
 

@@ -30,7 +30,7 @@ class Written:
     grown: bool
 
 
-def provision(target: write.Target, image: Path, steps: Steps) -> Written:
+def provision(target: write.HeldDisk, image: Path, steps: Steps) -> Written:
     """Put an image on the disk that is held, and make persist as large as the disk allows."""
     size = image.stat().st_size
     write.check_identity(target)

@@ -36,11 +36,11 @@ HALF_WRITTEN = "The disk holds no usable system now"
 
 CHECK, WRITE, READ_BACK = "check capacity", "write", "read back"
 # Where, and what to write there in place of what the image holds.
-Change = tuple[int, bytes]
+Patch = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
-class Target:
+class HeldDisk:
     """A disk that is held open for writing, and what tells it apart from any other."""
 
     path: str
@@ -51,7 +51,7 @@ class Target:
 
 
 @contextlib.contextmanager
-def hold_target(disk: Disk) -> Iterator[Target]:
+def hold_target(disk: Disk) -> Iterator[HeldDisk]:
     """Open a disk exclusively; it must still be the disk that was listed."""
     flags = os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC
     try:
@@ -68,12 +68,12 @@ def hold_target(disk: Disk) -> Iterator[Target]:
         if (number, size) != (disk.device_number, disk.size_bytes):
             raise _replaced(disk.path, "Nothing was written")
         sequence = _ask_number(descriptor, BLKGETDISKSEQ)
-        yield Target(disk.path, descriptor, status.st_rdev, size, sequence)
+        yield HeldDisk(disk.path, descriptor, status.st_rdev, size, sequence)
     finally:
         os.close(descriptor)
 
 
-def check_identity(target: Target, state: str = "Nothing was written") -> None:
+def check_identity(target: HeldDisk, state: str = "Nothing was written") -> None:
     """The name must still lead to the disk that was opened, and the disk must still be there."""
     try:
         status = Path(target.path).stat()
@@ -88,7 +88,7 @@ def check_identity(target: Target, state: str = "Nothing was written") -> None:
 
 
 def write_image(
-    target: Target, image: Path, on_progress: OnProgress, changes: Sequence[Change] = ()
+    target: HeldDisk, image: Path, on_progress: OnProgress, changes: Sequence[Patch] = ()
 ) -> str:
     """Write the image with changes, its head last; gives back the sha256 of what was written."""
     size = image.stat().st_size
@@ -111,7 +111,7 @@ def write_image(
     return digest.hexdigest()
 
 
-def read_back(target: Target, size: int, wanted: str, on_progress: OnProgress) -> None:
+def read_back(target: HeldDisk, size: int, wanted: str, on_progress: OnProgress) -> None:
     """Read what was written from the disk itself and compare."""
     digest = hashlib.sha256()
     try:
@@ -129,7 +129,7 @@ def read_back(target: Target, size: int, wanted: str, on_progress: OnProgress) -
         )  # fmt: skip
 
 
-def check_capacity(target: Target, on_progress: OnProgress) -> None:
+def check_capacity(target: HeldDisk, on_progress: OnProgress) -> None:
     """Find a disk that claims more than it has: every probe must come back as it was written.
 
     A disk of false capacity wraps around or forgets. Probes stand a power of two apart, so that
@@ -157,12 +157,12 @@ def check_capacity(target: Target, on_progress: OnProgress) -> None:
 
 
 def _write_body(
-    target: Target,
+    target: HeldDisk,
     source: object,
     size: int,
     digest: "hashlib._Hash",
     on_progress: OnProgress,
-    changes: Sequence[Change],
+    changes: Sequence[Patch],
 ) -> None:
     """Everything behind the head, in large writes."""
     with _buffer(CHUNK_BYTES) as buffer:
@@ -179,7 +179,7 @@ def _write_body(
             check_identity(target, HALF_WRITTEN)
 
 
-def change_bytes(data: bytes, start: int, changes: Sequence[Change]) -> bytes:
+def change_bytes(data: bytes, start: int, changes: Sequence[Patch]) -> bytes:
     """A piece of an image that begins at `start`, with the parts of the changes that lie in it."""
     changed = bytearray(data)
     for offset, new in changes:
@@ -189,7 +189,7 @@ def change_bytes(data: bytes, start: int, changes: Sequence[Change]) -> bytes:
     return bytes(changed)
 
 
-def _wipe_ends(target: Target, buffer: mmap.mmap) -> None:
+def _wipe_ends(target: HeldDisk, buffer: mmap.mmap) -> None:
     """Clear both partition tables, so that nothing old is found while the new is half there."""
     zeros = bytes(HEAD_BYTES)
     _write_at(target, buffer, 0, zeros)
@@ -198,7 +198,7 @@ def _wipe_ends(target: Target, buffer: mmap.mmap) -> None:
         _write_at(target, buffer, end, zeros)
 
 
-def _write_at(target: Target, buffer: mmap.mmap, offset: int, data: bytes) -> None:
+def _write_at(target: HeldDisk, buffer: mmap.mmap, offset: int, data: bytes) -> None:
     """Write data (padded with zeros to whole blocks) at an offset."""
     length = -(-len(data) // PROBE_BYTES) * PROBE_BYTES
     length = min(length, target.size_bytes - offset)
@@ -209,7 +209,7 @@ def _write_at(target: Target, buffer: mmap.mmap, offset: int, data: bytes) -> No
             raise OSError(errno.EIO, "the disk took less than was written")
 
 
-def _read_at(target: Target, buffer: mmap.mmap, offset: int) -> bytes:
+def _read_at(target: HeldDisk, buffer: mmap.mmap, offset: int) -> bytes:
     length = min(len(buffer), target.size_bytes - offset)
     with memoryview(buffer) as view, view[:length] as part:
         if os.preadv(target.descriptor, [part], offset) != length:
@@ -242,13 +242,13 @@ def _replaced(path: str, state: str) -> RamosError:
     )  # fmt: skip
 
 
-def _failed(target: Target, error: OSError) -> RamosError:
+def _failed(target: HeldDisk, error: OSError) -> RamosError:
     if error.errno in (errno.ENODEV, errno.ENXIO):
         return _replaced(target.path, HALF_WRITTEN)
     return RamosError("cannot write", target.path, error, HALF_WRITTEN, "Try another stick.")
 
 
-def _false_capacity(target: Target, offset: int) -> DamagedError:
+def _false_capacity(target: HeldDisk, offset: int) -> DamagedError:
     return DamagedError(
         "cannot trust", target.path,
         f"it claims {target.size_bytes} bytes, but what was written at {offset} is gone",

@@ -45,7 +45,7 @@ READING_BACK = "reading it back"
 
 
 @dataclass(frozen=True)
-class Built:
+class NewLayer:
     """A layer under its temporary name, complete and checked."""
 
     path: Path
@@ -70,7 +70,7 @@ def build_layer(
     max_bytes: int,
     delta: Delta,
     on_progress: OnProgress,
-) -> Built:
+) -> NewLayer:
     """Make, flush, read back and compare a layer; anything odd is an error and nothing counts.
 
     The source is ours to edit: a file in it that cannot be read is taken out, and named.
@@ -94,7 +94,7 @@ def build_layer(
         digests = read_back(target)
         refuse_differences(wait())
     crash_point("layer-compared")
-    return Built(target, digests)
+    return NewLayer(target, digests)
 
 
 def make_squashfs(
@@ -175,7 +175,7 @@ def refuse_differences(differences: Sequence[str]) -> None:
         raise RamosError("cannot use", "the new layer", reason, DEFAULT_STAYS)
 
 
-def publish_layer(persist: Path, built: Built) -> StoredFile:
+def publish_layer(persist: Path, built: NewLayer) -> StoredFile:
     """Give a checked layer the name of its content, durably, and seal it where that can be had."""
     relative = layout.layer_path(built.digests.sha256)
     return _publish(persist, "layer", relative, built)
@@ -189,14 +189,14 @@ def publish_sidecar(persist: Path, data: bytes) -> StoredFile:
         if read_direct(temporary) != data:
             reason = "the stick gave back other bytes than were written"
             raise RamosError("cannot trust the stick with", temporary, reason, DEFAULT_STAYS)
-        built = Built(temporary, digest_file(temporary))
+        built = NewLayer(temporary, digest_file(temporary))
         return _publish(persist, "acl", layout.sidecar_path(built.digests.sha256), built)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _publish(persist: Path, kind: Kind, relative: str, built: Built) -> StoredFile:
+def _publish(persist: Path, kind: Kind, relative: str, built: NewLayer) -> StoredFile:
     final, digests = persist / relative, built.digests
     stored = StoredFile(kind, relative, digests.size_bytes, digests.sha256)
     if not final.exists() or find_damage(persist, stored) is not None:

@@ -24,7 +24,7 @@ from ramos.layers.acls import Acl, find_holder, parse_acls, render_acl
 from ramos.layers.layer import (
     MAX_SAME_SIZE_PAIRS,
     READING_BACK,
-    Built,
+    NewLayer,
     count_entries,
     list_limits,
     list_options,
@@ -106,7 +106,7 @@ def merge_layers(
         on_progress(Progress(MERGING))
         write_merged(tops, under, target, config, max_bytes)
         crash_point("merge-written")
-        built = Built(target, read_back(target))
+        built = NewLayer(target, read_back(target))
         on_progress(Progress(READING_BACK))
         with mount_image(target) as merged:
             check_merged([*reversed(tops), *under], [merged, *under])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_version
-from ramos.formats.apk_index import Entry, Index, make_index, read_index
+from ramos.formats.apk_index import Index, IndexedPackage, make_index, read_index
 from ramos.linux.fs import hold_lock, write_changed, write_durably
 from ramos.linux.run import OnLine, run, run_watched
 from ramos.packages.recipe import Recipe, render_special
@@ -87,7 +87,7 @@ def is_newer(version: str, than: str) -> bool:
 
 def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
     """What the mirrors have of these packages: NAME, or NAME=VERSION."""
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[IndexedPackage]] = {}
     for path in _list_indexes(site):
         index = _read_index(path, path.stat().st_mtime_ns, site.root / "etc/apk/keys")
         for name, versions in index.entries.items():
@@ -111,7 +111,7 @@ def _read_index(path: Path, _mtime_ns: int, keys: Path) -> Index:
     return read_index(path, keys)
 
 
-def _make_candidate(entry: Entry) -> Candidate:
+def _make_candidate(entry: IndexedPackage) -> Candidate:
     return Candidate(
         name=entry.name,
         version=entry.version,

@@ -11,7 +11,7 @@ from pathlib import Path
 from ramos.errors import UsageError
 from ramos.formats import apk, deb
 from ramos.formats.archive import DIRECTORY, Member
-from ramos.packages.recipe import Outcome, Recipe, find_recipe, plan_package
+from ramos.packages.recipe import Effect, Recipe, find_recipe, plan_package
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Explanation:
     package: str
     version: str
     recipe: Recipe | None
-    plan: Outcome | None
+    plan: Effect | None
 
 
 def explain_name(recipes: Iterable[Recipe], name: str, base: str) -> Explanation:

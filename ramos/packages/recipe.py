@@ -108,7 +108,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Effect:
     """What a recipe makes of one package."""
 
     recipe: Recipe
@@ -174,7 +174,7 @@ def plan_package(
     files: Iterable[tuple[str, int]],
     scripts: Iterable[str],
     depends: Iterable[str],
-) -> Outcome:
+) -> Effect:
     """What would leave for where, and which scripts and dependencies would go."""
     taken: dict[Move, list[int]] = {move: [] for move in recipe.moves}
     stays: list[int] = []
@@ -184,7 +184,7 @@ def plan_package(
     present = tuple(scripts)
     replaced = tuple(name for name, _ in recipe.replaced_scripts)
     dropped = tuple(s for s in present if s in recipe.dropped_scripts)
-    return Outcome(
+    return Effect(
         recipe=recipe,
         parts=tuple(Part(m.pattern, m.place, len(s), sum(s)) for m, s in taken.items()),
         stays_files=len(stays),

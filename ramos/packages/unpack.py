@@ -17,7 +17,7 @@ from pathlib import Path
 from ramos.errors import RamosError
 from ramos.formats import apk, apk_pack, deb
 from ramos.formats.deb_package import change_package
-from ramos.formats.selection import Change, list_parents
+from ramos.formats.selection import Rewriting, list_parents
 from ramos.packages.recipe import Recipe, drops_depend
 
 MARK = "Ramos-Recipe"
@@ -75,7 +75,7 @@ def stage_apk(path: Path, recipe: Recipe, work: Path, key: Path) -> Staged:
     fields: dict[str, str | None] = {}
     if len(kept) != len(package.depends):
         fields["depend"] = " ".join(kept) or None
-    change = Change(
+    change = Rewriting(
         lambda name: not recipe.find_place(name), fields, _plan_scripts(recipe, package.scripts)
     )
     rewritten = apk_pack.rewrite(package, folder / package.file_name, key, change)

@@ -19,7 +19,7 @@ from ramos.errors import DamagedError, RamosError, UsageError
 from ramos.layers.acls import WORDS, Acl, describe_holder, find_holder, parse_acls
 from ramos.layers.layer import (
     READING_BACK,
-    Built,
+    NewLayer,
     new_layer,
     publish_layer,
     publish_sidecar,
@@ -289,4 +289,4 @@ def _store_image(places: Places, image: Path, expected: str) -> StoredFile:
         digests = read_back(target)
         if digests.sha256 != expected:
             raise RamosError("cannot import", image, "it changed while it was copied")
-        return publish_layer(places.persist, Built(target, digests))
+        return publish_layer(places.persist, NewLayer(target, digests))

@@ -61,7 +61,7 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class State:
+class SaveState:
     """Everything `ramos status` shows of saving."""
 
     mode: Mode
@@ -83,7 +83,7 @@ class State:
     damaged: tuple[str, ...]
 
 
-def read_state(places: Places, config: SaveConfig) -> State:
+def read_state(places: Places, config: SaveConfig) -> SaveState:
     """Look at everything once."""
     boot = read_boot(places)
     session = read_session(places)
@@ -93,7 +93,7 @@ def read_state(places: Places, config: SaveConfig) -> State:
     except OSError as error:  # the stick is gone: the rest can still be told
         good, bad = [], [Damage(str(places.persist), find_reason(error))]
         default = left = None
-    return State(
+    return SaveState(
         mode=boot.mode,
         asked_mode=boot.asked_mode,
         booted=boot.generation,

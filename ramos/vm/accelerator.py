@@ -20,7 +20,7 @@ from ramos.vm.watch import PATIENCE, MachineFault, Patience, read_complaint
 
 Accel = Literal["auto", "kvm", "tcg"]
 ACCELS: tuple[Accel, ...] = ("auto", "kvm", "tcg")
-Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
 LOGIN_SECONDS = 300.0
 KVM_LOGIN_SECONDS = 120.0
 # A stick that is locked asks for its passphrase before anything else.
@@ -34,10 +34,10 @@ PROBE_EXIT = ("-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
 def run_machine(
     plan: qemu.VmPlan,
     accel: Accel,
-    work: Callable[[bool], Outcome],
+    work: Callable[[bool], Made],
     say: Callable[[str], None],
     patience: Patience = PATIENCE,
-) -> Outcome:
+) -> Made:
     """Do work with a machine: it is given whether to use KVM, and given it again if that fails."""
     if accel != "auto":
         return work(accel == "kvm")

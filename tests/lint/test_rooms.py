@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.lint import rules
 
 MODULES = rules.list_python("ramos")
+IMPORTS = (ast.Import, ast.ImportFrom)
 HACKING = rules.REPOSITORY / "HACKING.md"
 
 
@@ -115,3 +117,26 @@ def test_an_oracle_imports_nothing_of_what_it_judges(name: str) -> None:
         strangers = {other for other in imports if other.split(".")[0] == "ramos"}
         assert not strangers, f"{module} imports {', '.join(sorted(strangers))}"
         waiting += [other for other in imports if other.startswith("tests.") and other not in seen]
+
+
+# One word a concept: what two formats have alike, and nothing else, may share a name.
+SHARED_CLASSES = frozenset(("Package",))
+
+
+def test_no_two_classes_share_a_name() -> None:
+    nodes = (node for path in MODULES for node in rules.parse_python(path).body)
+    names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == SHARED_CLASSES
+
+
+# As everybody calls them.
+USUAL_ALIASES = frozenset((("tomli", "tomllib"), ("strategies", "st")))
+
+
+@pytest.mark.parametrize(
+    "path", rules.list_python("ramos", "tests", "bench"), ids=lambda path: path.stem
+)
+def test_what_is_imported_keeps_its_name(path: Path) -> None:
+    nodes = (n for n in ast.walk(rules.parse_python(path)) if isinstance(n, IMPORTS))
+    renamed = {(a.name, a.asname) for node in nodes for a in node.names if a.asname}
+    assert renamed <= USUAL_ALIASES, "call it by its name, or import what you need of it"

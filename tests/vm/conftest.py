@@ -18,7 +18,7 @@ import filelock
 import pytest
 
 from ramos.image.identity import plan_changes
-from ramos.image.partitions import Identity, make_identity
+from ramos.image.partitions import Identifiers, make_identity
 from ramos.vm import accelerator, qemu
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from ramos.vm.qemu import VmPlan
@@ -152,7 +152,7 @@ def has_kvm(request: pytest.FixtureRequest) -> bool:
     return choose_kvm(request.getfixturevalue("image"))
 
 
-def give_identity(raw: Path) -> Identity:
+def give_identity(raw: Path) -> Identifiers:
     """What `ramos image write` changes in each stick that it writes."""
     fresh = make_identity("")
     with raw.open("r+b") as file:

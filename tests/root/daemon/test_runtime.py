@@ -119,7 +119,7 @@ def test_inotify_tells_of_entries_and_of_freed_names(tmp_path: Path) -> None:
     user, home = tmp_path / "user", tmp_path / "home"
     for folder in (user, home):
         folder.mkdir()
-    watch = links.Watch()
+    watch = links.FolderWatch()
     watch.set_folders([user, home])
     (home / "other").touch()
     assert not watch.drain(user), "a file of the user's own is no business of ours"

@@ -156,7 +156,7 @@ def test_package_that_the_index_does_not_mean(name: str, plan: Plan, mirror: Mir
 def test_package_of_another_key(plan: Plan, mirror: Mirror, tmp_path: Path) -> None:
     other, _ = apk_tools.make_keys(tmp_path, "evil.rsa")
     path = mirror.package("apk-tools-static")
-    apk_pack.rewrite(apk.read_package(path), path, other, selection.Change())
+    apk_pack.rewrite(apk.read_package(path), path, other, selection.Rewriting())
     alpine_mirror.write_indexes(mirror)
     with pytest.raises(RamosError, match=r"apk-tools-static-.*not trusted \(evil\.rsa\.pub\)"):
         build_tree(plan)

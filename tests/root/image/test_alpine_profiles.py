@@ -12,8 +12,8 @@ from ramos.image import alpine, alpine_source
 from ramos.image.plan import Plan
 from ramos.linux import elf
 from ramos.packages.build import find_microcode
-from tests.labs import alpine as alpine_lab
 from tests.labs import standins
+from tests.labs.alpine import provide_lab
 from tests.labs.alpine_mirror import Mirror
 
 # Profile, kernel, firmware: each list once.
@@ -22,7 +22,7 @@ CHOICES = [("rescue", "virt", "common"), ("rescue", "lts", "all"), ("minimal", "
 
 @pytest.fixture(scope="module")
 def lab() -> Mirror:
-    return alpine_lab.provide_lab()
+    return provide_lab()
 
 
 def make_plan(lab: Mirror, scratch: Path, **choices: str) -> Plan:

@@ -33,7 +33,7 @@ class Made:
 
     image: Path
     table: partitions.DiskLayout
-    identity: partitions.Identity
+    identity: partitions.Identifiers
     parts: contents.Parts
     files: tuple[generation.StoredFile, ...]
 

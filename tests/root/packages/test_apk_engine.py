@@ -173,7 +173,7 @@ def cut_signature(path: Path) -> None:
 
 def sign_anew(path: Path) -> None:
     other, _ = apk_tools.make_keys(path.parents[4], "evil.rsa")
-    apk_pack.rewrite(read_package(path), path, other, selection.Change())
+    apk_pack.rewrite(read_package(path), path, other, selection.Rewriting())
 
 
 def make_foreign(lab: Lab) -> None:

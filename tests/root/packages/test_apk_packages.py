@@ -54,7 +54,7 @@ def pack(tree: Path, key: Path, output: Path) -> None:
 def rewrite(tree: Path, key: Path, output: Path) -> None:
     by_hand = output.with_name("by-hand.apk")
     build_by_hand(tree, key, by_hand)
-    apk_pack.rewrite(read_package(by_hand), output, key, selection.Change())
+    apk_pack.rewrite(read_package(by_hand), output, key, selection.Rewriting())
     by_hand.unlink()
 
 

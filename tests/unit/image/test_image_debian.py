@@ -7,7 +7,7 @@ import pytest
 
 from ramos.errors import RamosError
 from ramos.image import debian, debian_setup, debian_source
-from ramos.image.plan import Plan, Source
+from ramos.image.plan import Origin, Plan
 
 PLAN = Plan(
     base="debian",
@@ -16,7 +16,7 @@ PLAN = Plan(
     profile="minimal",
     init="systemd",
 )
-SOURCE = Source("bookworm", "http://mirror/debian", "deb http://mirror/debian bookworm main", "s")
+SOURCE = Origin("bookworm", "http://mirror/debian", "deb http://mirror/debian bookworm main", "s")
 ONE_LINE = """\
 # a comment
 deb http://mirror/debian bookworm main contrib # more

@@ -6,7 +6,7 @@ import pytest
 
 from ramos import layout
 from ramos.errors import RamosError
-from ramos.layers.layer import Built, publish_layer
+from ramos.layers.layer import NewLayer, publish_layer
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
 from ramos.packages.trees import pack_image
@@ -50,7 +50,7 @@ def test_a_damaged_layer_of_the_same_name_is_replaced(tmp_path: Path) -> None:
         digests = digest_file(new)
         final = tmp_path / layout.layer_path(digests.sha256)
         final.write_bytes(content)
-        stored = publish_layer(tmp_path, Built(new, digests))
+        stored = publish_layer(tmp_path, NewLayer(new, digests))
         assert (tmp_path / stored.path).read_bytes() == b"content"
         final.unlink()
         new.unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def test_the_same_input_gives_the_same_bytes(
     built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     apk_pack.pack(built, built.path.parent / "tree", tmp_path / "again.apk", keys[0])
-    apk_pack.rewrite(built, tmp_path / "rewritten.apk", keys[0], selection.Change())
+    apk_pack.rewrite(built, tmp_path / "rewritten.apk", keys[0], selection.Rewriting())
     assert (tmp_path / "again.apk").read_bytes() == built.path.read_bytes()
     assert (tmp_path / "rewritten.apk").read_bytes() == built.path.read_bytes()
 
@@ -115,7 +115,7 @@ def test_rewriting_drops_what_it_should_and_keeps_the_rest(
     tree = apk_tools.make_tree(tmp_path / "tree")
     apk_tools.build_by_hand(tree, INFO, keys[0], tmp_path / "hand.apk")
     source = apk.read_package(tmp_path / "hand.apk")
-    change = selection.Change(
+    change = selection.Rewriting(
         keep=lambda name: name != "usr" and not name.startswith("ä"),
         fields={"pkgver": "1.2-r3.1", "provides": None},
         scripts={"post-install": b"#!/bin/sh\n"},
@@ -153,7 +153,7 @@ def test_a_package_without_files_but_with_scripts_is_installed(
 def test_hard_link_to_what_was_dropped_is_refused(
     built: apk_package.Package, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    change = selection.Change(keep=lambda name: name != "usr/bin/tool")
+    change = selection.Rewriting(keep=lambda name: name != "usr/bin/tool")
     with pytest.raises(RamosError, match=r"demo-1\.2-r3: the hard link 'usr/bin/tool-again' stays"):
         apk_pack.rewrite(built, tmp_path / "out.apk", keys[0], change)
     assert list(tmp_path.iterdir()) == []

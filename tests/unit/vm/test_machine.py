@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ramos.vm import machine as vm_machine
 from ramos.vm import qemu
-from ramos.vm.machine import Machine
+from ramos.vm.machine import SHELL_SETUP, Machine
 
 # What the guest says, each after the line that was typed before it.
-SHELL = (("exec sudo -n sh", "\r\n# "), (vm_machine.SHELL_SETUP, "READY\r\n"))
+SHELL = (("exec sudo -n sh", "\r\n# "), (SHELL_SETUP, "READY\r\n"))
 LOGINS = {
     "asks": (
         ("", "ramos login: "),
@@ -28,8 +27,8 @@ LOGINS = {
 
 @pytest.mark.parametrize("kind", LOGINS)
 def test_login(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm_machine, "Qmp", lambda _path: None)
-    monkeypatch.setattr(vm_machine, "AUTOMATIC_SECONDS", 0.3)
+    monkeypatch.setattr("ramos.vm.machine.Qmp", lambda _path: None)
+    monkeypatch.setattr("ramos.vm.machine.AUTOMATIC_SECONDS", 0.3)
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(qemu.serial_socket(tmp_path)))
     server.listen()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.image.partitions import Identity
+from ramos.image.partitions import Identifiers
 from ramos.vm.machine import Machine, make_overlay, start_machine
 from ramos.vm.qemu import VmPlan
 from tests.vm.conftest import USER, Boot, give_identity, list_open_ports
@@ -60,7 +60,7 @@ def boot_saved(boot: Boot, saved: Path, tmp_path: Path, *words: str) -> Iterator
 
 
 @pytest.fixture
-def written(image: Path, tmp_path: Path) -> tuple[Path, Identity]:
+def written(image: Path, tmp_path: Path) -> tuple[Path, Identifiers]:
     """A stick as `ramos image write` makes it: the image with identities of its own."""
     raw = tmp_path / "stick.img"
     subprocess.run(["cp", "--sparse=always", image, raw], check=True)
@@ -68,7 +68,7 @@ def written(image: Path, tmp_path: Path) -> tuple[Path, Identity]:
     return make_overlay(raw, "raw", tmp_path / "stick.qcow2"), fresh
 
 
-def test_uefi_usb_and_all_entries(boot: Boot, written: tuple[Path, Identity]) -> None:
+def test_uefi_usb_and_all_entries(boot: Boot, written: tuple[Path, Identifiers]) -> None:
     disk, fresh = written
     with boot(disk, firmware="uefi", bus="usb") as machine:
         machine.pick_entry("default")
