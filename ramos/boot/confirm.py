@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ramos import layout
-from ramos.boot import esp, grubenv
+from ramos.boot import esp, grubenv, titles
 from ramos.boot.kernels import list_complete, read_running_kernel
 from ramos.booted import Boot, Mode
 from ramos.errors import escape
@@ -64,13 +64,26 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
             count_generation(boot),
             newest.number if newest else 0,
         )
-        return Attempts(env, tuple(kernels), esp.write_env(directory, env))
+        written = esp.write_env(directory, env)
+        write_titles(directory, boot, persist)
+        return Attempts(env, tuple(kernels), written)
 
 
-def arm_generation(boot: Boot) -> bool:
+def arm_generation(boot: Boot, persist: Path) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
     with esp.mount_esp(boot, writable=True) as directory:
-        return esp.write_env(directory, grubenv.arm_generation(esp.read_env(directory)))
+        written = esp.write_env(directory, grubenv.arm_generation(esp.read_env(directory)))
+        write_titles(directory, boot, persist)
+        return written
+
+
+def write_titles(directory: Path, boot: Boot, persist: Path) -> None:
+    """The menu names the generations that its entries would start."""
+    newest = generations.read_default(persist)
+    backup = generations.read_parent(persist, newest) if newest else None
+    secret = bool(boot.luks_uuid)
+    words = [titles.describe(found, secret=secret) for found in (newest, backup)]
+    esp.write_titles(directory, titles.render(*words))
 
 
 def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:

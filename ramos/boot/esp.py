@@ -1,6 +1,6 @@
 """The ESP of the running stick: mounted only while it is needed.
 
-Owns: finding it, mounting it, and the in-place write of grubenv. Refuses: renaming over,
+Owns: finding it, mounting it, and the in-place write of its sectors. Refuses: renaming over,
 truncating or rewriting anything (measured: only new names, or one sector in place, survive a power
 cut on FAT). Invariants: it is found on the same disk as persist, never by a label that another
 stick may bear too; before it is written it is whole, and says of itself that it is in use; grubenv
@@ -151,9 +151,18 @@ def read_env(esp: Path) -> grubenv.BootEnv:
 
 
 def write_env(esp: Path, env: grubenv.BootEnv) -> bool:
-    """Write the sector in place where it differs; whether anything was written."""
-    path = esp / layout.GRUBENV
-    data = grubenv.render(env)
+    """Write what GRUB remembers, where it differs; whether anything was written."""
+    return _write_sector(esp / layout.GRUBENV, grubenv.render(env))
+
+
+def write_titles(esp: Path, data: bytes) -> bool:
+    """Write what the menu says; an older stick has no place for it."""
+    path = esp / layout.MENU_TITLES
+    return path.exists() and _write_sector(path, data)
+
+
+def _write_sector(path: Path, data: bytes) -> bool:
+    """In place, where it differs; whether anything was written."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
     except OSError as error:

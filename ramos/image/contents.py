@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
-from ramos.boot import grubenv, menu
+from ramos.boot import grubenv, menu, titles
 from ramos.booted import ToRam
 from ramos.image import grub, partitions
 from ramos.image.common_setup import USER_ID
@@ -115,6 +115,8 @@ def fill_esp(
     )
     env = work / "grubenv"
     env.write_bytes(grubenv.render(grubenv.initial(parts.kernel, FIRST_GENERATION)))
+    said = work / "titles"
+    said.write_bytes(titles.render("", ""))
     folder = f"{layout.KERNELS_DIR}/{parts.kernel}"
     sums, complete = work / "sha256", work / "complete"
     lines = (("vmlinuz", parts.vmlinuz), ("initramfs", parts.initramfs))
@@ -124,6 +126,7 @@ def fill_esp(
         grub.EFI_NAME: efi,
         layout.GRUB_CFG: config,
         layout.GRUBENV: env,
+        layout.MENU_TITLES: said,
         f"{folder}/vmlinuz": parts.vmlinuz,
         f"{folder}/initramfs": parts.initramfs,
         f"{folder}/sha256": sums,

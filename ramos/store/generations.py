@@ -146,6 +146,14 @@ def read_default(persist: Path) -> Generation | None:
     return None
 
 
+def read_parent(persist: Path, generation: Generation) -> Generation | None:
+    """The one that a generation was made from, if a boot would take it."""
+    with contextlib.suppress(RamosError):
+        parent = read_generation(persist, generation.parent) if generation.parent else None
+        return parent if parent and not find_absent(persist, parent) else None
+    return None
+
+
 def next_number(persist: Path) -> int:
     """A number above every other, damaged ones included: order is the number.
 

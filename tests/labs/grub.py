@@ -39,7 +39,7 @@ class Started:
 class GrubDisk:
     """An ESP with a menu, an environment and kernels."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, timeout_seconds: int = 0) -> None:
         self.folder = folder
         self.image = folder / "esp.img"
         self.program = folder / "grub.bin"
@@ -47,7 +47,8 @@ class GrubDisk:
         early = menu.render_early((templates / menu.EARLY_TEMPLATE).read_text())
         (folder / "early.cfg").write_text(early)
         text = menu.render_menu(
-            (templates / menu.MENU_TEMPLATE).read_text(), menu.Menu("UUID=1-2", timeout_seconds=0)
+            (templates / menu.MENU_TEMPLATE).read_text(),
+            menu.Menu("UUID=1-2", timeout_seconds=timeout_seconds),
         )
         (folder / "grub.cfg").write_text(STAND_INS + text)
         self._make_program()
@@ -86,17 +87,7 @@ class GrubDisk:
 
     def boot(self, mode: str = "default", *, writable: bool = True) -> Started:
         """Run GRUB and tell what it started; an empty kernel where it found none."""
-        drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
-        argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
-        argv += ["-kernel", str(self.program)]
-        argv += ["-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={mode}"]
-        argv += ["-drive", drive, "-device", "virtio-blk-pci,drive=d"]
-        output = subprocess.run(
-            argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True
-        ).stdout
-        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
-        assert "WORD END" in plain, plain
+        plain = self.run_grub(mode, writable=writable)
         words = re.findall(r"WORD (\S+)", plain[plain.rindex("Loading Linux") :])
         values = dict(word.split("=", 1) for word in words if "=" in word)
         assert words[-2] == words[0].replace("vmlinuz", "initramfs")
@@ -108,6 +99,21 @@ class GrubDisk:
         fallback = values.get("ramos.fallback", "")
         generation = values.get("ramos.generation", "")
         return Started(kernel, values["ramos.mode"], generation, trial, fallback)
+
+    def run_grub(self, mode: str = "default", *, writable: bool = True) -> str:
+        """All that GRUB writes, the menu too if it is shown, to the start of a kernel."""
+        drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
+        argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
+        argv += ["-kernel", str(self.program)]
+        argv += ["-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={mode}"]
+        argv += ["-drive", drive, "-device", "virtio-blk-pci,drive=d"]
+        output = subprocess.run(
+            argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True
+        ).stdout
+        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
+        assert "WORD END" in plain, plain
+        return plain
 
 
 def run(*argv: str | Path) -> bytes:

@@ -37,7 +37,7 @@ def test_every_entry_of_the_menu_starts_a_mode() -> None:
     started = re.findall(r'^ +start(?:_any| "\$\w+") (\w+)', text, re.M)
     assert set(started) == MODES
     entries = re.findall(r"^menuentry [^\n]*--hotkey (\d) \{.*?start_any (\w+)", text, re.M | re.S)
-    assert {mode: key for key, mode in entries} == {mode: HOTKEYS[mode] for mode in Mode}
+    assert {mode: key for key, mode in reversed(entries)} == {mode: HOTKEYS[mode] for mode in Mode}
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
-from ramos.boot import grubenv
+from ramos.boot import grubenv, titles
 from ramos.boot.grubenv import BootEnv
 from tests.labs.grub import GrubDisk, Started
 
@@ -97,6 +97,42 @@ def test_menu(name: str, tmp_path: Path) -> None:
     assert started == Started(case.kernel, case.mode, case.generation, case.trial, case.fallback)
     if case.after is not None:
         assert grubenv.parse(disk.read_env()) == case.after
+
+
+OWN_WORDS = ("what was saved last", "what was saved before that")
+SAID = ("generation 12, 14 Nov 2023 22:13: before the upgrade", "generation 11, 13 Nov 2023 09:01")
+
+
+@pytest.mark.parametrize(
+    ("block", "tries", "newest", "backup"),
+    [
+        (titles.render(*SAID), 3, *SAID),
+        (titles.render(*SAID), 0, "generation 7, the last that is known to boot", SAID[1]),
+        (titles.render("", ""), 3, *OWN_WORDS),
+        (None, 3, *OWN_WORDS),
+        (b"", 3, *OWN_WORDS),
+        (bytes(range(256)) * 2, 3, *OWN_WORDS),
+    ],
+    ids=["said", "given up", "nothing said", "absent", "empty", "garbage"],
+)
+def test_the_menu_says_what_each_entry_starts(
+    block: bytes | None, tries: int, newest: str, backup: str, tmp_path: Path
+) -> None:
+    disk = GrubDisk(tmp_path, timeout_seconds=1)
+    disk.put(grubenv.render(BootEnv(OLD, "", 0, 7, tries)), layout.GRUBENV)
+    if block is not None:
+        disk.put(block, layout.MENU_TITLES)
+    disk.add_kernel(OLD)
+    shown = disk.run_grub()
+    for line in (
+        f"1  RAMOS           {newest}",
+        f"2  RAMOS (backup)  {backup}",
+        "3  RAMOS (clean)   as it was made; nothing is saved",
+        "4  Older kernels",
+        "5  RAMOS in RAM    ",
+        "6  RAMOS checked   ",
+    ):
+        assert line in shown
 
 
 def test_a_bad_generation_gets_three_tries_and_a_bad_kernel_two(tmp_path: Path) -> None:

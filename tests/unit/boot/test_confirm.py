@@ -19,8 +19,11 @@ from ramos.boot.confirm import (
 from ramos.boot.esp import read_env, write_env
 from ramos.boot.grubenv import BootEnv
 from ramos.boot.kernels import COMPLETE
+from ramos.boot.titles import render
 from ramos.booted import Boot, Mode
 from ramos.layout import Places
+from ramos.store.generation import Generation, StoredFile
+from ramos.store.generations import make_tree, publish_generation
 
 
 @pytest.fixture
@@ -104,9 +107,28 @@ def add_kernel(esp: Path, name: str) -> None:
 
 
 def test_a_new_generation_gets_its_tries_from_grub(esp: Path) -> None:
-    assert arm_generation(Boot())
+    assert arm_generation(Boot(), esp)
     assert read_env(esp) == BootEnv("6.1", "", 0, 6, 3)
-    assert not arm_generation(Boot())  # one write, and only where something changes
+    assert not arm_generation(Boot(), esp)  # one write, and only where something changes
+
+
+@pytest.mark.parametrize("luks_uuid", ["", "6c1e0b2e-0000-4000-8000-000000000000"])
+def test_a_save_tells_the_menu(esp: Path, tmp_path: Path, luks_uuid: str) -> None:
+    make_tree(tmp_path)
+    layer = StoredFile("layer", f"{layout.LAYERS_DIR}/{'a' * 64}.squashfs", 1, "a" * 64, "")
+    (tmp_path / layer.path).write_bytes(b"x")
+    for number, message in ((2, ""), (3, "mine")):
+        made = Generation(number, number - 1, 1_700_000_000, "6.1", "user", message, (layer,))
+        publish_generation(tmp_path, made)
+    place = esp / layout.MENU_TITLES
+    arm_generation(Boot(luks_uuid=luks_uuid), tmp_path)
+    assert not place.exists(), "an older stick has no place for it, and gets no new name"
+    place.write_bytes(render("", ""))
+    assert not arm_generation(Boot(luks_uuid=luks_uuid), tmp_path)
+    newest, backup = place.read_text().splitlines()[1:3]
+    assert newest.startswith("ramos_newest=generation 3, ")
+    assert newest.endswith(": mine") != bool(luks_uuid)
+    assert backup.startswith("ramos_backup=generation 2, ")
 
 
 def test_a_boot_that_works_is_good(esp: Path, tmp_path: Path) -> None:

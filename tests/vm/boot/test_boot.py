@@ -82,6 +82,7 @@ def test_uefi_usb_and_all_entries(boot: Boot, written: tuple[Path, Identifiers])
         machine.power_cut()
     for entry, wanted in (("backup", 1), ("clean", 0), ("default", 2)):
         with boot(disk, firmware="uefi", bus="usb") as machine:
+            machine.expect(r"RAMOS +generation 2, .*: kept")
             machine.pick_entry(entry)
             assert await_init(machine) == (entry, wanted)
             if entry == "default":
