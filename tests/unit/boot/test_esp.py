@@ -42,3 +42,10 @@ def test_a_copy_of_the_stick_is_refused(
         return
     with pytest.raises(RamosError, match=reason):
         esp.refuse_copy(boot, NODE)
+
+
+def test_who_booted_from_nowhere_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(esp, "find_mount", lambda _: None)
+    monkeypatch.setattr(identity, "find_disk", lambda _: "")
+    with pytest.raises(RamosError, match="cannot find the ESP: persist: no FAT32 partition on"):
+        esp.find_esp(Boot())

@@ -1,9 +1,14 @@
 """Choosing the disk that everything is lost on."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from ramos.cli import provision
 from ramos.errors import RefusedError
+from ramos.image import write
 from ramos.stick import disks
 from ramos.stick.disks import Disk
 
@@ -23,3 +28,32 @@ def test_a_disk_with_a_reason_against_it_is_refused(
         return
     with pytest.raises(RefusedError, match="; ".join(reasons)):
         provision.choose_disk("/dev/no-such", allow_fixed=False)
+
+
+STICK = Disk(
+    "sdz", "/dev/sdz", "8:400", 4 << 30, True, False, "usb", "Stick", "Fast", "S1", (), (), ()
+)
+
+
+def test_who_is_asked_sees_the_disk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(provision.click, "prompt", lambda *_, **__: "sdz")
+    provision.confirm_disk(STICK, (), batch=False)
+    assert disks.describe(STICK) in capsys.readouterr().out
+
+
+def test_a_disk_that_was_swapped_during_the_question_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextlib.contextmanager
+    def hold(_disk: Disk) -> Iterator[Any]:
+        yield "target"
+
+    def refuse(target: Any) -> None:
+        raise RefusedError("cannot write to", target, "it is another disk now")
+
+    monkeypatch.setattr(write, "hold_target", hold)
+    monkeypatch.setattr(write, "check_identity", refuse)
+    with pytest.raises(RefusedError, match="another disk now"):
+        provision.hold_disk(STICK, ("sdz",), batch=True).__enter__()

@@ -21,6 +21,10 @@ from ramos.stick.identity import Identity, is_same, read_head
 from tests.conftest import REPOSITORY
 
 
+def test_memory_without_a_swapfile_owes_it_nothing() -> None:
+    assert Memory(1000, 390).after_release_percent == Memory(1000, 390).available_percent == 39
+
+
 @pytest.mark.parametrize(("percent", "wanted"), [(50, False), (8, False), (7.9, True), (0, True)])
 def test_wants_swap(percent: float, wanted: bool) -> None:
     assert wants_swap(Memory(1000, int(percent * 10)), MemoryConfig()) is wanted

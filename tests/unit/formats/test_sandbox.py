@@ -125,3 +125,9 @@ def test_owners_and_modes_of_root(tmp_path: Path) -> None:
     state = (tmp_path / "out/tool").stat()
     assert (state.st_uid, state.st_gid, state.st_mode & 0o7777) == (12, 34, 0o6755)
     assert state.st_mtime == 1000
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "in the way").write_text("a file")
+    with pytest.raises(RamosError, match=r"cannot unpack: label: .* is incomplete"):
+        unpack_members("label", iter([file("a")]), tmp_path / "in the way" / "below")

@@ -103,3 +103,9 @@ def test_what_a_panic_left_is_copied_and_freed(
     kept = sorted((persist / "log/pstore").iterdir())
     assert len(kept) == records.KEPT_PANICS
     assert kept[-1].read_text() == f"panic {records.KEPT_PANICS + 1}"
+
+
+def test_what_cannot_be_noted_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "ram").write_text("a file where the folder should be")
+    note("commits", tmp_path / "ram", generation=2)
+    assert read_records("commits", tmp_path / "ram") == []
