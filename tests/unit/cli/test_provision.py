@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 
 from ramos.cli import provision
@@ -38,7 +39,7 @@ STICK = Disk(
 def test_who_is_asked_sees_the_disk(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(provision.click, "prompt", lambda *_, **__: "sdz")
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: "sdz")
     provision.confirm_disk(STICK, (), batch=False)
     assert disks.describe(STICK) in capsys.readouterr().out
 
