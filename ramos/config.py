@@ -6,9 +6,11 @@ was wrong.
 """
 
 import difflib
+import fnmatch
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,17 @@ else:
 
 
 TomlError = tomllib.TOMLDecodeError
+
+
+# Logs, package lists, seeds, clocks, leases, marks of timers; and what a first boot makes.
+SYSTEM_PATHS = (
+    *("var/log/*", "var/lib/apt/lists/*", "var/lib/apt/periodic/*"),
+    *("var/lib/systemd/random-seed", "var/lib/systemd/timers/*", "var/lib/systemd/timesync/*"),
+    *("var/lib/seedrng/*", "var/lib/urandom/*", "var/lib/misc/*", "var/lib/dhcp/*"),
+    *("var/lib/ntp/*", "var/lib/logrotate/*", "var/lib/NetworkManager/*", "etc/adjtime"),
+    *("var/lib/systemd/linger", "etc/machine-id", "var/lib/dbus/machine-id"),
+    "home/*/.sudo_as_admin_successful",
+)
 
 
 def _key(
@@ -57,8 +70,12 @@ class SaveConfig:
     compression_level: int = _key(3, "The zstd level of a layer.", 1, 22)
     memory_mib: int = _key(96, "What the squashfs tools may use.", 32, 65536)
     exclude: tuple[str, ...] = _key(
-        ("tmp/*", "var/tmp/*", "var/cache/apt/archives/*.deb", "var/cache/apk/*", "run/*"),
+        ("tmp/*", "var/tmp/*", "run/*", "var/cache/apt/*", "var/cache/apk/*", "var/cache/man/*"),
         "Paths (shell patterns, without the leading /) that are never saved.",
+    )
+    system: tuple[str, ...] = _key(
+        SYSTEM_PATHS,
+        "Paths that the system writes by itself: saved, counted apart, no reason for a save.",
     )
 
 
@@ -124,6 +141,15 @@ class Loaded:
     config: Config
     settings: tuple[Setting, ...]
     problems: tuple[str, ...]
+
+
+def compile_patterns(patterns: Iterable[str]) -> Callable[[bytes], bool]:
+    """A test for paths; a star does match a slash, as in `tmp/*`."""
+    joined = "|".join(fnmatch.translate(pattern.strip("/")) for pattern in patterns)
+    if not joined:
+        return lambda _path: False
+    match = re.compile(os.fsencode(joined), re.DOTALL).match
+    return lambda path: match(path) is not None
 
 
 def merge(texts: Iterable[tuple[str, str]]) -> Loaded:

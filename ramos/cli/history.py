@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ramos.save.diff import Change
     from ramos.store.generation import Generation
 
+    # Each with whether the system made it by itself.
+    Changes = Iterator[tuple[Change, bool]]
+
 SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~", "too deep": "?"}
 
 
@@ -103,14 +106,16 @@ def show_command(generation: str | None, as_json: bool) -> None:
 @click.command("diff")
 @click.argument("words", nargs=-1)
 @click.option("--stat", is_flag=True, help="Only count.")
+@click.option("--all", "everything", is_flag=True, help="The system's own changes, too.")
 @JSON
-def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
+def diff_command(words: tuple[str, ...], stat: bool, everything: bool, as_json: bool) -> None:
     """Show what is not saved, or how generations differ.
 
     Up to two generations (a number, default, backup, running), then paths. With none, the running
     system against what it saved last; with one, against that one; with two, these two. Signs: +
     added, - deleted, ~ changed, ! replaced by something of another type, ? too deep in
-    directories to be saved.
+    directories to be saved. What the system writes by itself (save.system) is only counted, unless
+    a path or --all asks for it.
 
     \b
     Examples:
@@ -123,18 +128,40 @@ def diff_command(words: tuple[str, ...], stat: bool, as_json: bool) -> None:
     generations = [word for word in words if _is_generation(word)][:2]
     paths = match_paths([Path(word) for word in words[len(generations) :]])
     with contextlib.closing(_open_diff(generations)) as changes:
-        wanted = (change for change in changes if is_below(change.path, paths))
+        wanted = _tell_owners(change for change in changes if is_below(change.path, paths))
         if as_json:
             print_json(_count(wanted) if stat else {"changes": _describe_changes(wanted)})
         elif stat:
             _show_counts(wanted)
         else:
-            for change in wanted:
-                _show_change(change)
+            _show_changes(wanted, everything=everything or bool(paths))
 
 
-def _describe_changes(changes: "Iterator[Change]") -> list[dict[str, Any]]:
-    return [{**asdict(change), "path": os.fsdecode(change.path)} for change in changes]
+def _tell_owners(changes: "Iterator[Change]") -> "Changes":
+    from ramos.config import compile_patterns
+
+    is_systems = compile_patterns(load_config().system)
+    for change in changes:
+        within = change.kind == "directory" and is_systems(change.path + b"/")
+        yield change, within or is_systems(change.path)
+
+
+def _describe_changes(changes: "Changes") -> list[dict[str, Any]]:
+    return [
+        {**asdict(change), "path": os.fsdecode(change.path), "system": is_systems}
+        for change, is_systems in changes
+    ]
+
+
+def _show_changes(changes: "Changes", *, everything: bool) -> None:
+    hidden = 0
+    for change, is_systems in changes:
+        if everything or not is_systems:
+            _show_change(change)
+        else:
+            hidden += 1
+    if hidden:
+        show_line(f"and the system's {hidden} (--all shows them)")
 
 
 def _is_generation(word: str) -> bool:
@@ -143,13 +170,13 @@ def _is_generation(word: str) -> bool:
 
 def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
     """The changes between what was asked for."""
-    from ramos.layers.walk import compile_excludes
+    from ramos.config import compile_patterns
     from ramos.save.diff import Stacks, compare_views
     from ramos.save.history import resolve
     from ramos.save.status import read_booted, read_running
 
     places = find_places()
-    is_excluded = compile_excludes(load_config().exclude)
+    is_excluded = compile_patterns(load_config().exclude)
     with Stacks(places) as stacks:
         if len(words) == 2:
             tops = [stacks.open_generation(resolve(places, word)) for word in words]
@@ -168,18 +195,19 @@ def _show_change(change: "Change") -> None:
     show_line(f"{SIGNS[change.what]} /{name}{details}{sizes}")
 
 
-def _count(changes: "Iterator[Change]") -> dict[str, int]:
+def _count(changes: "Changes") -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for change in changes:
-        counts[change.what] += 1
+    for change, is_systems in changes:
+        counts["system" if is_systems else change.what] += 1
         counts["bytes"] += max(0, change.size_after if change.what != "deleted" else 0)
-    return {key: counts[key] for key in (*SIGNS, "bytes")}
+    return {key: counts[key] for key in (*SIGNS, "system", "bytes")}
 
 
-def _show_counts(changes: "Iterator[Change]") -> None:
+def _show_counts(changes: "Changes") -> None:
     counts = _count(changes)
     text = ", ".join(f"{counts[what]} {what}" for what in SIGNS)
-    show_line(f"{text}; {format_size(counts['bytes'])} in what is new")
+    systems = f"; the system's {counts['system']}" if counts["system"] else ""
+    show_line(f"{text}{systems}; {format_size(counts['bytes'])} in what is new")
 
 
 @click.command("restore-file")

@@ -97,6 +97,9 @@ def describe_mode(mode: Mode, asked: Mode) -> str:
 
 def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
     """The summary line."""
+    owners = f"yours {report.mine}, the system's {report.system}"
+    if not (report.files or report.directories or report.whiteouts or report.generation):
+        return "not saved" if report.notes else f"nothing to save: {owners}"
     what = f"{report.files} files"
     if report.directories:
         what += f", {report.directories} directories"
@@ -104,9 +107,7 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
         what += f", {report.whiteouts} deletions"
     what += f" ({format_size(report.changed_bytes)})"
     if dry_run:
-        return f"would save {what}"
-    if not report.generation:
-        return "nothing to save" if not report.notes else "not saved"
+        return f"would save {what}; {owners}"
     extra = "".join(
         f", {count} {text}"
         for count, text in (
@@ -168,7 +169,7 @@ def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
         text = "nothing"
         if unsaved.files or unsaved.directories or unsaved.whiteouts:
             text = (
-                f"{unsaved.files} files, {unsaved.whiteouts} deletions "
+                f"yours {unsaved.mine}, the system's {unsaved.system} "
                 f"({format_size(unsaved.size_bytes)}); a save writes about "
                 f"{format_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
             )

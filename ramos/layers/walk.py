@@ -7,16 +7,15 @@ and an index are compared in one pass with little memory; a change is `!=` on ty
 size, mtime, ctime and inode, never "newer than"; an entry that vanishes while we look is absent.
 """
 
-import fnmatch
 import hashlib
 import os
-import re
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ramos.config import SaveConfig, compile_patterns
 from ramos.errors import RamosError, escape, find_reason
 from ramos.layers.index import Cursor, IndexWriter, Saved, order_key
 from ramos.layers.obstacles import MAX_PATH_BYTES, Obstacles, weigh_data
@@ -60,6 +59,9 @@ class Delta:
     directories: int = 0
     whiteouts: int = 0
     size_bytes: int = 0
+    # Of the files and deletions, those that are the system's; the other directories.
+    system: int = 0
+    parents: list[bytes] = field(default_factory=list)
     largest: tuple[int, bytes] = (0, b"")
     stored_bytes: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
@@ -87,18 +89,14 @@ class Delta:
         return (*names, f"and {more} more") if more else tuple(names)
 
     @property
+    def mine(self) -> int:
+        """The files and deletions that are not the system's own."""
+        return self.files + self.whiteouts - self.system
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to save."""
         return not (self.files or self.directories or self.whiteouts)
-
-
-def compile_excludes(patterns: Iterable[str]) -> Callable[[bytes], bool]:
-    """A test for paths that are never saved; a star does match a slash, as in `tmp/*`."""
-    joined = "|".join(fnmatch.translate(pattern.strip("/")) for pattern in patterns)
-    if not joined:
-        return lambda _path: False
-    match = re.compile(os.fsencode(joined), re.DOTALL).match
-    return lambda path: match(path) is not None
 
 
 def walk(top: bytes, skip: Callable[[bytes], bool] | None = None) -> Iterator[Entry]:
@@ -183,8 +181,13 @@ def is_opaque(path: bytes) -> bool:
 
 
 def take_fingerprint(status: os.stat_result) -> bytes:
-    """Eight bytes that differ when anything of an entry that matters differs."""
+    """Eight bytes that differ when anything of an entry that matters differs.
+
+    All whiteouts are the same: overlayfs makes them links of one, which changes with each.
+    """
     mode = status.st_mode
+    if stat.S_ISCHR(mode) and status.st_rdev == 0:
+        return bytes(8)
     size = 0 if stat.S_ISDIR(mode) else status.st_size + status.st_rdev
     packed = STAT.pack(
         mode,
@@ -211,7 +214,7 @@ class Scanner:
     def __init__(
         self,
         top: bytes,
-        excludes: Iterable[str],
+        config: SaveConfig,
         saved: Iterable[Saved] | None,
         writer: IndexWriter | None,
         changed: "set[int] | None" = None,
@@ -222,7 +225,8 @@ class Scanner:
         # What the directory itself looked like when there was nothing in it; None: nobody knows.
         self._below = below
         self.delta = Delta()
-        self._is_excluded = compile_excludes(excludes)
+        self._is_excluded = compile_patterns(config.exclude)
+        self._is_systems = compile_patterns(config.system)
         self._first = saved is None
         self._cursor = Cursor(iter(saved or ()))
         self._writer = writer
@@ -247,8 +251,9 @@ class Scanner:
             self._take_gone(saved)
         if self._writer is not None:
             self._writer.finish()
-        if is_changed and self.delta.is_empty:
-            self.delta.directories = 1
+        if is_changed:
+            self.delta.parents.append(b"")
+            self.delta.directories += self.delta.is_empty
         return self.delta
 
     def _take_top(self) -> bool:
@@ -351,19 +356,24 @@ class Scanner:
         self._replaced = key + b"\0"
         self.delta.gone.append(saved.path)
         self.delta.whiteouts += 1
+        self.delta.system += self._is_systems(saved.path)
 
     def _count(self, entry: Entry) -> None:
         delta, status = self.delta, entry.status
         if entry.kind in DIRECTORIES:
             delta.directories += 1
+            if not (self._is_systems(entry.path) or self._is_systems(entry.path + b"/")):
+                delta.parents.append(entry.path)
         elif entry.kind == WHITEOUT:
             delta.whiteouts += 1
+            delta.system += self._is_systems(entry.path)
             return
         elif entry.kind == SOCKET:
             delta.sockets.append(entry.path)
             return
         else:
             delta.files += 1
+            delta.system += self._is_systems(entry.path)
             if stat.S_ISREG(status.st_mode):
                 delta.add_file(status)
                 delta.largest = max(delta.largest, (weigh_data(status), entry.path))

@@ -8,7 +8,6 @@ that cannot be saved is named in the report, and costs nothing but itself.
 """
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -29,9 +28,9 @@ from ramos.progress import OnProgress, Progress, quiet
 from ramos.save.adopt import adopt_old_layout
 from ramos.save.after import settle
 from ramos.save.ground import Ground, choose_ground, restore_booted
-from ramos.save.session import Recorder, Session, open_index, record_session
+from ramos.save.session import Recorder, Session, name_excludes, open_index, record_session
 from ramos.save.snapshot import clean_leftovers, has_snapshots
-from ramos.save.source import Reading, Source, open_source
+from ramos.save.source import Reading, Source, has_mine, open_source
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
@@ -109,6 +108,9 @@ class CommitReport:
     notes: tuple[str, ...] = ()
     entries_left_out: int = 0
     left_out: tuple[str, ...] = ()
+    # Of the files and deletions: the user's, and what the system writes by itself.
+    mine: int = 0
+    system: int = 0
 
 
 def commit(places: Places, request: CommitRequest, on_progress: OnProgress = quiet) -> CommitReport:
@@ -262,11 +264,6 @@ def _shorten(
     return replace(ground, below=below)
 
 
-def name_excludes(config: SaveConfig) -> str:
-    """A short name for what is excluded: an index knows nothing of what was excluded then."""
-    return hashlib.blake2b("\n".join(config.exclude).encode(), digest_size=8).hexdigest()
-
-
 def report_nothing(note: str) -> CommitReport:
     """A commit that was right not to save."""
     return CommitReport(0, 0, "none", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _NOTHING_PRUNED, (note,))
@@ -300,21 +297,32 @@ class _Work:
 
     def store(self, on_progress: OnProgress) -> Generation | None:
         """Layer, sidecar, generation file; None if there is nothing to save."""
+        if not self.has_reason():
+            return None
         persist = self.places.persist
         default = read_default(persist)
-        base = self.request.base_files
-        if base is None:
-            base = find_base_images(persist, default)
-        new = tuple(self._store_layer(on_progress))
-        files = (*base, *self.ground.below, *new)
+        files = (*self._list_kept(default), *self._store_layer(on_progress))
         if default is not None and files == default.files:
-            return None
-        if default is None and not new:
             return None
         made = self._describe(next_number(persist), files)
         on_progress(Progress(PUBLISHING))
         publish_generation(persist, made)
         return made
+
+    def has_reason(self) -> bool:
+        """Whether there is something to save: what the system writes by itself is none."""
+        request, delta, default = self.request, self.source.delta, read_default(self.places.persist)
+        if default is not None and self._list_kept(default) != default.files:
+            return True
+        is_asked = request.message or request.pin or request.full
+        return not delta.is_empty and (bool(is_asked) or has_mine(self.places, delta))
+
+    def _list_kept(self, default: Generation | None) -> tuple[StoredFile, ...]:
+        """What the new generation has besides its new layer."""
+        base = self.request.base_files
+        if base is None:
+            base = find_base_images(self.places.persist, default)
+        return (*base, *self.ground.below)
 
     def _store_layer(self, on_progress: OnProgress) -> Iterator[StoredFile]:
         source, persist, config = self.source, self.places.persist, self.request.config
@@ -361,7 +369,9 @@ class _Work:
         self, made: Generation | None, pruned: PruneReport, written_bytes: int, seconds: float
     ) -> CommitReport:
         """What was done, in numbers."""
-        delta: Delta = self.source.delta
+        found = self.source.delta
+        # What is no reason for a save is not saved, and only counted.
+        delta = found if made is not None or self.has_reason() else Delta()
         layers = made.layers if made is not None else ()
         is_new = bool(layers) and not delta.is_empty
         return CommitReport(
@@ -376,11 +386,13 @@ class _Work:
             written_bytes=written_bytes,
             seconds=seconds,
             pause_seconds=self.source.pause_seconds,
-            sockets_skipped=len(delta.sockets),
-            times_clamped=len(delta.clamped),
+            sockets_skipped=len(found.sockets),
+            times_clamped=len(found.clamped),
             acls=len(delta.acls),
             layers=len(layers),
             pruned=pruned,
-            entries_left_out=len(delta.left_out) + len(delta.unread),
-            left_out=delta.name_left_out(),
+            entries_left_out=len(found.left_out) + len(found.unread),
+            left_out=found.name_left_out(),
+            mine=delta.mine,
+            system=found.system,
         )

@@ -125,7 +125,7 @@ def _compare_nodes(old: Node | None, new: Node | None) -> Iterator[Change]:
             _size(new),
             (f"{name_kind(old)} became {name_kind(new)}",),
         )
-    elif old.real != new.real and (details := tuple(_list_details(old, new))):
+    elif old.real != new.real and (details := tuple(list_details(old, new))):
         yield Change(new.path, "changed", name_kind(new), _size(old), _size(new), details)
 
 
@@ -159,7 +159,7 @@ def name_kind(node: Node) -> str:
     return kinds.get(stat.S_IFMT(node.status.st_mode), "entry")
 
 
-def _list_details(old: Node, new: Node) -> Iterator[str]:
+def list_details(old: Node, new: Node) -> Iterator[str]:
     """In what two entries of one type differ."""
     a, b = old.status, new.status
     if stat.S_ISREG(a.st_mode):

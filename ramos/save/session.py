@@ -7,11 +7,13 @@ bytes but never changes.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ramos.config import SaveConfig
 from ramos.layers.index import Saved, read_index
 from ramos.layout import Places
 
@@ -29,6 +31,11 @@ class Session:
     ratio_percent: int = 0
     birth: int = 0
     excludes: str = ""
+
+
+def name_excludes(config: SaveConfig) -> str:
+    """A short name for what is excluded: an index knows nothing of what was excluded then."""
+    return hashlib.blake2b("\n".join(config.exclude).encode(), digest_size=8).hexdigest()
 
 
 class Recorder:

@@ -17,7 +17,7 @@ from ramos.config import SaveConfig
 from ramos.errors import RamosError
 from ramos.layers.acls import collect_acls
 from ramos.layers.index import IndexWriter, Saved
-from ramos.layers.stack import find_node
+from ramos.layers.stack import Node, find_node
 from ramos.layers.stage import (
     Placer,
     edit_snapshot,
@@ -26,11 +26,12 @@ from ramos.layers.stage import (
     move_entry,
     remove_stage,
 )
-from ramos.layers.walk import Delta, Scanner
+from ramos.layers.walk import DIRECTORIES, OPAQUE, Delta, Scanner
 from ramos.layout import Places
 from ramos.linux.btrfs import list_changed
 from ramos.linux.freeze import Pause, freeze_others
 from ramos.linux.fs import crash_point
+from ramos.save.diff import list_details
 from ramos.save.reserve import Lift, lifting_limits, measure_free, measure_spare_memory
 from ramos.save.session import Recorder
 from ramos.save.snapshot import COARSE_CLOCK, has_snapshots, take_snapshot
@@ -88,7 +89,7 @@ def _open_snapshot(reading: Reading) -> Iterator[Source]:
             list_changed(moment.folder, reading.since) if reading.since and moment.birth else None
         )
         below = read_lower_top(places)
-        delta = Scanner(top, reading.config.exclude, saved, writer, changed, below).run()
+        delta = Scanner(top, reading.config, saved, writer, changed, below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         folder = moment.tree
@@ -104,14 +105,37 @@ def _open_snapshot(reading: Reading) -> Iterator[Source]:
 
 def find_bare_sockets(places: Places, top: bytes, delta: Delta) -> set[bytes]:
     """The sockets in directories that are saved as a whole and have nothing below them."""
-    layers = sorted(places.stack.iterdir(), reverse=True) if places.stack.is_dir() else []
-    tops = (top, *map(os.fsencode, (*layers, *places.base_dirs)))
+    tops = (top, *list_below(places))
     bare = set()
     for path in {*delta.sockets} - {*delta.moves}:
         folder = find_node(tops, os.path.dirname(path))
         if folder is not None and len(folder.parts) == 1:
             bare.add(path)
     return bare
+
+
+def list_below(places: Places) -> list[bytes]:
+    """What lies under the upper, top first."""
+    layers = sorted(places.stack.iterdir(), reverse=True) if places.stack.is_dir() else []
+    return [os.fsencode(folder) for folder in (*layers, *places.base_dirs)]
+
+
+def has_mine(places: Places, delta: Delta) -> bool:
+    """Whether more changed than what the system writes by itself.
+
+    A directory that was copied up for what is in it looks as it does below (its time is none of
+    its looks), and does not count.
+    """
+    if delta.mine or not delta.system or b"" in delta.parents:
+        return True
+    top, below = (os.fsencode(places.upper_dir),), list_below(places)
+    return any(_is_changed(find_node(below, path), find_node(top, path)) for path in delta.parents)
+
+
+def _is_changed(old: Node | None, new: Node | None) -> bool:
+    if old is None or new is None or old.kind not in DIRECTORIES:
+        return new is not None
+    return new.kind == OPAQUE or any(list_details(old, new))
 
 
 def read_lower_top(places: Places) -> os.stat_result | None:
@@ -141,7 +165,7 @@ def _fill_tmpfs_stage(reading: Reading, lift: Lift) -> Source:
         before_ns = time.clock_gettime_ns(COARSE_CLOCK)
         writer = IndexWriter(reading.recorder.index, before_ns, time.time_ns())
         below = read_lower_top(places)
-        delta = Scanner(top, reading.config.exclude, saved, writer, below=below).run()
+        delta = Scanner(top, reading.config, saved, writer, below=below).run()
         delta.bare_sockets = find_bare_sockets(places, top, delta)
         acls = collect_acls(top, list_acl_holders(delta, saved))
         lift(_find_shortage(places, delta) if live else 0)

@@ -45,6 +45,9 @@ class Unsaved:
     estimated_bytes: int
     estimated_seconds: float
     left_out: tuple[str, ...] = ()
+    # Of the files and deletions: the user's, and what the system writes by itself.
+    mine: int = 0
+    system: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def find_unsaved(places: Places, config: SaveConfig, session: Session | None) ->
     top = os.fsencode(places.upper_dir)
     with open_index(places) if session else contextlib.nullcontext() as saved:
         below = read_lower_top(places)
-        return estimate(Scanner(top, config.exclude, saved, None, below=below).run(), session)
+        return estimate(Scanner(top, config, saved, None, below=below).run(), session)
 
 
 def estimate(delta: Delta, session: Session | None) -> Unsaved:
@@ -210,4 +213,4 @@ def estimate(delta: Delta, session: Session | None) -> Unsaved:
     size = 0 if delta.is_empty else FIXED_BYTES + delta.size_bytes * ratio // 100
     seconds = 0.0 if delta.is_empty else FIXED_SECONDS + size / speed
     counts = (delta.files, delta.directories, delta.whiteouts, delta.size_bytes)
-    return Unsaved(*counts, size, seconds, delta.name_left_out())
+    return Unsaved(*counts, size, seconds, delta.name_left_out(), delta.mine, delta.system)

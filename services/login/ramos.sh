@@ -38,6 +38,20 @@ ramos_saved_state() {
     esac
 }
 
+# ramos_unsaved RUN_DIR: how much of the home is newer than the last save, or than this boot
+ramos_unsaved() {
+    local since found
+    since=$1/saved
+    [ -e "$since" ] || since=$1/boot
+    # A large home on a slow stick must not hold up the login.
+    found=$(timeout 2 find "$HOME" -xdev ! -type d -newer "$since" 2>/dev/null && echo end)
+    case $found in
+    end) echo nothing ;;
+    *end) echo "$(($(printf '%s\n' "$found" | wc -l) - 1)) files" ;;
+    *) echo "see 'ramos status'" ;;
+    esac
+}
+
 # ramos_network: whether there is one, and how to join a Wi-Fi network
 ramos_network() {
     local address wifi
@@ -54,7 +68,7 @@ ramos_network() {
 
 # ramos_greet RUN_DIR ROOT: in words, what runs here, what is kept, and how to go on
 ramos_greet() {
-    local mode room
+    local mode
     [ -r "$1/boot" ] || return 0
     mode=$(ramos_value "$1/boot" mode)
     echo "RAMOS, mode ${mode}: $(ramos_saved_state "$1")."
@@ -65,10 +79,10 @@ ramos_greet() {
     fi
     # shellcheck disable=SC2046  # the words of a line
     set -- "$1" $(df -Pm "$2" 2>/dev/null | tail -n 1)
-    room="Changes: $4 of $3 MiB used"
+    echo "Unsaved in your home: $(ramos_unsaved "$1"); all changes: $4 of $3 MiB."
     case $mode in
-    clean) echo "$room; nothing will be saved in this mode." ;;
-    *) echo "$room; saved at shutdown or by 'ramos commit'." ;;
+    clean) echo "Nothing will be saved in this mode." ;;
+    *) echo "'ramos commit' saves, and so does a shutdown." ;;
     esac
     ramos_network
     echo "Help: 'man ramos', 'ramos --help'; what is unsaved: 'ramos status'."
@@ -84,4 +98,4 @@ case $-:${RAMOS_GREETED-} in
     [ ! -t 1 ] || (ramos_greet /run/ramos /)
     ;;
 esac
-unset -f ramos_value ramos_age ramos_saved_state ramos_network ramos_greet
+unset -f ramos_value ramos_age ramos_saved_state ramos_unsaved ramos_network ramos_greet

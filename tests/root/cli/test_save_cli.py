@@ -50,7 +50,7 @@ def test_a_day_of_work(lab: Lab) -> None:
     said = ramos(lab, "commit", "-m", "one\ntwo")
     assert said.startswith("generation 1: 2 files, ")
     assert "pause" in said
-    assert ramos(lab, "commit") == "nothing to save\n"
+    assert ramos(lab, "commit") == "nothing to save: yours 0, the system's 0\n"
     assert ramos(lab, "diff") == ""
     status = json.loads(ramos(lab, "status", "--json"))
     assert (status["running"], status["unsaved"]["files"]) == (1, 0)

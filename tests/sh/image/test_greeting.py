@@ -64,12 +64,14 @@ def test_greeting_says_what_runs_and_how_to_save(tmp_path: Path, shell: tuple[st
     lines = greet(tmp_path, shell).splitlines()
     assert lines[0] == "RAMOS, mode default: generation 7, saved 3 days ago."
     assert lines[1].endswith("leave it in.")
-    assert re.fullmatch(r"Changes: \d+ of \d+ MiB used; .* by 'ramos commit'\.", lines[2])
-    assert re.fullmatch(r"Network: (none yet|[\d.]+ on \w+).*\.", lines[3])
-    assert lines[4] == "Help: 'man ramos', 'ramos --help'; what is unsaved: 'ramos status'."
+    unsaved = r"Unsaved in your home: \w+( files)?; all changes: \d+ of \d+ MiB\."
+    assert re.fullmatch(unsaved, lines[2])
+    assert lines[3] == "'ramos commit' saves, and so does a shutdown."
+    assert re.fullmatch(r"Network: (none yet|[\d.]+ on \w+).*\.", lines[4])
+    assert lines[5].startswith("Help: 'man ramos', 'ramos --help'; what ")
     assert lines[-3:-1] == ["RAMOS: the ESP was repaired", "ramosd does not run"]
     assert lines[-1] == "then gone /usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-    assert len(lines) <= 8
+    assert len(lines) == 6 + 2 + 1, "six lines of our own"
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -80,7 +82,7 @@ def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...])
     said = greet(tmp_path, shell)
     assert "mode clean: nothing saved is loaded." in said
     assert "the stick can be pulled out" in said
-    assert "nothing will be saved in this mode" in said
+    assert "Nothing will be saved in this mode.\n" in said
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,26 @@ def test_greeting_says_how_old_the_generation_is(tmp_path: Path, seconds: int, a
     write_boot(tmp_path, "backup", 3)
     write_age(tmp_path, seconds)
     assert f"mode backup: generation 3, saved {age}.\n" in greet(tmp_path, ("dash",))
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids="-".join)
+def test_greeting_counts_what_is_unsaved_in_the_home(
+    tmp_path: Path, shell: tuple[str, ...]
+) -> None:
+    home = tmp_path / "home"
+    (home / "folder").mkdir(parents=True)
+    (home / "old").touch()
+    write_boot(tmp_path, "default", 3)
+    now = time.time()
+    for name, age in (("home/old", 90), ("boot", 60)):
+        os.utime(tmp_path / name, (now - age, now - age))
+    assert "home: nothing;" in greet(tmp_path, shell, f"HOME={home}; ")
+    for name in ("new", "folder/newer"):
+        (home / name).touch()
+    assert "home: 2 files;" in greet(tmp_path, shell, f"HOME={home}; ")
+    (tmp_path / "saved").touch()
+    assert "home: nothing;" in greet(tmp_path, shell, f"HOME={home}; "), "a save has them"
+    assert "home: see 'ramos status';" in greet(tmp_path, shell, f"HOME={home}/nowhere; ")
 
 
 @pytest.mark.parametrize("created", ["", "soon", "$(touch x)", "1;2"])
