@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import signal
 import threading
 import time
@@ -205,7 +206,7 @@ def merge(console: Console, work: Any, stall_seconds: float = 60) -> str:
 def test_a_merge_is_skipped_by_a_key(console: Console) -> None:
     console.answers = ["xs"]
     text = merge(console, merge_for_ever)
-    assert "RAMOS: writing, 0 s" in text
+    assert re.search(r"RAMOS: writing, \d+ s", text)
     assert "left to another time: it is not wanted any more" in text
 
 
