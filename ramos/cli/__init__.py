@@ -163,6 +163,12 @@ def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:
     click.echo(escape(text), err=err, nl=nl)
 
 
+def show_title(text: str) -> None:
+    """The title of the terminal's window: it stays when lines go."""
+    if sys.stdout.isatty():
+        click.echo(f"\033]2;{escape(text)}\a", nl=False)
+
+
 def show_error(error: RamosError) -> None:
     """What failed, and what to do about it, on standard error."""
     show_line(f"ramos: {error}", err=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ramos.errors import RamosError
+from ramos.sizes import MIB
 from ramos.vm import qemu
 from ramos.vm.firmware import SECTOR_BYTES
 from ramos.vm.machine import LOGIN, PROMPT, Machine, launch, start_machine
@@ -83,7 +84,7 @@ def find_kvm_fault(plan: qemu.VmPlan, patience: Patience) -> str:
     """Why KVM does not run a tiny guest behind the plan's firmware; empty where it does."""
     with tempfile.TemporaryDirectory(prefix="ramos-vm-") as name:
         sector = Path(name) / "probe.img"
-        sector.write_bytes(PROBE_CODE.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
+        write_probe(sector)
         firmware: qemu.Firmware = "uefi" if plan.firmware == "uefi" else "bios"
         probe = replace(plan, image=sector, image_format="raw", firmware=firmware, bus="virtio")
         probe = replace(probe, share=None, network=False, vnc="", kernel=None, extra=PROBE_EXIT)
@@ -91,6 +92,12 @@ def find_kvm_fault(plan: qemu.VmPlan, patience: Patience) -> str:
             return _run_probe(probe, patience)
         except MachineFault as fault:
             return fault.reason
+
+
+def write_probe(image: Path) -> None:
+    """The disk of the tiny guest; a BIOS boots nothing from a disk of one sector."""
+    sector = PROBE_CODE.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa"
+    image.write_bytes(sector.ljust(MIB, b"\0"))
 
 
 def _run_probe(probe: qemu.VmPlan, patience: Patience) -> str:

@@ -6,7 +6,6 @@ parameters as GRUB would give it for the good kernel.
 """
 
 import re
-import shutil
 import struct
 import uuid
 from dataclasses import dataclass
@@ -74,11 +73,6 @@ def read_direct_kernel(image: Path, scratch: Path) -> DirectKernel:
     if words is None:
         raise _unreadable(image, "its boot menu names no parameters")
     return DirectKernel(kernel, scratch / "vmlinuz", scratch / "initramfs", words[1])
-
-
-def copy_firmware_variables(variables: Path, scratch: Path) -> Path:
-    """A fresh variable store: a used one boots stale entries."""
-    return Path(shutil.copyfile(variables, scratch / "vars.fd"))
 
 
 def _pick_kernel(image: Path, drive: str) -> str:

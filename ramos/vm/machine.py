@@ -10,6 +10,7 @@ import base64
 import contextlib
 import itertools
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -212,7 +213,10 @@ def launch(
         scratch = Path(name)
         plan, host = prepare(plan, scratch, snapshot=snapshot)
         argv = qemu.render_argv(plan, replace(host, kvm=kvm, console=console))
-        qemu.serial_log(scratch).touch()
+        log_file = qemu.serial_log(scratch)
+        if plan.log:
+            log_file.symlink_to(plan.log.absolute())
+        log_file.write_bytes(b"")
         with (scratch / QEMU_LOG).open("wb") as log, contextlib.ExitStack() as stack:
             lines = {"stdin": None, "stdout": None} if console == "terminal" else {"stdout": log}
             process = stack.enter_context(run.started(argv, stderr=log, **lines))
@@ -233,18 +237,43 @@ def connect(running: Running) -> Machine:
 
 def prepare(plan: qemu.VmPlan, scratch: Path, *, snapshot: bool) -> tuple[qemu.VmPlan, qemu.VmHost]:
     """Put together what the machine needs from the host, in a folder that lives as long as it."""
-    host = qemu.VmHost(scratch)
-    if plan.firmware == "uefi":
-        code, variables = firmware.find_firmware()
-        fresh = firmware.copy_firmware_variables(variables, scratch)
-        host = replace(host, firmware_code=code, firmware_variables=fresh)
-    elif plan.firmware == "direct":
-        kernel = plan.kernel or firmware.read_direct_kernel(find_base(plan), scratch)
-        host = replace(host, direct=kernel)
+    host = describe_host(plan, scratch)
+    if host.drops_variables and host.firmware_variables:
+        # A store that was used boots stale entries.
+        fresh = Path(shutil.copyfile(host.firmware_variables, scratch / "vars.fd"))
+        host = replace(host, firmware_variables=fresh, drops_variables=False)
     if snapshot:
         overlay = make_overlay(plan.image, plan.image_format, scratch / "overlay.qcow2")
         plan = replace(plan, image=overlay, image_format="qcow2", flush=False)
     return plan, host
+
+
+def describe_host(plan: qemu.VmPlan, scratch: Path) -> qemu.VmHost:
+    """What of the host the machine boots with; a store for UEFI's variables is made where asked."""
+    host = qemu.VmHost(scratch)
+    if plan.firmware == "direct":
+        return replace(host, direct=find_kernel(plan, scratch))
+    if plan.firmware == "bios":
+        return host
+    code, variables = firmware.find_firmware()
+    if plan.nvram and not plan.nvram.exists():
+        shutil.copyfile(variables, plan.nvram)
+    return replace(
+        host,
+        firmware_code=code,
+        firmware_variables=plan.nvram or variables,
+        drops_variables=plan.nvram is None,
+    )
+
+
+def find_kernel(plan: qemu.VmPlan, scratch: Path) -> firmware.DirectKernel:
+    """What a direct boot starts: what the plan names, else what the image has."""
+    kernel = plan.kernel or firmware.read_direct_kernel(find_base(plan), scratch)
+    return replace(
+        kernel,
+        vmlinuz=plan.vmlinuz or kernel.vmlinuz,
+        initramfs=plan.initramfs or kernel.initramfs,
+    )
 
 
 def make_overlay(image: Path, image_format: str, overlay: Path) -> Path:

@@ -17,6 +17,7 @@ from ramos.vm.firmware import DirectKernel
 STICK = "stick"
 DISK = "disk"
 SHARE_TAG = "share"
+LOCAL_HOST = "127.0.0.1"
 
 Firmware = Literal["uefi", "bios", "direct"]
 Bus = Literal["usb", "virtio"]
@@ -38,9 +39,19 @@ class VmPlan:
     share: Path | None = None
     network: bool = False
     vnc: str = ""
-    # For a direct boot only: extra kernel parameters; a kernel other than the image's.
+    # QEMU's own window: gtk or sdl.
+    window: str = ""
+    # Where the serial line is in place of this terminal: pty, or tcp:PORT.
+    serial: str = ""
+    # Where what the serial line says is kept, and the variables of UEFI.
+    log: Path | None = None
+    nvram: Path | None = None
+    # For a direct boot only: extra kernel parameters; a kernel other than the image's, or only
+    # files in place of its own.
     parameters: tuple[str, ...] = ()
     kernel: DirectKernel | None = None
+    vmlinuz: Path | None = None
+    initramfs: Path | None = None
     # Sync requests of the guest reach the host's disk: off for images that are thrown away.
     flush: bool = True
     extra: tuple[str, ...] = ()
@@ -55,6 +66,8 @@ class VmHost:
     console: Console = "socket"
     firmware_code: Path | None = None
     firmware_variables: Path | None = None
+    # They are a template: what the machine writes to them is thrown away.
+    drops_variables: bool = False
     direct: DirectKernel | None = None
 
 
@@ -89,8 +102,8 @@ def render_argv(plan: VmPlan, host: VmHost) -> list[str]:
         *("-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={plan.mode}"),
         *_list_console(plan, host),
         *_list_stick(plan),
-        *_list_boot(plan, host),
-        *_list_extras(plan),
+        *list_boot(plan, host),
+        *list_extras(plan),
         *plan.extra,
     ]
 
@@ -115,20 +128,33 @@ def _list_console(plan: VmPlan, host: VmHost) -> list[str]:
     scratch = host.scratch
     line = {
         "socket": f"socket,path={serial_socket(scratch)},server=on,wait=on",
-        "terminal": "stdio,mux=on,signal=off",
+        "terminal": _choose_line(plan.serial),
         "none": "null",
     }[host.console]
     log = f"logfile={serial_log(scratch)},logappend=on"
     words = [
-        *("-display", f"vnc={plan.vnc}" if plan.vnc else "none"),
+        *("-display", name_display(plan)),
         *("-chardev", f"{line},id=serial,{log}", "-serial", "chardev:serial"),
         *("-qmp", f"unix:{watch_socket(scratch)},server=on,wait=off"),
     ]
     if host.console == "socket":
         words += ["-qmp", f"unix:{qmp_socket(scratch)},server=on,wait=off"]
-    if host.console == "terminal":
+    if host.console == "terminal" and not plan.serial:
         words += ["-mon", "chardev=serial,mode=readline"]
     return words
+
+
+def _choose_line(serial: str) -> str:
+    """The serial line of a machine that a person uses; other machines cannot reach its port."""
+    kind, _, port = serial.partition(":")
+    if kind == "tcp":
+        return f"socket,host={LOCAL_HOST},port={port},server=on,wait=off"
+    return kind or "stdio,mux=on,signal=off"
+
+
+def name_display(plan: VmPlan) -> str:
+    """Where its screen is shown."""
+    return plan.window or (f"vnc={plan.vnc}" if plan.vnc else "none")
 
 
 def _list_stick(plan: VmPlan) -> list[str]:
@@ -144,7 +170,8 @@ def _list_stick(plan: VmPlan) -> list[str]:
     ]
 
 
-def _list_boot(plan: VmPlan, host: VmHost) -> list[str]:
+def list_boot(plan: VmPlan, host: VmHost) -> list[str]:
+    """What it boots with: a kernel, or firmware."""
     if host.direct is not None:
         place = f"/{layout.KERNELS_DIR}/{host.direct.kernel}/vmlinuz"
         words = [f"BOOT_IMAGE={place}", f"ramos.mode={plan.mode}", host.direct.parameters]
@@ -154,14 +181,15 @@ def _list_boot(plan: VmPlan, host: VmHost) -> list[str]:
         return [*files, "-append", line]
     if host.firmware_code is None:
         return []
-    pflash = "if=pflash,format=raw,unit"
+    pflash, drop = "if=pflash,format=raw,unit", ",snapshot=on" if host.drops_variables else ""
     return [
         *("-drive", f"{pflash}=0,readonly=on,file={host.firmware_code}"),
-        *("-drive", f"{pflash}=1,file={host.firmware_variables}"),
+        *("-drive", f"{pflash}=1,file={host.firmware_variables}{drop}"),
     ]
 
 
-def _list_extras(plan: VmPlan) -> list[str]:
+def list_extras(plan: VmPlan) -> list[str]:
+    """Network, and a shared folder."""
     words: list[str] = []
     if plan.network:
         words += ["-nic", "user,model=virtio-net-pci"]
