@@ -46,6 +46,7 @@ COMMANDS: dict[str, str] = {
     "verify": "ramos.cli.save:verify_command",
     "boot-acls": "ramos.cli.runtime:boot_acls",
     "config": "ramos.cli.runtime:config_command",
+    "eject": "ramos.cli.runtime:eject",
     "health": "ramos.cli.health:health_command",
     "reconnect": "ramos.cli.runtime:reconnect",
     "usage": "ramos.cli.health:usage_command",

@@ -16,13 +16,15 @@ from ramos.boot import bootchart, confirm, report
 from ramos.booted import Boot, read_boot
 from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import describe_mode, find_places
+from ramos.cli.screen import show_passing, show_step
 from ramos.config import load_settings
+from ramos.daemon import swap
 from ramos.errors import EXIT_ERROR, RamosError
 from ramos.layers import bootacls
 from ramos.layout import CONFIG_DIR, CONFIG_FILE, Places
 from ramos.linux import syscalls, terminals
 from ramos.shutdown import deadline, finalsave, order, stranded
-from ramos.stick import watch
+from ramos.stick import toram, watch
 from ramos.store import generations, seal
 
 UPTIME = Path("/proc/uptime")
@@ -206,6 +208,27 @@ def render_value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(render_value(item) for item in value)}]"
     return json.dumps(value)
+
+
+@click.command("eject")
+def eject() -> None:
+    """Let go of the stick, so that it can be pulled out.
+
+    What the system still reads from it is copied to RAM first, where there is room. Nothing is
+    saved: 'ramos commit' does that, before.
+
+    \b
+    Example:
+      ramos commit && ramos eject
+    """
+    places = find_places()
+    if not toram.is_in_ram(places):
+        try:
+            toram.move_to_ram(places, swap.has_room, show_step)
+        finally:
+            show_passing()
+    watch.release_stick(places)
+    show_line("You may pull it out. To save, put it back in: what is not saved is in RAM alone.")
 
 
 @click.command("reconnect")

@@ -30,6 +30,7 @@ from ramos.daemon.step import (
     LinksChanged,
     Measured,
     MeetStick,
+    MountsChanged,
     Note,
     PowerPressed,
     Reload,
@@ -45,6 +46,7 @@ from ramos.daemon.step import (
 from ramos.errors import RamosError, escape, find_reason
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import syscalls, terminals
+from ramos.linux.mounts import find_mount
 from ramos.shutdown import keeper, stranded
 from ramos.stick import toram, watch
 from ramos.stick.identity import Identity
@@ -111,6 +113,7 @@ def open_daemon() -> Daemon:
     sources.open_signals(opened, lambda number: _signal_came(daemon, number))
     _open_pressure(daemon)
     sources.open_udev(opened, lambda action, node: _device_changed(daemon, action, node))
+    sources.open_mounts(opened, lambda: _mounts_changed(daemon))
     sources.open_buttons(opened, lambda: handle(daemon, PowerPressed()))
     opened.listen(daemon.folders.descriptor, lambda: _links_stirred(daemon))
     start_job(daemon, Task.SETUP)
@@ -275,12 +278,17 @@ def _open_pressure(daemon: Daemon) -> None:
 
 def _device_changed(daemon: Daemon, action: str, node: str | None) -> None:
     if action == "remove":
-        if daemon.state.stick == "present" and not watch.is_there():
+        used = daemon.state.stick == "present" or daemon.state.ejected
+        if used and not watch.is_there():
             handle(daemon, StickGone())
     elif daemon.state.stick != "present" and node and daemon.identity:
         verdict = watch.judge(daemon.identity, Path(node))
         if verdict:
             handle(daemon, StickSeen(Path(node), verdict == "same"))
+
+
+def _mounts_changed(daemon: Daemon) -> None:
+    handle(daemon, MountsChanged(find_mount(PERSIST_DIR) is not None, watch.is_there()))
 
 
 def _look_for_stick(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""What wakes ramosd: signals, memory pressure, power buttons, block devices, and whoever reports.
+"""What wakes ramosd: signals, memory pressure, buttons, block devices, mounts, and whoever reports.
 
 Owns: opening each source, and one reader for each descriptor. Refuses: knowing what an event
 means: a source calls whom it was given. Invariant: nothing that it reads is waited for.
@@ -15,6 +15,7 @@ import pyudev
 
 from ramos.daemon import powerbutton, swap
 
+MOUNTS = Path("/proc/self/mountinfo")
 UDEV_CONTROL = Path("/run/udev/control")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -75,6 +76,12 @@ def open_buttons(sources: Sources, on_press: Callable[[], None]) -> None:
                     on_press()
 
         sources.listen(descriptor, read_button)
+
+
+def open_mounts(sources: Sources, on_change: Callable[[], None]) -> None:
+    """Something was mounted or unmounted."""
+    descriptor = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+    sources.listen(descriptor, on_change, select.POLLPRI | select.POLLERR)
 
 
 def open_udev(sources: Sources, on_device: Callable[[str, str | None], None]) -> None:

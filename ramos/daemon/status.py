@@ -29,6 +29,7 @@ DAY_SECONDS = 86400
 FULL_WRITES_OF_A_STICK = 600
 EXT4_SETTINGS = Path("/sys/fs/ext4")
 SHOWN_FAILURES = 5
+SWAPPED_WORDS = "not all: memory is short, and the stick is swapped to: leave it in"
 TORAM_WORDS = {
     "done": "everything: the stick can be pulled out; a save needs it back in",
     "running": "the images are being copied: leave the stick in",
@@ -161,7 +162,7 @@ def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
     linked = f"{status.links} from {links.user_directory()}"
     return [
         ("memory", memory),
-        ("in RAM", TORAM_WORDS[status.toram]),
+        ("in RAM", TORAM_WORDS[status.toram] if status.swapfile == "off" else SWAPPED_WORDS),
         ("links", linked),
         *(("warning", text) for text in status.warnings),
     ]

@@ -46,6 +46,7 @@ class State:
     fill_level: int = 0
     stick: Stick = "present"
     released: bool = False
+    ejected: bool = False
     returning: bool = False
     seal: Seal = "done"
     toram: Copies = "no"
@@ -106,6 +107,14 @@ class StickSeen:
 
 
 @dataclass(frozen=True)
+class MountsChanged:
+    """Something was mounted or unmounted: whether persist is, and from a device that is there."""
+
+    mounted: bool
+    there: bool
+
+
+@dataclass(frozen=True)
 class LinksChanged:
     """Something changed in the user's folder on persist, or in the home."""
 
@@ -131,7 +140,16 @@ class JobDone:
     text: str = ""
 
 
-Event = Measured | StickGone | StickSeen | LinksChanged | PowerPressed | Reload | JobDone
+Event = (
+    Measured
+    | StickGone
+    | StickSeen
+    | MountsChanged
+    | LinksChanged
+    | PowerPressed
+    | Reload
+    | JobDone
+)
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,8 @@ def step(state: State, event: Event) -> Decided:
             return _stick_gone(state, event)
         case StickSeen():
             return _stick_seen(state, event)
+        case MountsChanged():
+            return _mounts_changed(state, event)
         case Reload():
             return replace(state, config=event.config), [SyncLinks()]
         case PowerPressed():
@@ -281,7 +301,7 @@ def _decide_scrub(state: State, now: float) -> Decided:
 
 def _stick_gone(state: State, event: StickGone) -> Decided:
     if state.stick == "gone":
-        return state, []
+        return replace(state, ejected=False), []
     if event.released:
         return replace(state, stick="gone", released=True), []
     words = ["the stick was pulled out. Nothing can be saved until it is back."]
@@ -296,7 +316,7 @@ def _stick_gone(state: State, event: StickGone) -> Decided:
 
 
 def _stick_seen(state: State, event: StickSeen) -> Decided:
-    if state.stick == "present" or state.returning:
+    if state.stick == "present" or state.returning or state.ejected:
         return state, []
     if not event.same:
         text = f"the stick at {event.node} is not the one this system was started from. Not used."
@@ -305,6 +325,16 @@ def _stick_seen(state: State, event: StickSeen) -> Decided:
         text = "the stick is back. It is encrypted: 'ramos reconnect' asks for its passphrase."
         return state, [Tell(text)]
     return replace(state, returning=True), [Start(Return(event.node))]
+
+
+def _mounts_changed(state: State, event: MountsChanged) -> Decided:
+    """Commands let go of the stick, once nothing is read from it, and take it back."""
+    if state.stick == "present" and not event.mounted:
+        state = replace(state, stick="gone", ejected=True, swap="off", reads_stick=False)
+        return replace(state, toram="done"), []
+    if state.stick == "gone" and event.there and not state.returning:
+        return replace(state, stick="present", ejected=False), [MeetStick(), SyncLinks()]
+    return state, []
 
 
 def _job_done(state: State, event: JobDone) -> Decided:
@@ -317,7 +347,10 @@ def _job_done(state: State, event: JobDone) -> Decided:
             if state.swap != "starting":
                 return state, failed
             state = replace(state, swap="off" if error else "on")
-            return state, failed + _tell_error("the swapfile cannot be used", error)
+            if error or state.reads_stick:
+                return state, failed + _tell_error("the swapfile cannot be used", error)
+            text = "memory is nearly out: the swapfile on the stick is in use. Leave the stick in."
+            return state, [Tell(text)]
         case Task.SWAP_OFF:
             kept = error and state.stick == "present"
             return replace(state, swap="on" if kept else "off"), failed

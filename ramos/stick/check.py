@@ -27,7 +27,7 @@ def check_stick(places: Places, boot: Boot) -> MountPoint:
     """Refuse what must not be written to: no stick, another stick, a read-only one."""
     mount = find_mount(places.persist)
     if mount is None:
-        raise _refuse(places, "it is not mounted", "Put the stick back in.")
+        raise _refuse(places, "it is not mounted", "Put the stick back in, or 'ramos reconnect'.")
     if not is_device_there(mount.device):
         raise _refuse(places, "the stick was pulled out", "Put the same stick back in.")
     if boot.persist_uuid and (found := read_ext4_uuid(Path(mount.source))):

@@ -29,7 +29,6 @@ from ramos.store.generation import StoredFile
 # Whether so many bytes more can be taken.
 HasRoom = Callable[[int], bool]
 READ_TRIES = 3
-LOOK_BYTES = 16 << 20
 SECTOR_BYTES = 512
 STAYS = "The system goes on with the stick, which must stay in"
 DONE = "the system is in RAM now as a whole: the stick can be pulled out. A save needs it back in."
@@ -77,7 +76,6 @@ def move_to_ram(places: Places, has_room: HasRoom, on_progress: OnProgress) -> s
         images = list_on_stick(places)
         known = list_known(places)
         with open_ram(places):
-            _sweep(places.ram_dir)
             try:
                 copies = _copy_all(images, known, places, has_room, on_progress)
                 for image, copy in zip(images, copies, strict=True):
@@ -85,7 +83,6 @@ def move_to_ram(places: Places, has_room: HasRoom, on_progress: OnProgress) -> s
             finally:
                 _sweep(places.ram_dir)
         places.in_ram_file.touch()
-        watch.remember_loops(places.persist, places.run)
     for image in images:
         _forget_pages(image.file)
     return DONE
@@ -164,14 +161,12 @@ def _copy(known: StoredFile, source: Path, ram: Path, has_room: HasRoom, left: i
 def _copy_bytes(source: Path, target: Path, has_room: HasRoom, left: int) -> str:
     """The bytes, past the page cache; their sha256."""
     digest = hashlib.sha256()
-    done = due = 0
+    done = 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         for chunk in read_chunks_direct(source):
             with chunk:
-                if done >= due:
-                    due = done + LOOK_BYTES
-                    _require_room(source, has_room, left - done)
+                _require_room(source, has_room, left - done)
                 digest.update(chunk)
                 file.write(chunk)
                 done += len(chunk)

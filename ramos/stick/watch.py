@@ -1,12 +1,13 @@
 """The stick that this system runs from: gone, back, or another one.
 
-Owns: its identity, remembered in RAM, and what is done when it returns. Refuses: any stick but the
-one we started from. Invariants: persist of the returned stick is mounted only after its identity
-was checked, and counts as usable only after the default's layers were read and compared; what can
-be done without starting a program is (the programs lie on the stick).
+Owns: its identity, remembered in RAM, letting go of it, and what is done when it returns. Refuses:
+any stick but the one we started from. Invariants: persist of the returned stick is mounted only
+after its identity was checked, and counts as usable only after the default's layers were read and
+compared; what can be done without starting a program is (the programs lie on the stick).
 """
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.booted import Boot
 from ramos.errors import RamosError, find_reason
+from ramos.layout import Places
 from ramos.linux import run, syscalls
 from ramos.linux.fs import hold_lock
 from ramos.linux.mounts import find_mount
@@ -33,6 +35,7 @@ MOUNT_OPTIONS = "commit=30,errors=remount-ro"
 FSCK_SECONDS = 600
 FSCK_FAILED = 4
 LOCK_SECONDS = 60.0
+SHOWN_USERS = 5
 
 
 def remember_stick(boot: Boot, directory: Path = layout.RUN_DIR) -> Identity | None:
@@ -177,6 +180,46 @@ def remount(node: Path, persist: Path) -> None:
         syscalls.mount(node, persist, "ext4", MOUNT_FLAGS, MOUNT_OPTIONS)
     except OSError as error:
         raise RamosError("cannot mount", node, error, "Saves stay refused") from error
+
+
+def release_stick(places: Places) -> None:
+    """Nothing on the stick is in use after this, and nobody saves meanwhile."""
+    with hold_lock(places.lock_file, "letting go of the stick"):
+        mount = find_mount(places.persist)
+        if mount is None:
+            return
+        try:
+            _end_swap(places.persist / layout.SWAPFILE)
+            syscalls.sync_filesystem(places.persist)
+            syscalls.unmount(places.persist)
+        except OSError as error:
+            hint = find_users(places.persist) if error.errno == errno.EBUSY else ""
+            state = "The stick is in use and must stay in"
+            raise RamosError("cannot let go of", error.filename, error, state, hint) from error
+    if mount.source.startswith("/dev/mapper/"):
+        run.run(["cryptsetup", "close", Path(mount.source).name])
+
+
+def _end_swap(swapfile: Path) -> None:
+    """Bring everything back from it; one that is absent or idle is all right."""
+    try:
+        syscalls.swap_off(swapfile)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+
+
+def find_users(folder: Path) -> str:
+    """Which programs have a file or their directory below a folder, as a hint; "" for none."""
+    import psutil  # only here: the daemon's own process has no need of it
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            paths = [process.cwd(), *(file.path for file in process.open_files())]
+            if any(Path(path).is_relative_to(folder) for path in paths if path):
+                found.append(f"{process.name()} ({process.pid})")
+    return f"In use by {', '.join(found[:SHOWN_USERS])}: end it, then try again." if found else ""
 
 
 def unlock(node: Path, passphrase: bytes) -> Path:

@@ -72,7 +72,9 @@ ramos_greet() {
     [ -r "$1/boot" ] || return 0
     mode=$(ramos_value "$1/boot" mode)
     echo "RAMOS, mode ${mode}: $(ramos_saved_state "$1")."
-    if [ -e "$1/in-ram" ]; then
+    if grep -qs '"swapfile": "on"' "$1/ramosd.json"; then
+        echo "Memory is short, and the stick is swapped to: leave it in."
+    elif [ -e "$1/in-ram" ]; then
         echo "All of it is in RAM: the stick can be pulled out; put it back in to save."
     else
         echo "Your changes are in RAM, programs are read from the stick: leave it in."

@@ -215,3 +215,21 @@ def test_new_entries_are_linked_and_settings_read_again(machine: Path) -> None:
     assert process.poll() is None, "settings that are broken stop nothing"
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+def test_a_persist_that_commands_let_go_of_and_take_back(machine: Path) -> None:
+    """'ramos eject' and 'ramos reconnect': the daemon sees it, and calls nothing pulled out."""
+    process = start_daemon(machine)
+    state = machine / "run/ramos/ramosd.json"
+
+    def shows(word: str) -> bool:
+        return state.exists() and json.loads(state.read_text())["stick"] == word
+
+    await_true(lambda: shows("present"))
+    call("umount", machine / "persist")
+    await_true(lambda: shows("gone"))
+    mount_stick(machine.parent / "stick.img", machine / "persist")
+    await_true(lambda: shows("present"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert not (machine / "run/ramos/records/failures.jsonl").exists()

@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from ramos.errors import DamagedError, RamosError, RefusedError
+from ramos.cli import TREE_VARIABLE, root
+from ramos.errors import DamagedError, LockedError, RamosError, RefusedError
 from ramos.layout import Places, layer_path
-from ramos.linux.fs import hash_file
+from ramos.linux.fs import hash_file, hold_lock
 from ramos.linux.mounts import find_mount
 from ramos.progress import quiet
 from ramos.stick import toram, watch
@@ -111,13 +113,14 @@ def system(private_mounts: None, tmp_path: Path) -> Iterator[System]:  # noqa: A
         yield System(stick, places, content)
         for program_file in content:
             call("umount", program_file.parent)
+        if not find_mount(places.persist):
+            call("mount", "-o", "loop", stick.disk, places.persist)
         if find_mount(places.ram_dir):
             call("umount", places.ram_dir)
 
 
 def test_images_leave_the_stick_while_they_are_read(system: System) -> None:
     watch.remember_loops(system.places.persist, system.places.run)
-    noted = (system.places.run / watch.LOOPS_FILE).read_text()
     program, data = next(iter(system.content.items()))
     with program.open("rb") as reader:
         begun = reader.read(1000)
@@ -128,7 +131,6 @@ def test_images_leave_the_stick_while_they_are_read(system: System) -> None:
     system.check()
     assert toram.list_on_stick(system.places) == []
     assert toram.is_in_ram(system.places)
-    (system.places.run / watch.LOOPS_FILE).write_text(noted)
     assert watch.list_dead_loops(system.places.run) == {}, "a stick that is back takes none back"
 
 
@@ -204,6 +206,22 @@ def test_damage_in_the_middle_is_found(system: System) -> None:
     system.check_on_stick()
 
 
+def test_bytes_that_are_wrong_only_once_are_read_again(system: System) -> None:
+    file = system.places.persist / NAMES["modules"]  # the first one that is copied
+    whole, asked = file.read_bytes(), []
+
+    def spoil_once(left: int) -> bool:
+        asked.append(left)
+        if left == asked[0]:
+            with file.open("r+b") as opened:
+                opened.write(whole if len(asked) > 1 else whole[:-4000] + bytes(4000))
+        return True
+
+    system.move(spoil_once)
+    assert asked.count(asked[0]) == 2
+    system.check()
+
+
 def test_a_stick_that_is_pulled_in_the_middle_has_changed_nothing(system: System) -> None:
     asked: list[int] = []
 
@@ -222,7 +240,7 @@ def test_a_stick_that_is_pulled_in_the_middle_has_changed_nothing(system: System
     system.check()
 
 
-@pytest.mark.parametrize("enough_for", [0, 1, 2])
+@pytest.mark.parametrize("enough_for", [0, 1, 2, 3, 7])
 def test_too_little_ram_is_said_and_everything_stays(system: System, enough_for: int) -> None:
     """Also where it was enough at the beginning."""
     asked: list[int] = []
@@ -260,6 +278,15 @@ def test_a_file_of_another_size_is_refused(system: System) -> None:
     assert NAMES["modules"] not in os.listdir(places.ram_dir), "what nobody reads takes no RAM"
 
 
+def test_the_generation_that_was_booted_says_what_images_are(system: System) -> None:
+    booted = generations.read_generation(system.places.persist, 1)
+    files = tuple(replace(file, sha256="0" * 64) for file in booted.base)
+    newer = replace(booted, number=2, parent=1, files=(*files, *booted.saved))
+    generations.publish_generation(system.places.persist, newer)
+    system.move()
+    system.check()
+
+
 def test_what_no_generation_names_is_refused(system: System) -> None:
     (system.places.persist / "upperfs/generations/000001").unlink()
     with pytest.raises(RefusedError, match="no generation names it"):
@@ -269,7 +296,7 @@ def test_what_no_generation_names_is_refused(system: System) -> None:
 
 def test_what_a_killed_copy_has_left_goes(system: System) -> None:
     def die(left: int) -> bool:
-        if left < CONTENT_BYTES * 3:
+        if left < CONTENT_BYTES * 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return True
 
@@ -284,3 +311,50 @@ def test_what_a_killed_copy_has_left_goes(system: System) -> None:
     system.check_on_stick()
     system.move()
     system.check()
+
+
+def eject(system: System) -> tuple[int, str]:
+    """What a person gets who types it: the exit code and the words."""
+    tree = {TREE_VARIABLE: str(system.places.run.parent)}
+    done = CliRunner().invoke(root, ["eject"], env=tree)
+    return done.exit_code, f"{done.output}{done.exception or ''}"
+
+
+def test_eject_copies_lets_go_and_says_so(system: System) -> None:
+    code, said = eject(system)
+    assert code == 0, said
+    assert said.splitlines()[-1].startswith("You may pull it out.")
+    assert find_mount(system.places.persist) is None
+    system.stick.control("vanish 0")
+    system.check()
+    assert eject(system)[0] == 0, "it may be pulled out still"
+    system.stick.control("heal")
+
+
+def test_eject_is_refused_while_something_on_the_stick_is_in_use(system: System) -> None:
+    system.move()
+    file = system.places.persist / "mine"
+    file.touch()
+    with file.open() as opened, subprocess.Popen(["sleep", "600"], stdin=opened) as user:
+        opened.close()
+        try:
+            with pytest.raises(RamosError, match=r"resource busy.*must stay in") as raised:
+                watch.release_stick(system.places)
+            code, _ = eject(system)
+        finally:
+            user.kill()
+    assert code == 1
+    assert raised.value.hint == f"In use by sleep ({user.pid}): end it, then try again."
+    assert find_mount(system.places.persist) is not None
+
+
+def test_eject_is_refused_while_images_are_read_from_the_stick(system: System) -> None:
+    with pytest.raises(RamosError, match="Device or resource busy"):
+        watch.release_stick(system.places)
+    system.check_on_stick()
+
+
+def test_eject_waits_for_no_save(system: System) -> None:
+    with hold_lock(system.places.lock_file, "a save"), pytest.raises(LockedError, match="a save"):
+        watch.release_stick(system.places)
+    assert find_mount(system.places.persist) is not None

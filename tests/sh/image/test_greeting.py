@@ -1,6 +1,7 @@
 """What a person sees first: the lines above the prompt, and the greeting of a login shell."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -83,6 +84,8 @@ def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...])
     assert "mode clean: nothing saved is loaded." in said
     assert "the stick can be pulled out" in said
     assert "Nothing will be saved in this mode.\n" in said
+    (tmp_path / "ramosd.json").write_text(json.dumps({"swapfile": "on"}))
+    assert "swapped to: leave it in" in greet(tmp_path, shell)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ramos.daemon.step import (
     LinksChanged,
     Measured,
     MeetStick,
+    MountsChanged,
     Note,
     PowerPressed,
     Reload,
@@ -146,6 +147,31 @@ def test_a_stick_that_the_boot_released_is_taken_back_without_a_word() -> None:
     assert actions == [Start(BACK), MeetStick(), SyncLinks()]
     _, actions = play(state, StickGone())
     assert Tell in map(type, actions), "the next time somebody pulled it"
+
+
+EJECTED = MountsChanged(mounted=False, there=False)
+
+
+def test_a_stick_that_was_ejected_is_taken_back_when_it_was_out() -> None:
+    state, actions = play(fresh(swap="on", toram="failed"), EJECTED, SEEN, at(1, 3))
+    assert (state.stick, state.swap, state.toram) == ("gone", "off", "done")
+    assert not state.reads_stick
+    assert jobs(actions) == [], "it is still plugged in, and left alone"
+    state, actions = play(state, StickGone(), SEEN, JobDone(BACK, "", "back"))
+    assert actions == [Start(BACK), Tell("back"), MeetStick(), SyncLinks()]
+
+
+def test_a_stick_that_a_command_takes_back_is_in_use_again() -> None:
+    there = MountsChanged(mounted=True, there=True)
+    assert play(fresh(), there) == (fresh(), [])
+    state, actions = play(fresh(), EJECTED, there)
+    assert (state.stick, state.ejected) == ("present", False)
+    assert actions == [MeetStick(), SyncLinks()]
+    dead = MountsChanged(mounted=True, there=False)
+    assert play(fresh(), dead) == (fresh(), []), "the stick's own event tells of that"
+    assert play(fresh(stick="gone"), dead)[1] == []
+    state, actions = play(fresh(stick="gone"), SEEN, there)
+    assert (state.stick, jobs(actions)) == ("gone", [BACK]), "it has to be checked first"
 
 
 def test_a_return_that_fails_leaves_it_gone_and_the_next_one_is_tried() -> None:
@@ -285,7 +311,11 @@ def test_copies_that_fail_are_told_and_tried_again_with_the_stick_back() -> None
 
 def test_layers_in_ram_let_the_swapfile_be_used() -> None:
     state, _ = play(replace(COPIES, swap_allowed=False), at(61, 60), JobDone(Task.TO_RAM))
-    assert jobs(play(state, at(81, 3))[1]) == [Task.SWAP_ON]
+    state, actions = play(state, at(81, 3), JobDone(Task.SWAP_ON))
+    assert actions[0] == Start(Task.SWAP_ON)
+    assert isinstance(actions[1], Tell)
+    assert "Leave the stick in" in actions[1].text, "all had been told that it can go"
+    assert play(fresh(), at(81, 3), JobDone(Task.SWAP_ON))[1] == [Start(Task.SWAP_ON)]
 
 
 @pytest.mark.parametrize("job", [*Task, BACK], ids=str)

@@ -107,7 +107,8 @@ def run_out_of_memory(machine: Machine) -> None:
 
 def leave_the_stick(machine: Machine) -> None:
     """Its images go to RAM by themselves: with the stick out everything goes on, saves excepted."""
-    machine.expect("RAMOS: the system is in RAM now as a whole: the stick can be pulled out", 400)
+    await_state(machine, "toram", "done", 400)
+    assert "RAMOS: the system is in RAM now as a whole: the stick can be" in machine.serial.text
     text = machine.check_shell("ramos status --json")
     assert json.loads(text[text.index("{") :])["runtime"]["toram"] == "done"
     machine.unplug()
@@ -125,6 +126,14 @@ def leave_the_stick(machine: Machine) -> None:
     machine.expect("saves work again", 120)
     await_state(machine, "stick", "present")
     machine.check_shell("ramos commit -m later; grep -q /run/ramos/ram /sys/block/loop*/loop/*file")
+    assert "You may pull it out" in machine.check_shell("ramos eject")
+    await_state(machine, "stick", "gone")
+    status, text = machine.shell("ramos commit")
+    assert (status, "it is not mounted" in text) == (1, True), text
+    machine.unplug()
+    machine.replug()
+    machine.expect("saves work again", 120)
+    await_state(machine, "stick", "present")
 
 
 def test_a_day_in_the_life(boot: Boot, disk: Path, image: Path, tmp_path: Path) -> None:
