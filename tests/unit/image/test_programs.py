@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 CALLS = {"run", "run_watched", "started"}
 # Modules of the build machine, of virtual machines, and of Debian.
-ELSEWHERE = ("image/", "cli/image.py", "vm", "packages/debian", "formats/deb")
+ELSEWHERE = ("image/", "cli/image.py", "cli/vm.py", "vm", "packages/debian", "formats/deb")
 # Of systemd and dpkg; and what Alpine's BusyBox does in the same way.
 NOT_ON_ALPINE = {"systemctl"}
 BUSYBOX = {"blockdev", "cp", "mkswap", "modprobe", "poweroff"}
