@@ -23,7 +23,7 @@ from ramos.formats.apk_sign import list_keys
 from ramos.image import alpine_setup, alpine_source, mirror
 from ramos.image.alpine_source import ARCH, Repositories
 from ramos.image.common_setup import write_file
-from ramos.image.plan import Origin, Plan, read_package_list
+from ramos.image.plan import NoImageError, Origin, Plan, read_package_list
 from ramos.linux import run
 from ramos.linux.beneath import resolve_inside
 from ramos.linux.run import OnLine
@@ -118,12 +118,11 @@ def choose_packages(plan: Plan, repositories: Repositories, on_line: OnLine) -> 
         elif name in optional:
             on_line(f"WARNING: {repositories.release} has no {name}: it is left out")
         else:
-            raise RamosError(
+            raise NoImageError(
                 "cannot find package",
                 name,
                 f"neither main nor community of {repositories.release} has it",
-                "Nothing was built",
-                GIVE_RELEASE,
+                hint=GIVE_RELEASE,
             )
     return chosen
 
@@ -202,19 +201,18 @@ def simulate(
     result = run.run([*call, "add", "--simulate", *packages], check=False)
     if result.code != 0:
         reason = " | ".join((result.stdout + result.stderr).decode(errors="replace").split("\n"))
-        raise RamosError(
+        raise NoImageError(
             "cannot choose packages",
             repositories.release,
             reason,
-            "Nothing was built",
-            GIVE_RELEASE,
+            hint=GIVE_RELEASE,
         )
     chosen = []
     for name, version in INSTALLING.findall(result.text):
         found = repositories.find_version(name, version)
         if found is None:
             reason = f"apk wants {version}, which no index names"
-            raise RamosError("cannot choose packages", name, reason, "Nothing was built")
+            raise NoImageError("cannot choose packages", name, reason)
         chosen.append(found)
     if not chosen:
         raise RamosError("cannot choose packages", "apk", "it would install nothing")

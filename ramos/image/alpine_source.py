@@ -27,7 +27,7 @@ from ramos.errors import RamosError
 from ramos.formats import apk, apk_package, apk_sign
 from ramos.formats.apk_index import INDEX_NAME, Index, IndexedPackage, read_index
 from ramos.image import mirror
-from ramos.image.plan import Plan
+from ramos.image.plan import NoImageError, Plan
 from ramos.linux import fs
 from ramos.linux.run import OnLine
 
@@ -182,12 +182,11 @@ def fetch_indexes(plan: Plan, downloads: Path) -> Repositories:
             name = f"{branch}/{repository}/{ARCH}/{INDEX_NAME}"
             mirror.fetch(found, name, fresh, limit_bytes=LIMIT_BYTES)
         except mirror.NotThereError as error:
-            raise RamosError(
+            raise NoImageError(
                 "unknown release",
                 branch,
                 f"{found} has no {branch}/{repository}/{ARCH}",
-                "Nothing was built",
-                "Give --release a release that the mirror has, such as 3.23, or leave it out.",
+                hint="Give --release a release that the mirror has, such as 3.23, or leave it out.",
             ) from error
         read_index(fresh, find_keys(plan), f"{found}/{name}")
         fresh.rename(index_path(place, repository))
@@ -206,12 +205,11 @@ def read_repositories(plan: Plan, downloads: Path) -> Repositories:
     indexes = {name: read_index(index_path(place, name), keys) for name in REPOSITORIES}
     releases = {_find_release(index) for index in indexes.values()} - {""}
     if len(releases) > 1:
-        raise RamosError(
+        raise NoImageError(
             "cannot use mirror",
             need_mirror(plan),
             f"main and community are of different releases ({', '.join(sorted(releases))})",
-            "Nothing was built",
-            "It is being updated: try again later, or give --release.",
+            hint="It is being updated: try again later, or give --release.",
         )
     release = next(iter(releases), name_branch(plan.release))
     return Repositories(need_mirror(plan), release, place, indexes)
@@ -279,9 +277,7 @@ def provide_package(
         fresh.rename(path)
     except mirror.NotThereError as error:
         reason = f"{error.reason}, though its index names it: the mirror changed meanwhile"
-        raise RamosError(
-            "cannot fetch", entry.file_name, reason, "Nothing was built", "Try again."
-        ) from error
+        raise NoImageError("cannot fetch", entry.file_name, reason, hint="Try again.") from error
     finally:
         fresh.unlink(missing_ok=True)
     return apk.read_package(path)

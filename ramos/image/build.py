@@ -25,7 +25,15 @@ from ramos.image import (
     squash,
 )
 from ramos.image.contents import Parts
-from ramos.image.plan import Base, Plan, check_plan, choose_size, describe_plan, make_key
+from ramos.image.plan import (
+    Base,
+    NoImageError,
+    Plan,
+    check_plan,
+    choose_size,
+    describe_plan,
+    make_key,
+)
 from ramos.image.steps import Steps
 from ramos.linux import fs, run
 from ramos.packages.build import find_microcode
@@ -69,12 +77,11 @@ def choose_base(plan: Plan) -> tuple[Plan, str]:
             because = "; ".join(reasons) or "its mirror answers"
             return settle_init(replace(plan, base=name)), f"base: {name} ({because})"
         reasons.append(f"{name}: {reason}")
-    raise RamosError(
+    raise NoImageError(
         "cannot choose a base",
         "auto",
         "; ".join(reasons),
-        "Nothing was built",
-        "Check the network, or name a mirror with --mirror.",
+        hint="Check the network, or name a mirror with --mirror.",
     )
 
 
@@ -112,7 +119,7 @@ def build_image(plan: Plan, on_progress: OnProgress) -> Built:
             return _build(plan, work, steps)
     except OSError as error:
         name = error.filename or plan.output
-        raise RamosError("cannot build", name, error, "No image was written") from error
+        raise NoImageError("cannot build", name, error) from error
     except RamosError as error:
         if plan.base == "alpine":
             error.hint = f"{error.hint} Debian is the other base: --base debian.".lstrip()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ramos.errors import LockedError, RamosError
-from ramos.image.plan import Base, Origin, Plan, make_key
+from ramos.image.plan import Base, NoImageError, Origin, Plan, make_key
 from ramos.image.steps import Steps
 from ramos.linux import fs
 
@@ -91,12 +91,11 @@ def _name_inputs(plan: Plan, source: Origin, base: Base) -> str:
 
 
 def _no_answer(source: Origin) -> RamosError:
-    return RamosError(
+    return NoImageError(
         "mirror does not answer",
         source.mirror,
         f"its index of {source.release} could not be read",
-        "Nothing was built",
-        "Check the network, or name another mirror with --mirror.",
+        hint="Check the network, or name another mirror with --mirror.",
     )
 
 

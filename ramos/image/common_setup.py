@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 
 from ramos import layout
-from ramos.errors import RamosError
-from ramos.image.plan import Plan
+from ramos.image.plan import NoImageError, Plan
 
 USER_ID = 1000
 DIRECTORY_MODE = 0o755
@@ -80,12 +79,11 @@ def set_timezone(tree: Path, name: str) -> None:
     if not zone.is_file():
         if name == "UTC":
             return
-        raise RamosError(
+        raise NoImageError(
             "unknown time zone",
             name,
             "the image has no such file in /usr/share/zoneinfo",
-            "No image was written",
-            "Give --timezone a name such as Europe/Berlin, or UTC.",
+            hint="Give --timezone a name such as Europe/Berlin, or UTC.",
         )
     replace_link(tree / "etc/localtime", f"/usr/share/zoneinfo/{name}")
     write_file(tree / "etc/timezone", f"{name}\n")
@@ -115,12 +113,11 @@ def _replace_text(path: Path, text: str) -> None:
 def _add_line(path: Path, name: str, line: str) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     if any(old.partition(":")[0] == name for old in lines):
-        raise RamosError(
+        raise NoImageError(
             "bad user name",
             name,
             f"/{path.parent.name}/{path.name} of the image has it already",
-            "No image was written",
-            "Take another name with --user.",
+            hint="Take another name with --user.",
         )
     _replace_text(path, "\n".join([*lines, line]) + "\n")
 

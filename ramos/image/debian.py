@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ramos.errors import RamosError
 from ramos.image import debian_setup, debian_source
-from ramos.image.plan import Origin, Plan, read_package_list
+from ramos.image.plan import NoImageError, Origin, Plan, read_package_list
 from ramos.linux import run
 from ramos.linux.run import OnLine
 
@@ -115,12 +115,11 @@ def _read_state(line: debian_source.SourceLine) -> bytes:
         gone = isinstance(getattr(error, "reason", None), FileNotFoundError)
         if not gone and getattr(error, "code", 0) not in (403, 404, 410):
             return b""
-        raise RamosError(
+        raise NoImageError(
             "unknown release",
             line.suite,
             f"{line.uri} does not have it",
-            "Nothing was built",
-            "Give --release with a Debian release name, such as bookworm.",
+            hint="Give --release with a Debian release name, such as bookworm.",
         ) from error
 
 
@@ -141,7 +140,7 @@ def explain_failure(error: RamosError, source: Origin) -> RamosError:
         if match:
             obj = match[1] if match.groups() else source.mirror
             reason = reason.format(release=source.release)
-            return RamosError(what, obj, reason, "No image was written", hint)
+            return NoImageError(what, obj, reason, hint=hint)
     return error
 
 

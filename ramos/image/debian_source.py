@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ramos.errors import RamosError
-from ramos.image.plan import Plan
+from ramos.image.plan import NoImageError, Plan
 
 APT_DIR = Path("/etc/apt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -101,12 +100,11 @@ def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
     release = plan.release or codename or DEFAULT_RELEASE
     keyring = str(plan.keys or KEYRING)
     if not Path(keyring).exists():
-        raise RamosError(
+        raise NoImageError(
             "cannot check packages",
             keyring,
             "there is no such keyring",
-            "Nothing was built",
-            "Install debian-archive-keyring, or name a keyring file with --keys.",
+            hint="Install debian-archive-keyring, or name a keyring file with --keys.",
         )
     lines = []
     if not plan.mirror and codename:
@@ -127,12 +125,11 @@ def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
 
 def _need_mirror(plan: Plan) -> str:
     if not plan.mirror:
-        raise RamosError(
+        raise NoImageError(
             "no Debian mirror is known",
             APT_DIR,
             "this machine's sources name none",
-            "Nothing was built",
-            "Name one with --mirror (a URL or a directory).",
+            hint="Name one with --mirror (a URL or a directory).",
         )
     return plan.mirror
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ramos.booted import ToRam
-from ramos.errors import UsageError
+from ramos.errors import RamosError, UsageError
 from ramos.linux.run import OnLine
 from ramos.sizes import MIB, format_size, parse_size
 from ramos.stick.luks import DEFAULT_MEMORY_MIB, HEADER_BYTES
@@ -40,6 +40,12 @@ TAKEN = """
     adm tty disk kmem dialout sudo wheel audio video users shadow input kvm render
 """
 TAKEN_NAMES = frozenset(TAKEN.split())
+
+
+class NoImageError(RamosError):
+    """An image that was begun could not be made."""
+
+    usual_state = "No image was written"
 
 
 @dataclass(frozen=True)

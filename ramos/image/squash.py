@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import RamosError
+from ramos.image.plan import NoImageError
 from ramos.linux import run
+from ramos.linux.kmod import name_library
 from ramos.linux.run import OnLine
 
 TOOLS = ("mksquashfs", "chroot", "cp")
 # Filled by the running system: nothing that the build left there may travel.
 EMPTIED = ("dev", "proc", "sys", "run", "tmp", "boot", "var/tmp", "var/cache/apt")
-LIBRARY_ROOTS = ("usr/lib", "lib")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,12 @@ def copy_tree(tree: Path, copy: Path) -> None:
     run.run(["cp", "-al", tree, copy])
 
 
-def find_library(tree: Path) -> Path:
-    """Where the tree keeps modules and firmware: /usr/lib, or /lib where that is no link."""
-    for name in LIBRARY_ROOTS:
-        if (tree / name / "modules").is_dir() and not (tree / name).is_symlink():
-            return tree / name
-    raise RamosError("cannot use", tree, "it has no kernel modules", "No image was written")
-
-
 def find_kernel(tree: Path) -> Kernel:
     """The one kernel of a fresh tree."""
-    versions = sorted(path.name for path in (find_library(tree) / "modules").iterdir())
+    modules = tree / name_library(tree) / "modules"
+    if not modules.is_dir():
+        raise NoImageError("cannot use", tree, "it has no kernel modules")
+    versions = sorted(path.name for path in modules.iterdir())
     if len(versions) != 1:
         found = ", ".join(versions) or "none"
         raise RamosError("cannot use", tree, f"it must hold one kernel, and holds {found}")
@@ -58,8 +54,8 @@ def find_kernel(tree: Path) -> Kernel:
 
 def split_tree(root: Path, modules: Path, firmware: Path, kernel: Kernel) -> None:
     """Move modules and firmware out of the root tree, into trees of their own."""
-    library = find_library(root)
-    below = library.relative_to(root)
+    below = name_library(root)
+    library = root / below
     for target in (modules, firmware):
         (target / below).mkdir(parents=True)
     source = library / "modules" / kernel.version

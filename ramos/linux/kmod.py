@@ -1,8 +1,8 @@
 """The kernel modules of one kernel: which there are, what they depend on, their plain bytes.
 
-Owns: reading modules.dep, modules.softdep, modules.builtin and modules.alias, and undoing the
-compression of a module. Refuses: depmod (the tables of the tree are taken as they are). Invariant:
-a closure contains every hard dependency; names compare with `-` and `_` as one.
+Owns: where they lie, reading modules.dep, modules.softdep, modules.builtin and modules.alias, and
+undoing the compression of a module. Refuses: depmod (the tables of the tree are taken as they are).
+Invariant: a closure contains every hard dependency; names compare with `-` and `_` as one.
 """
 
 import gzip
@@ -17,6 +17,11 @@ from ramos.linux import run
 FOLDERS = ("lib/modules", "usr/lib/modules")
 SUFFIXES = (".gz", ".xz", ".zst")
 SIGNATURE_END = b"~Module signature appended~\n"
+
+
+def name_library(root: Path) -> str:
+    """Where a system keeps modules and firmware: usr/lib where /lib is a link to it."""
+    return "usr/lib" if (root / "lib").is_symlink() else "lib"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, RefusedError
 from ramos.formats import apk, apk_version
 from ramos.formats.apk_index import Index, IndexedPackage, make_index, read_index
 from ramos.linux.fs import hold_lock, write_changed, write_durably
@@ -64,8 +64,8 @@ def refresh(site: Site, on_line: OnLine) -> None:
         run_watched(words, on_line)
     except RamosError as error:
         hint = "Check the network and /etc/apk/repositories."
-        raise RamosError(
-            "cannot refresh", "the package lists", error.reason, "Nothing was changed", hint
+        raise RefusedError(
+            "cannot refresh", "the package lists", error.reason, hint=hint
         ) from error
 
 
@@ -100,7 +100,7 @@ def find_candidates(site: Site, wanted: Iterable[str]) -> dict[str, Candidate]:
             if version not in ("", best.version):
                 # `apk fetch` takes names only, and gives the newest version of each.
                 reason = f"apk fetches the newest version only, which is {best.version}"
-                raise RamosError("cannot get package", word, reason, "Nothing was changed")
+                raise RefusedError("cannot get package", word, reason)
             found[name] = _make_candidate(best)
     return found
 
@@ -139,17 +139,15 @@ def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Pa
         run_watched(words, on_line)
     except RamosError as error:
         hint = "Run 'apk update' if the mirror has changed meanwhile."
-        raise RamosError(
-            "cannot fetch", target, error.reason, "Nothing was changed", hint
-        ) from error
+        raise RefusedError("cannot fetch", target, error.reason, hint=hint) from error
     found = list(folder.glob("*.apk"))
     if len(found) != 1:
-        raise RamosError("cannot fetch", target, f"{len(found)} files came", "Nothing was changed")
+        raise RefusedError("cannot fetch", target, f"{len(found)} files came")
     keys = site.root / "etc/apk/keys"
     package = apk.verify_package(found[0], keys, identity=candidate.proof, name=candidate.name)
     if package.arch not in (find_arch(site), "noarch"):
         reason = f"it is for {package.arch}, this system is {find_arch(site)}"
-        raise RamosError("cannot use package", package.label, reason, "Nothing was changed")
+        raise RefusedError("cannot use package", package.label, reason)
     return found[0]
 
 

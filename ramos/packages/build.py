@@ -14,10 +14,11 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot.initramfs import build_initramfs
 from ramos.boot.kernels import KernelFiles, list_complete
-from ramos.errors import RamosError, find_reason
+from ramos.errors import RamosError, RefusedError, find_reason
 from ramos.layout import kernel_version
 from ramos.linux import cpio
 from ramos.linux.fs import TEMPORARY_SUFFIX, write_durably
+from ramos.linux.kmod import name_library
 from ramos.packages import trees
 from ramos.packages.site import Site
 from ramos.packages.unpack import Staged, find_vmlinuz
@@ -96,7 +97,7 @@ class Prepared:
 
 def build(site: Site, staged: Sequence[Staged], on_progress: OnProgress) -> Prepared:
     """Make images and kernels from what left the packages."""
-    library = trees.name_library(site.root)
+    library = name_library(site.root)
     new_microcode = {
         p.name: make_microcode(p.places["microcode"]) for p in staged if "microcode" in p.places
     }
@@ -153,7 +154,7 @@ def _need_vmlinuz(package: Staged) -> Path:
 
 
 def _cannot_use(package: Staged, reason: str) -> RamosError:
-    return RamosError("cannot use kernel package", package.name, reason, "Nothing was changed")
+    return RefusedError("cannot use kernel package", package.name, reason)
 
 
 def _build_kernel(
@@ -186,7 +187,7 @@ def _rebuild_running(site: Site, microcode: bytes, on_progress: OnProgress) -> K
 
 
 def _cannot_rebuild(site: Site, reason: str) -> RamosError:
-    return RamosError("cannot rebuild kernel", site.running, reason, "Nothing was changed")
+    return RefusedError("cannot rebuild kernel", site.running, reason)
 
 
 def _find_firmware_sources(staged: Sequence[Staged]) -> dict[str, Path]:
@@ -211,7 +212,7 @@ def build_firmware(
     tree = site.work / "trees" / "firmware"
     tree.parent.mkdir(exist_ok=True)
     gone = [name for name in old if name not in new]
-    library = trees.name_library(site.root)
+    library = name_library(site.root)
     trees.merge_firmware(_find_firmware_image(site), gone, sources.values(), tree, library)
     temporary = _temporary(site, "firmware-new.squashfs")
     trees.pack_image(tree, temporary)

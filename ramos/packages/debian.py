@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RamosError, RefusedError
 from ramos.formats import deb
 from ramos.formats.deb_package import (
     parse_fields,
@@ -69,8 +69,8 @@ def refresh(site: Site, on_line: OnLine) -> None:
         _watch(argv, on_line)
     except RamosError as error:
         hint = "Check the network and /etc/apt/sources.list.d."
-        raise RamosError(
-            "cannot refresh", "the package lists", error.reason, "Nothing was changed", hint
+        raise RefusedError(
+            "cannot refresh", "the package lists", error.reason, hint=hint
         ) from error
 
 
@@ -150,12 +150,10 @@ def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Pa
         _watch(argv, on_line, cwd=folder)
     except RamosError as error:
         hint = "Try again in a while: the mirror may be changing."
-        raise RamosError(
-            "cannot fetch", target, error.reason, "Nothing was changed", hint
-        ) from error
+        raise RefusedError("cannot fetch", target, error.reason, hint=hint) from error
     found = list(folder.glob("*.deb"))
     if len(found) != 1:
-        raise RamosError("cannot fetch", target, f"{len(found)} files came", "Nothing was changed")
+        raise RefusedError("cannot fetch", target, f"{len(found)} files came")
     deb.verify_package(
         found[0],
         sha256=candidate.proof,

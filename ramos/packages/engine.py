@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.boot import kernels
-from ramos.errors import RamosError, UsageError
+from ramos.errors import RefusedError, UsageError
 from ramos.layout import kernel_version
 from ramos.packages import change, journal, repository
 from ramos.packages.build import Prepared, build, build_firmware, forget_left, read_left
@@ -84,8 +84,7 @@ def find_newer(site: Site, names: Collection[str] = ()) -> list[Target]:
             "cannot upgrade",
             ", ".join(absent),
             "no special package of that name is installed",
-            "Nothing was changed",
-            "'ramos pkg list' names those that are, 'ramos pkg add' installs another.",
+            hint="'ramos pkg list' names those that are, 'ramos pkg add' installs another.",
         )
     return plan_targets(site, installed, names or special, only_newer=True)
 
@@ -124,19 +123,18 @@ def plan_targets(
 def _require_found(wanted: Iterable[str], found: Mapping[str, Candidate]) -> None:
     missing = [word for word in wanted if word.partition("=")[0] not in found]
     if missing:
-        raise RamosError(
+        raise RefusedError(
             "no such package",
             ", ".join(missing),
             "no mirror has it",
-            "Nothing was changed",
-            "'ramos pkg check' refreshes the package lists.",
+            hint="'ramos pkg check' refreshes the package lists.",
         )
 
 
 def _cannot_downgrade(name: str, there: str, older: str) -> UsageError:
     reason = f"{there} is installed, and {older} is older"
     hint = "Every kernel that is kept can be started: see 'Older kernels' in the boot menu."
-    return UsageError("cannot downgrade", name, reason, "Nothing was changed", hint)
+    return UsageError("cannot downgrade", name, reason, hint=hint)
 
 
 def _find_special_depends(
@@ -172,7 +170,7 @@ def workplace(site: Site) -> Iterator[None]:
         site.work.mkdir(mode=0o700)
     except FileExistsError:
         reason = "something else has this name, and does not go"
-        raise RamosError("cannot work in", site.work, reason, "Nothing was changed") from None
+        raise RefusedError("cannot work in", site.work, reason) from None
     try:
         yield
     finally:
@@ -195,8 +193,7 @@ def add(site: Site, names: Sequence[str], on_progress: OnProgress) -> Report:
                 "no recipe matches",
                 name,
                 "it is an ordinary package",
-                "Nothing was changed",
-                "Install it with the package manager itself.",
+                hint="Install it with the package manager itself.",
             )
     installed = site.manager.list_installed(site)
     return bring(site, plan_targets(site, installed, names, only_newer=False), on_progress)
@@ -239,12 +236,11 @@ def _require_memory_and_space(site: Site, targets: Sequence[Target]) -> None:
             hint = (
                 "This machine has too little RAM for it: start the stick on a larger one for this."
             )
-        raise RamosError(
+        raise RefusedError(
             "not enough memory",
             site.work,
             f"{format_size(unpacked + packed)} are needed to unpack, {format_size(free)} are free",
-            "Nothing was changed",
-            hint,
+            hint=hint,
         )
     images.require_persist_space(site.persist, 2 * packed, images.RESERVE_BYTES)
 
@@ -259,7 +255,7 @@ def plan_removal(
     installed = site.manager.list_installed(site)
     absent = [name for name in names if name not in installed]
     if absent:
-        raise UsageError("cannot remove", ", ".join(absent), "not installed", "Nothing was changed")
+        raise UsageError("cannot remove", ", ".join(absent), "not installed")
     also = sorted(set(also) & set(installed))
     wanted = list(names)
     while True:
@@ -269,7 +265,7 @@ def plan_removal(
         if ordinary:
             reason = f"needed by {', '.join(ordinary)}"
             hint = "Remove that with the package manager first."
-            raise UsageError("cannot remove", ", ".join(names), reason, "Nothing was changed", hint)
+            raise UsageError("cannot remove", ", ".join(names), reason, hint=hint)
         if not needing:
             break
         wanted += needing

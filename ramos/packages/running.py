@@ -14,7 +14,7 @@ import pyroute2
 from ramos.boot import esp
 from ramos.boot.kernels import read_running_kernel
 from ramos.booted import read_boot
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.packages import alpine, debian
 from ramos.packages.recipes import detect_base
@@ -51,13 +51,12 @@ def require_route() -> None:
     with contextlib.closing(pyroute2.IPRoute()) as netlink:
         routes = list(_list_default_routes(netlink))
     if not routes:
-        raise RamosError(
+        raise RefusedError(
             "cannot reach any mirror",
             "the network",
             "this system is offline (it has no default route)",
-            "Nothing was changed",
-            "Connect first; 'ip route' shows a line with 'default' then. A mirror on a disk needs "
-            "no network: --offline skips this check.",
+            hint="Connect first; 'ip route' shows a line with 'default' then. "
+            "A mirror on a disk needs no network: --offline skips this check.",
         )
 
 

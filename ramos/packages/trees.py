@@ -20,11 +20,6 @@ MEMORY_MIB = 96
 IMAGE_RESERVE_BYTES = 1 << 20
 
 
-def name_library(root: Path) -> str:
-    """Where a system keeps modules and firmware: usr/lib where /lib is a link to it."""
-    return "usr/lib" if (root / "lib").is_symlink() else "lib"
-
-
 def arrange_modules(sources: Iterable[Path], tree: Path, library: str) -> None:
     """Lay out module directories as the running system has them, and index what is not indexed."""
     folder = tree / library / "modules"

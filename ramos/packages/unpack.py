@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramos.errors import RamosError
+from ramos.errors import RefusedError
 from ramos.formats import apk, apk_pack, deb
 from ramos.formats.deb_package import change_package
 from ramos.formats.selection import Rewriting, list_parents
@@ -104,7 +104,7 @@ def find_vmlinuz(staged: Staged) -> Path | None:
     found = [path for path in sorted(top.rglob("*")) if not path.is_dir()] if top else []
     if len(found) > 1 or any(path.is_symlink() or not path.is_file() for path in found):
         reason = f"its kernel is not one plain file: {', '.join(path.name for path in found)}"
-        raise RamosError("cannot use kernel package", staged.name, reason, "Nothing was changed")
+        raise RefusedError("cannot use kernel package", staged.name, reason)
     return found[0] if found else None
 
 

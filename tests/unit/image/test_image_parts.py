@@ -118,6 +118,7 @@ def test_a_tree_without_a_kernel(tmp_path: Path) -> None:
     with pytest.raises(RamosError, match="modules"):
         squash.find_kernel(tmp_path)
     (tmp_path / "usr/lib/modules").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to("usr/lib")
     with pytest.raises(RamosError, match="one kernel"):
         squash.find_kernel(tmp_path)
 
