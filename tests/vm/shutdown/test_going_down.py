@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ramos.shutdown.order import MERGE_SECONDS
 from ramos.vm.machine import Machine, make_overlay
 from tests.labs.interrupted import check_recovered, interrupt
 from tests.vm.conftest import USER, Boot
@@ -62,7 +63,7 @@ def test_systemd_ends_with_a_save_or_says_why_not(
         go_down(machine, "systemctl kexec")
         await_settled(machine)
         go_down(machine, "halt")
-        machine.expect("System halted", 60)
+        machine.expect("System halted", 60 + MERGE_SECONDS)
     with boot(disk, bus="usb") as machine:
         await_settled(machine)
         found = machine.check_shell("cat /root/marker").splitlines()
@@ -166,7 +167,7 @@ def import_and_come_back(machine: Machine) -> None:
     machine.expect("trying once more in", 120)
     machine.replug()
     machine.expect("the stick is back", 120)
-    machine.expect("nothing has changed since the last save", 120)
+    machine.expect("a rollback waits for the reboot: what runs is not saved over it", 120)
 
 
 def save_without_the_stick(machine: Machine) -> None:
