@@ -46,6 +46,7 @@ from ramos.daemon.step import (
 from ramos.errors import RamosError, escape, find_reason
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import syscalls, terminals
+from ramos.linux.fs import write_changed
 from ramos.linux.mounts import find_mount
 from ramos.shutdown import keeper, stranded
 from ramos.stick import toram, watch
@@ -316,8 +317,5 @@ def show_state(daemon: Daemon) -> None:
         return
     daemon.shown = text
     daemon.notifier.notify(f"STATUS=stick {shown['stick']}, swapfile {state.swap}")
-    with contextlib.suppress(OSError):
-        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-        temporary = STATE_FILE.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(STATE_FILE)
+    with contextlib.suppress(OSError, RamosError):
+        write_changed(STATE_FILE, text)
