@@ -75,6 +75,8 @@ class Daemon:
     stopping: bool = False
     leaves: bool = False
     shown: str = ""
+    # What lets go of the programs that are kept for the way down, while the stick is read.
+    kept: int | None = None
 
 
 def main() -> None:
@@ -87,7 +89,7 @@ def main() -> None:
     syscalls.lock_memory()  # the programs lie on the stick, which may go
     notify.tell_ready(daemon.notifier)
     if daemon.state.reads_stick and daemon.state.stick == "present":
-        keeper.start_keeper(watch.is_there)
+        daemon.kept = keeper.start_keeper(watch.is_there)
     run_loop(daemon)
     daemon.notifier.notify("STOPPING=1")
     daemon.jobs.end_all()
@@ -183,6 +185,9 @@ def handle(daemon: Daemon, event: Event) -> None:
         except (OSError, RamosError) as error:
             log(f"{type(action).__name__}: {error}")
             records.note("failures", what=type(action).__name__, error=str(error))
+    if daemon.kept is not None and not daemon.state.reads_stick:
+        os.close(daemon.kept)
+        daemon.kept = None
     show_state(daemon)
 
 

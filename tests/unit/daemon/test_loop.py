@@ -1,6 +1,7 @@
 """The life of ramosd: what it starts, what it ends, and how it says that it cannot begin."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from ramos.booted import Boot
-from ramos.config import Config
+from ramos.config import Config, LinksConfig
 from ramos.daemon import jobs, loop
 from ramos.daemon.jobs import Jobs
 from ramos.daemon.sources import Sources
+from ramos.daemon.step import JobDone, Reload, State, Task
 from ramos.errors import RamosError
 from ramos.linux import syscalls
 from ramos.shutdown import keeper, stranded
@@ -57,6 +59,21 @@ def test_files_are_kept_where_the_stick_is_read(
     live: Callable[..., list[str]], reads: bool, stick: str
 ) -> None:
     assert ("keeper" in live(reads_stick=reads, stick=stick)) is reads
+
+
+def test_files_are_kept_no_longer_than_the_stick_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    for name in ("show_state", "act"):
+        monkeypatch.setattr(loop, name, lambda *_: None)
+    daemon: Any = SimpleNamespace(state=State(toram="running"), kept=writer)
+    loop.handle(daemon, Reload(Config(links=LinksConfig(enabled=False))))
+    assert daemon.kept == writer
+    loop.handle(daemon, JobDone(Task.TO_RAM, "", "all of it is in RAM"))
+    assert os.read(reader, 1) == b"", "whoever waits on the other end hears of it"
+    os.close(reader)
 
 
 def test_a_system_that_ramos_did_not_start_has_no_daemon(
