@@ -128,17 +128,13 @@ def _copy_all(
     copies = []
     left = total = sum(image.size_bytes for image in images)
     for image in images:
-        name = str(image.file.relative_to(places.persist)) if _lies_in(image, places) else ""
+        name = str(image.file).removeprefix(f"{places.persist}/")
         if name not in known:
             raise RefusedError("cannot copy to RAM", image.file, "no generation names it")
         on_progress(Progress("copying to RAM", total - left, total, name))
         copies.append(_copy(known[name], image.file, places.ram_dir, has_room, left))
         left -= image.size_bytes
     return copies
-
-
-def _lies_in(image: Image, places: Places) -> bool:
-    return image.file.is_relative_to(places.persist)
 
 
 def _copy(known: StoredFile, source: Path, ram: Path, has_room: HasRoom, left: int) -> Path:
@@ -181,6 +177,8 @@ def _require_room(source: Path, has_room: HasRoom, left: int) -> None:
 
 def _change_file(image: Image, copy: Path) -> None:
     try:
+        if watch.is_replaced(image.loop):
+            raise OSError("another file has taken its name")
         syscalls.change_loop_file(Path("/dev", image.loop), copy)
     except OSError as error:
         raise RamosError("cannot read from RAM", image.file, error, STAYS) from error

@@ -35,6 +35,8 @@ MOUNT_OPTIONS = "commit=30,errors=remount-ro"
 FSCK_SECONDS = 600
 FSCK_FAILED = 4
 LOCK_SECONDS = 60.0
+# What the kernel puts behind such a name.
+DELETED = " (deleted)"
 SHOWN_USERS = 5
 
 
@@ -146,11 +148,20 @@ def list_dead_loops(directory: Path = layout.RUN_DIR) -> dict[str, str]:
 
 def read_backing(loop: str) -> str:
     """The file that a loop device reads, or ""."""
+    return _read_backing(loop).removesuffix(DELETED)
+
+
+def is_replaced(loop: str) -> bool:
+    """Whether the name of that file is gone, or another file's."""
+    return _read_backing(loop).endswith(DELETED)
+
+
+def _read_backing(loop: str) -> str:
     try:
         text = (LOOPS / loop / "loop/backing_file").read_text(errors="surrogateescape")
     except OSError:
         return ""
-    return text.rstrip("\n").removesuffix(" (deleted)")
+    return text.rstrip("\n")
 
 
 def check_filesystem(node: Path) -> None:
