@@ -14,11 +14,11 @@ from ramos.booted import read_boot
 from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import find_places
 from ramos.cli.screen import show_passing, show_step
-from ramos.daemon import status
 from ramos.errors import EXIT_DAMAGED
 from ramos.layout import Places
 from ramos.save import usage
 from ramos.sizes import format_size
+from ramos.stick import health
 from ramos.store import scrub
 
 
@@ -38,7 +38,7 @@ def health_command(do_scrub: bool, as_json: bool) -> None:
     read_boot(places)
     if do_scrub:
         _scrub(places)
-    found = status.read_health(places)
+    found = health.read_health(places)
     if as_json:
         print_json(asdict(found))
     else:
@@ -52,7 +52,7 @@ def _scrub(places: Places) -> None:
     show_passing()
 
 
-def _show(found: status.Health) -> None:
+def _show(found: health.Health) -> None:
     total, boot = format_size(found.bytes_written_total), format_size(found.bytes_written_boot)
     show_line(f"written      {total} in {found.boots} boots, {boot} in this one")
     if found.bytes_a_day is not None:
@@ -72,7 +72,7 @@ def _show(found: status.Health) -> None:
         show_line(f"  failure: {failure.get('what')}: {failure.get('error')}")
 
 
-def _or_unknown(found: status.Health) -> str:
+def _or_unknown(found: health.Health) -> str:
     return "unknown" if found.filesystem_errors is None else str(found.filesystem_errors)
 
 

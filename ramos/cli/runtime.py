@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ramos.boot import bootchart, confirm, report
+from ramos.boot import bootchart, confirm
 from ramos.booted import Boot, read_boot
 from ramos.cli import JSON, print_json, show_line
 from ramos.cli.save import describe_mode, find_places
@@ -53,7 +53,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     info = read_boot(Places())
-    rows = report.list_rows()
+    rows = bootchart.list_rows()
     if svg is not None:
         title = f"RAMOS {info.mode}, generation {info.generation}, kernel {info.kernel}"
         svg.write_text(bootchart.draw_svg(rows, title), encoding="utf-8")

@@ -1,34 +1,24 @@
-"""How the stick and the runtime are: numbers that others show.
+"""How the runtime is, for `ramos status`: memory, the copies in RAM, the links.
 
-Owns: putting together the ledger, the kernel's counters and what ramosd knows. Refuses: writing.
-Invariants: every number has a source; what cannot be known is None; it works with ramosd dead.
+Owns: putting together what ramosd knows and what the kernel says. Refuses: writing. Invariant: it
+works with ramosd dead.
 """
 
 import contextlib
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos import layout
 from ramos.booted import ToRam, read_boot
 from ramos.config import Config, load_settings
 from ramos.daemon import links, swap
 from ramos.layout import Places
-from ramos.linux.mounts import find_mount
 from ramos.sizes import KIB, format_size
-from ramos.stick import identity, toram, watch
-from ramos.store import records
+from ramos.stick import toram, watch
 
 STATE_FILE = "ramosd.json"
-SECTOR_BYTES = 512
-DAY_SECONDS = 86400
-# Two sticks that were worn out on purpose died after 632 and 959 full writes.
-FULL_WRITES_OF_A_STICK = 600
-EXT4_SETTINGS = Path("/sys/fs/ext4")
-SHOWN_FAILURES = 5
 SWAPPED_WORDS = "not all: memory is short, and the stick is swapped to: leave it in"
 TORAM_WORDS = {
     "done": "everything: the stick can be pulled out; a save needs it back in",
@@ -38,76 +28,6 @@ TORAM_WORDS = {
     "too large": "your changes; the programs are too large for this RAM: leave the stick in",
     "no": "your changes; programs are read from the stick: leave it in",
 }
-
-
-@dataclass(frozen=True)
-class Health:
-    """The stick's life, and what is wrong."""
-
-    bytes_written_boot: int
-    bytes_written_total: int
-    bytes_a_day: int | None
-    capacity_bytes: int | None
-    full_writes: float | None
-    wear_percent: float | None
-    boots: int
-    commits: int
-    errors: int
-    filesystem_errors: int | None
-    last_scrub: int
-    damaged: tuple[str, ...]
-    failures: tuple[dict[str, Any], ...]
-
-
-def read_health(places: Places) -> Health:
-    """What the ledger and the kernel say."""
-    log = places.persist / layout.LOG_DIR
-    written = watch.read_boot_bytes(places.persist)
-    ledger = records.total_up(log, written, records.find_records(places))
-    mount = find_mount(places.persist)
-    source = Path(mount.source) if mount else Path()
-    capacity = _read_capacity(identity.find_disk(source)) if mount else None
-    full = ledger.bytes_written / capacity if capacity else None
-    failures = [
-        *records.read_records("failures", log),
-        *records.read_records("failures", records.find_records(places)),
-    ]
-    return Health(
-        bytes_written_boot=written,
-        bytes_written_total=ledger.bytes_written,
-        bytes_a_day=_average(ledger),
-        capacity_bytes=capacity,
-        full_writes=None if full is None else round(full, 3),
-        wear_percent=None if full is None else round(100 * full / FULL_WRITES_OF_A_STICK, 2),
-        boots=ledger.boots,
-        commits=ledger.commits,
-        errors=ledger.errors,
-        filesystem_errors=_read_errors(source) if mount else None,
-        last_scrub=ledger.last_scrub,
-        damaged=ledger.damaged,
-        failures=tuple(failures[-SHOWN_FAILURES:]),
-    )
-
-
-def _average(ledger: records.Ledger) -> int | None:
-    """Bytes a day, once there is a day to speak of."""
-    days = (time.time() - ledger.since) / DAY_SECONDS
-    return int(ledger.bytes_written / days) if ledger.since and days >= 1 else None
-
-
-def _read_capacity(disk: str) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        text = (identity.SYS_BLOCK / disk / "size").read_text(encoding="ascii")
-        return int(text) * SECTOR_BYTES if disk else None
-    return None
-
-
-def _read_errors(source: Path) -> int | None:
-    """How many errors ext4 has noted in its superblock."""
-    with contextlib.suppress(OSError, ValueError):
-        name = Path(os.path.realpath(source)).name
-        return int((EXT4_SETTINGS / name / "errors_count").read_text(encoding="ascii"))
-    return None
 
 
 @dataclass(frozen=True)

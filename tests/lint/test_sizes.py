@@ -19,7 +19,6 @@ def name(path: Path) -> str:
 # Module below ramos/ -> why it stands alone.
 SMALL = {
     "__main__": "says what is missing before anything else can be imported",
-    "boot/report": "looks at the machine; bootchart takes text and gives text",
     "boot/titles": "what GRUB shows, in a sector of its own; grubenv is what it does",
     "cli/passphrase": "the one place where a secret is typed",
     "daemon/notify": "the one place that knows the service manager's ear",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ramos.boot.report import list_rows
+from ramos.boot.bootchart import list_rows
 
 
 def test_a_boot_without_a_log_still_shows_its_services(tmp_path: Path) -> None:
