@@ -40,7 +40,7 @@ UNCHANGED = "The ESP is as it was"
 def find_esp(boot: Boot) -> Path:
     """The ESP of the stick that this system booted from."""
     mounted = find_mount(layout.PERSIST_DIR)
-    disk = identity.find_disk(Path(mounted.source if mounted else boot.persist))
+    disk = identity.name_disk(Path(mounted.source if mounted else boot.persist))
     nodes = identity.list_partitions(disk) if disk else []
     for node in nodes:
         seen = identity.read_identity(node)
@@ -57,7 +57,7 @@ def find_esp(boot: Boot) -> Path:
 
 def refuse_copy(boot: Boot, node: Path, persist: Path = layout.PERSIST_DIR) -> None:
     """Stop unless an ESP is on the disk that was booted, or beside a persist that proves to be."""
-    disk = identity.find_disk(node)
+    disk = identity.name_disk(node)
     if boot.disk_sequence and identity.read_sequence(disk) == boot.disk_sequence:
         return
     mounted = find_mount(persist)
@@ -65,7 +65,7 @@ def refuse_copy(boot: Boot, node: Path, persist: Path = layout.PERSIST_DIR) -> N
         reason = "the stick that this system was started from was unplugged" * bool(
             boot.disk_sequence
         )
-    elif identity.find_disk(Path(mounted.source)) != disk:
+    elif identity.name_disk(Path(mounted.source)) != disk:
         reason = "persist is on another disk"
     else:
         reason = find_difference(boot, persist, Path(mounted.source))

@@ -133,7 +133,7 @@ def _build(plan: Plan, work: Path, steps: Steps) -> Built:
     tree, tree_id = cache.provide_tree(plan, source, base, work, steps)
     parts = provide_parts(plan, tree, tree_id, base, work, steps)
     cache.prune_cache(plan.cache)
-    size_bytes = write_image(plan, parts, work, steps)
+    size_bytes = assemble_image(plan, parts, work, steps)
     return Built(
         plan.output,
         size_bytes,
@@ -246,7 +246,7 @@ def make_parts(
                 )
 
 
-def write_image(plan: Plan, parts: Parts, work: Path, steps: Steps) -> int:
+def assemble_image(plan: Plan, parts: Parts, work: Path, steps: Steps) -> int:
     """Put the image together under a temporary name, then give it its own; returns its size."""
     epoch = int(time.time()) if plan.epoch is None else plan.epoch
     with steps.step("checksums"):

@@ -155,7 +155,7 @@ def recover(site: Site) -> Recovery:
 
 
 def _end_finished(site: Site) -> None:
-    repository.settle(site)
+    repository.delete_old(site)
     journal.end(site.persist)
 
 

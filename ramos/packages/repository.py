@@ -44,7 +44,7 @@ def take_back(site: Site, new: Iterable[str]) -> None:
     _delete(site, [site.packages / name for name in new])
 
 
-def settle(site: Site) -> None:
+def delete_old(site: Site) -> None:
     """A change is over: of each package stay the version that is installed, and the newest."""
     installed = site.manager.list_installed(site)
     versions: dict[str, dict[str, Path]] = {}

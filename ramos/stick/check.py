@@ -83,7 +83,7 @@ def find_difference(boot: Boot, persist: Path, node: Path) -> str:
 
 def read_sequence(node: Path) -> int:
     """The kernel's count of disks for the one that a node is on."""
-    return identity.read_sequence(identity.find_disk(node))
+    return identity.read_sequence(identity.name_disk(node))
 
 
 def _refuse(places: Places, reason: str, hint: str = "") -> RamosError:

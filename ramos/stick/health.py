@@ -51,7 +51,7 @@ def read_health(places: Places) -> Health:
     ledger = records.total_up(log, written, records.find_records(places))
     mount = find_mount(places.persist)
     source = Path(mount.source) if mount else Path()
-    capacity = _read_capacity(identity.find_disk(source)) if mount else None
+    capacity = _read_capacity(identity.name_disk(source)) if mount else None
     full = ledger.bytes_written / capacity if capacity else None
     failures = [
         *records.read_records("failures", log),

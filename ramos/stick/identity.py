@@ -58,7 +58,7 @@ def read_identity(node: Path) -> Identity:
             os.close(descriptor)
     except OSError:
         kind, found, label, size_bytes = "", "", "", 0
-    disk = find_disk(node)
+    disk = name_disk(node)
     serial, model = _read_usb_words(SYS_BLOCK / disk) if disk else ("", "")
     return Identity(found, kind, size_bytes, label, serial, model)
 
@@ -83,7 +83,7 @@ def find_backing(node: Path) -> Path | None:
     return Path("/dev", here.name)
 
 
-def find_disk(node: Path) -> str:
+def name_disk(node: Path) -> str:
     """The kernel's name of the whole disk below a partition or a mapping ("" if there is none)."""
     backing = find_backing(node)
     if backing is None:

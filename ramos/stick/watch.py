@@ -266,7 +266,7 @@ def verify_default(persist: Path, on_progress: OnProgress) -> None:
 def read_boot_bytes(persist: Path = layout.PERSIST_DIR) -> int:
     """What was written to the stick since it was plugged in, as the kernel counts it."""
     mount = find_mount(persist)
-    disk = identity.find_disk(Path(mount.source)) if mount else ""
+    disk = identity.name_disk(Path(mount.source)) if mount else ""
     number = ""
     with contextlib.suppress(OSError):
         number = (identity.SYS_BLOCK / disk / "dev").read_text(encoding="ascii").strip()

@@ -36,7 +36,7 @@ class DirectKernel:
     parameters: str
 
 
-def find_firmware() -> tuple[Path, Path]:
+def find_ovmf() -> tuple[Path, Path]:
     """UEFI firmware: the code, and an empty variable store to copy."""
     for code, variables in OVMF_PAIRS:
         if Path(code).exists() and Path(variables).exists():
@@ -45,7 +45,7 @@ def find_firmware() -> tuple[Path, Path]:
     raise RamosError("cannot boot by UEFI", "OVMF", "this machine does not have it", hint=hint)
 
 
-def find_esp(image: Path) -> int:
+def find_esp_start(image: Path) -> int:
     """Where the ESP starts in an image, in bytes, by its GPT."""
     with image.open("rb") as file:
         file.seek(SECTOR_BYTES)
@@ -63,7 +63,7 @@ def find_esp(image: Path) -> int:
 
 def read_direct_kernel(image: Path, scratch: Path) -> DirectKernel:
     """Take the good kernel out of an image (or, without one, the last complete one)."""
-    drive = f"{image}@@{find_esp(image)}"
+    drive = f"{image}@@{find_esp_start(image)}"
     kernel = _pick_kernel(image, drive)
     for name in ("vmlinuz", "initramfs"):
         source = f"::/{layout.KERNELS_DIR}/{kernel}/{name}"

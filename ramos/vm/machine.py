@@ -255,7 +255,7 @@ def describe_host(plan: qemu.VmPlan, scratch: Path) -> qemu.VmHost:
         return replace(host, direct=find_kernel(plan, scratch))
     if plan.firmware == "bios":
         return host
-    code, variables = firmware.find_firmware()
+    code, variables = firmware.find_ovmf()
     if plan.nvram and not plan.nvram.exists():
         shutil.copyfile(variables, plan.nvram)
     return replace(

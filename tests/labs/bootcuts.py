@@ -67,7 +67,7 @@ class Bench:
 
     def read_env(self) -> grubenv.BootEnv:
         """What GRUB will find."""
-        drive = f"{self.stick}@@{firmware.find_esp(self.stick)}"
+        drive = f"{self.stick}@@{firmware.find_esp_start(self.stick)}"
         return grubenv.parse(run.run(["mtype", "-i", drive, f"::/{layout.GRUBENV}"]).stdout)
 
     def prepare(self) -> None:

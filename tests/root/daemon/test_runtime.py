@@ -14,7 +14,7 @@ from ramos.daemon import links
 from ramos.linux.mounts import find_mount
 from ramos.shutdown import order
 from ramos.stick import watch
-from ramos.stick.identity import find_backing, find_disk, read_identity
+from ramos.stick.identity import find_backing, name_disk, read_identity
 from tests.conftest import REPOSITORY
 
 KILLS = 50
@@ -87,7 +87,7 @@ def test_identities_of_real_devices(tmp_path: Path) -> None:
     assert known.uuid == call("blkid", "-o", "value", "-s", "UUID", node)
     assert known.label == "ramos-persist"
     assert find_backing(node) == node
-    assert find_disk(node) == node.name
+    assert name_disk(node) == node.name
     assert watch.judge(known, node) == "same"
     assert watch.judge(known, copy) == "other", "our label, another identity"
     assert watch.judge(known, Path("/dev/null")) == ""

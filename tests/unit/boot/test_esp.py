@@ -34,7 +34,7 @@ def test_a_copy_of_the_stick_is_refused(
     mount = SimpleNamespace(source=source)
     monkeypatch.setattr(esp, "find_mount", lambda _: mount if mounted else None)
     monkeypatch.setattr(esp, "find_difference", lambda *_: difference)
-    monkeypatch.setattr(identity, "find_disk", lambda node: Path(str(node)[:-1]))
+    monkeypatch.setattr(identity, "name_disk", lambda node: Path(str(node)[:-1]))
     monkeypatch.setattr(identity, "read_sequence", lambda _: 5)
     boot = Boot(disk_sequence=sequence)
     if not reason:
@@ -46,6 +46,6 @@ def test_a_copy_of_the_stick_is_refused(
 
 def test_who_booted_from_nowhere_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(esp, "find_mount", lambda _: None)
-    monkeypatch.setattr(identity, "find_disk", lambda _: "")
+    monkeypatch.setattr(identity, "name_disk", lambda _: "")
     with pytest.raises(RamosError, match="cannot find the ESP: persist: no FAT32 partition on"):
         esp.find_esp(Boot())
