@@ -77,6 +77,28 @@ def test_the_guard_restarts_a_boot_that_nobody_confirms(
     assert machine.read("proc/sys/kernel/hung_task_panic") == ("1\n" if "=0" in lines else "0\n")
 
 
+@pytest.mark.parametrize("shell", [name for name in SHELLS if name != "dash"])
+def test_the_guard_leaves_the_disks_time_before_it_restarts(tmp_path: Path, shell: str) -> None:
+    """The kernel syncs by itself after the first letter; the second one restarts at once."""
+    machine = Machine(tmp_path / "m")
+    machine.write("dev/kmsg", "")
+    machine.write("proc/sysrq-trigger", "")
+    lines = """
+    GUARD_SECONDS=0
+    FEED_SECONDS=900
+    start_guard
+    until [ -s "$PROC/sysrq-trigger" ]; do sleep 0.1; done
+    sleep 0.5
+    cat "$PROC/sysrq-trigger"
+    kill -0 "$GUARD" || exit 1
+    echo go >"$RAMOS_GUARD_PIPE"
+    wait
+    """
+    done = run_verbs(shell, machine.root, f"{GUARD}\n{lines}\n")
+    assert done.stdout == "s\n"
+    assert machine.read("proc/sysrq-trigger") == "s\nb\n"
+
+
 def test_login_tells_which_kernel_was_given_up(machine: Machine, shell: str) -> None:
     machine.boot(shell, "ramos.fallback=6.1.0-2-amd64+2")
     greeting = machine.read("run/ramos/motd")
