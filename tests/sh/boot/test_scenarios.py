@@ -1,12 +1,13 @@
 """Whole boots, step by step as init has them, on a fake machine: where does each one end?"""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import KERNEL, MIB, SHELLS, Machine, superblock
+from tests.labs.harness import KERNEL, MIB, SHELLS, Machine, run_verbs, superblock
 
 BASE = "modules:firmware:rootfs"
 FULL = f"layers/02:layers/01:{BASE}"
@@ -370,6 +371,18 @@ def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str) -> No
     steps = [line.split(" ")[1] for line in machine.read("run/ramos/boot.log").splitlines()]
     for step in ("drivers", "persist", "generation", "base", "layers", "upper", "overlay"):
         assert step in steps
+    upper = [line for line in machine.read("run/ramos/boot.log").splitlines() if " upper " in line]
+    assert re.search(r" zram \d+ bytes$", upper[-1]), "it says what it made, and how large"
+
+
+def test_a_step_that_is_tried_again_starts_anew(machine: Machine, shell: str) -> None:
+    """From the shell of last resort a step is repeated, in the same shell."""
+    machine.boot(shell)
+    lines = "provide_base; once=$BASE_LOWER; provide_base; echo $once; echo $BASE_LOWER"
+    done = run_verbs(shell, machine.root, lines)
+    once, twice = done.stdout.splitlines()[-2:]
+    assert once == twice
+    assert once.count("/rootfs") == 1
 
 
 REPAIRS = [

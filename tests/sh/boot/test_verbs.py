@@ -286,3 +286,16 @@ def sourcing(machine: Machine) -> str:
 
 def test_alpine_has_every_applet_of_the_boot() -> None:
     assert set(initramfs.APPLETS.split()) <= {*alpine_root.list_applets(), "busybox"}
+
+
+def test_sealed_files_are_measured_in_one_process(shell: str, machine: Machine) -> None:
+    for name in ("one", "two"):
+        machine.write(name, name)
+        machine.write(f"{name}.verity", f"digest-of-{name}")
+    lines = """
+    measure_files "$R/one" "$R/two"
+    fsverity() { echo "asked again"; }
+    find_measure "$R/two"
+    echo "$MEASURE"
+    """
+    assert tell(shell, machine, lines) == "digest-of-two"

@@ -92,3 +92,18 @@ def test_udev_stands_for_what_others_need() -> None:
     """localmount and fsck come after `dev`, and Debian's own services after `udev`."""
     text = (REPOSITORY / "services/openrc-debian/ramos-udev").read_text()
     assert "\tprovide udev dev\n" in text
+
+
+UNITS = sorted((REPOSITORY / "services/systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_a_unit_that_only_stops_something_is_one_that_systemd_takes(unit: Path) -> None:
+    """Without a program to start, systemd refuses every type but one."""
+    service = dict(
+        line.split("=", 1)
+        for line in unit.read_text().partition("[Service]")[2].splitlines()
+        if "=" in line and not line.startswith("#")
+    )
+    if "ExecStart" not in service:
+        assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")

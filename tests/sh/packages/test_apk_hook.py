@@ -71,3 +71,16 @@ def test_who_cannot_be_asked_is_refused(shell: str, words: list[str], tmp_path: 
 def test_what_is_done_already_is_not_asked_about(shell: str, tmp_path: Path) -> None:
     assert call(shell, tmp_path, "post-commit") == (0, "")
     assert (tmp_path / "calls").read_text() == ""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("absent", ["boot", "special"])
+def test_where_no_ramos_runs_nothing_is_asked(shell: str, absent: str, tmp_path: Path) -> None:
+    """In an image that is being built, or in a chroot of a rescuer's, apk does as it would."""
+    call(shell, tmp_path, "called", "/sbin/apk", "add", "htop")
+    (tmp_path / "calls").write_text("")
+    (tmp_path / absent).unlink()
+    argv = [*SHELLS[shell], str(tmp_path / "hook"), "pre-commit"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "calls").read_text() == ""

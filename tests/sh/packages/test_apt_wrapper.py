@@ -18,8 +18,13 @@ INSTALLED = "linux-1 firmware-x"
 # says, for what another file says.
 FAKE = """#!/bin/sh
 case ${0##*/} in
-dpkg) echo amd64; exit ;;
-dpkg-query) case " $INSTALLED " in *" $4 "*) echo "ii " ;; esac; exit ;;
+dpkg)
+    [ "$1" = --purge ] || { echo amd64; exit; }
+    ;;
+dpkg-query)
+    case " $INSTALLED " in *" $4 "*) [ -e "$FOLDER/removed" ] && echo "rc " || echo "ii " ;; esac
+    exit
+    ;;
 apt-config) echo "YES='${CONFIGURED:-false}'"; exit ;;
 apt-cache) case $3 in
     */backports) printf 'Package: x\\nVersion: 9~bpo\\nVersion: 8\\n' ;;
@@ -29,7 +34,11 @@ printf '%s' "${0##*/}" >>"$CALLS"
 for word in "$@"; do printf ' [%s]' "$word" >>"$CALLS"; done
 echo >>"$CALLS"
 case ${0##*/} in
-ramos) exit "${STATUS_ramos:-0}" ;;
+ramos)
+    [ -z "${LEAVES-}" ] || : >"$FOLDER/removed"
+    exit "${STATUS_ramos:-0}"
+    ;;
+dpkg) exit "${STATUS_dpkg:-0}" ;;
 esac
 if [ -n "${STOPPED-}" ] && [ -n "${RAMOS_APT_REFUSED-}" ]; then
     printf "$STOPPED" >"$FOLDER/refused.$RAMOS_APT_REFUSED"
@@ -230,3 +239,14 @@ def test_garbage_from_the_hook_brings_nothing(bench: Bench, garbage: str) -> Non
 def test_a_key_that_interrupts_the_real_program_interrupts_the_wrapper(bench: Bench) -> None:
     (bench.folder / "bin/apt").write_text("#!/bin/sh\nkill -INT $$\n")
     assert bench.run("install htop") == (-2, [])
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_purge_takes_the_configuration_that_a_removal_leaves(bench: Bench, leaves: bool) -> None:
+    calls = [show_call("ramos", "pkg remove linux-1")]
+    if leaves:
+        calls.append(show_call("dpkg", "--purge linux-1"))
+    env = {"LEAVES": "1"} if leaves else {}
+    assert bench.run("purge -y linux-1", **env) == (0, calls)
+    (bench.folder / "removed").unlink(missing_ok=True)
+    assert bench.run("purge -y linux-1", STATUS_dpkg="2", **env)[0] == (2 if leaves else 0)
