@@ -116,8 +116,7 @@ def read_messages(worker: Worker) -> list[dict[str, Any]]:
 
 
 def _be_worker(work: Work, writer: int) -> None:
-    """The child's whole life."""
-    code = 1
+    """The child's whole life; how it went, its words say."""
     try:
         signal.set_wakeup_fd(-1)
         os.setsid()
@@ -125,7 +124,6 @@ def _be_worker(work: Work, writer: int) -> None:
             signal.signal(number, signal.SIG_IGN)
         result = work(lambda seen: _send(writer, {"progress": asdict(seen)}))
         _send(writer, {"result": result or {}})
-        code = 0
     except RamosError as error:
         words = [error.what, error.obj, error.reason, error.state, error.hint]
         _send(writer, {"error": words, "code": error.exit_code})
@@ -133,7 +131,7 @@ def _be_worker(work: Work, writer: int) -> None:
         words = ["a bug ended the work", type(error).__name__, str(error) or "no reason", "", ""]
         _send(writer, {"error": words, "code": 1})
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
 def _send(writer: int, message: dict[str, Any]) -> None:

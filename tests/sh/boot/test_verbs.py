@@ -299,3 +299,14 @@ def test_sealed_files_are_measured_in_one_process(shell: str, machine: Machine) 
     echo "$MEASURE"
     """
     assert tell(shell, machine, lines) == "digest-of-two"
+
+
+@pytest.mark.parametrize(
+    ("active", "console"), [("ttyS0 tty0", "tty1"), ("tty0 ttyS0", "ttyS0"), ("ttyS0", "ttyS0")]
+)
+def test_a_shell_opens_where_it_has_job_control(
+    shell: str, machine: Machine, active: str, console: str
+) -> None:
+    machine.write("sys/class/tty/console/active", f"{active}\n")
+    machine.write("sys/class/tty/tty0/active", "tty1\n")
+    assert tell(shell, machine, 'find_console; echo "$CONSOLE"') == console

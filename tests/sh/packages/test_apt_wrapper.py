@@ -247,6 +247,8 @@ def test_a_purge_takes_the_configuration_that_a_removal_leaves(bench: Bench, lea
     if leaves:
         calls.append(show_call("dpkg", "--purge linux-1"))
     env = {"LEAVES": "1"} if leaves else {}
-    assert bench.run("purge -y linux-1", **env) == (0, calls)
+    assert bench.run("purge -y linux-1", environment=env) == (0, calls)
     (bench.folder / "removed").unlink(missing_ok=True)
-    assert bench.run("purge -y linux-1", STATUS_dpkg="2", **env)[0] == (2 if leaves else 0)
+    assert bench.run("purge -y linux-1", environment=env, STATUS_dpkg="2")[0] == (
+        2 if leaves else 0
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from ramos.booted import Boot
 from ramos.config import Config, LinksConfig
-from ramos.daemon import jobs, loop
+from ramos.daemon import jobs, links, loop
 from ramos.daemon.jobs import Jobs
 from ramos.daemon.sources import Sources
 from ramos.daemon.step import JobDone, Reload, State, Task
@@ -87,3 +88,22 @@ def test_a_system_that_ramos_did_not_start_has_no_daemon(
         loop.main()
     assert ended.value.code == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_only_a_home_that_gets_links_is_watched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, enabled: bool
+) -> None:
+    watched: list[list[Path]] = []
+    owner = SimpleNamespace(home=tmp_path / "home")
+    monkeypatch.setattr(links, "find_owner", lambda _: owner)
+    monkeypatch.setattr(links, "user_directory", lambda: tmp_path / "user")
+    monkeypatch.setattr(links, "make_user_directory", lambda *_: None)
+    config = dataclasses.replace(Config(), links=LinksConfig(enabled=enabled))
+    daemon: Any = SimpleNamespace(
+        state=loop.first_state(Boot(), config),
+        folders=SimpleNamespace(set_folders=watched.append),
+    )
+    loop._find_owner(daemon)
+    assert watched == [[tmp_path / "user", tmp_path / "home"] if enabled else []]
+    assert (daemon.owner is owner) is enabled
