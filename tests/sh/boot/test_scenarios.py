@@ -1,13 +1,12 @@
 """Whole boots, step by step as init has them, on a fake machine: where does each one end?"""
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import KERNEL, MIB, SHELLS, Machine, run_verbs, superblock
+from tests.labs.harness import KERNEL, MIB, SHELLS, Machine, superblock
 
 BASE = "modules:firmware:rootfs"
 FULL = f"layers/02:layers/01:{BASE}"
@@ -364,31 +363,6 @@ def test_persist_and_esp_are_named(machine: Machine, shell: str) -> None:
     assert report["persist"] == str(machine.root / "dev/sda2")
     assert report["persist_uuid"] == "0a1b2c3d-0e0f-4a4b-8c8d-00aa11bb22cc"
     assert report["esp_uuid"] == "A496-452F"
-
-
-def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str) -> None:
-    machine.boot(shell)
-    steps = [line.split(" ")[1] for line in machine.read("run/ramos/boot.log").splitlines()]
-    for step in ("drivers", "persist", "generation", "base", "layers", "upper", "overlay"):
-        assert step in steps
-    upper = [line for line in machine.read("run/ramos/boot.log").splitlines() if " upper " in line]
-    assert re.search(r" zram \d+ bytes$", upper[-1]), "it says what it made, and how large"
-
-
-def test_a_step_that_is_tried_again_starts_anew(machine: Machine, shell: str) -> None:
-    """From the shell of last resort a step is repeated, in the same shell."""
-    machine.boot(shell)
-    lines = """
-    pick_generation
-    provide_base
-    provide_layers
-    echo "$BASE_LOWER $LAYER_LOWER $LAYER_COUNT"
-    """
-    done = run_verbs(shell, machine.root, lines + lines)
-    said = [line for line in done.stdout.splitlines() if "/rootfs" in line]
-    assert len(said) == 2
-    assert said[0] == said[1]
-    assert said[0].endswith(" 2")
 
 
 REPAIRS = [

@@ -88,6 +88,15 @@ def test_shipped_recipes_match_what_they_should(
     assert matching == ([recipe] if recipe else [])
 
 
+@pytest.mark.parametrize("base", ["alpine", "debian"])
+@pytest.mark.parametrize("place", ["lib/firmware", "usr/lib/firmware"])
+def test_firmware_leaves_from_either_of_its_places(repository: Path, base: str, place: str) -> None:
+    """Alpine 3.23 has its files below /usr, and older ones have not."""
+    recipes = [parse_recipe(path.read_text(), str(path)) for path in shipped(repository)]
+    recipe = next(r for r in recipes if r.name == f"firmware-{base}")
+    assert recipe.find_place(f"{place}/brcm/x.bin") == "firmware"
+
+
 def test_a_recipe_means_what_it_says() -> None:
     recipe = parse_recipe(GOOD, "/etc/ramos/recipes.d/mine.toml")
     assert recipe.name == "mine"
