@@ -128,6 +128,19 @@ def test_hostile_depth_in_what_is_added_later(lab: Lab) -> None:
     assert (lab.places.root / "home/new").read_text() == "new"
 
 
+def test_hostile_entry_hides_no_deletion_beside_it(lab: Lab) -> None:
+    """What was saved and deleted comes right before what cannot be saved."""
+    make_deep(lab.places.root / "home", 17, "d" * 200)
+    here = lab.places.root / "home" / "/".join(["d" * 200] * 17)
+    (here / "a").write_text("saved")
+    lab.commit()
+    (here / "a").unlink()
+    (here / ("b" * 200)).mkdir()
+    assert len(lab.commit().left_out) == 1
+    lab.boot()
+    assert os.listdir(here) == ["bottom"]
+
+
 def test_hostile_holes_cost_the_file(lab: Lab) -> None:
     home = lab.places.root / "home"
     for name in ("whole", "also"):

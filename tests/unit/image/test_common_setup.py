@@ -1,12 +1,13 @@
 """The one user of a stick: who may log in, who becomes root, and what else stays as it was."""
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from ramos.errors import RamosError
-from ramos.image.common_setup import add_user
+from ramos.image.common_setup import USER_ID, add_user
 
 
 @pytest.fixture
@@ -41,3 +42,17 @@ def test_a_user_may_become_root_who_is_locked(tree: Path, password: str, rule: s
 def test_a_name_that_the_image_has_is_refused(tree: Path) -> None:
     with pytest.raises(RamosError, match="has it already"):
         add_user(tree, "root", "")
+
+
+def test_a_user_has_a_home_that_is_the_users_alone(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[Path, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "chown", lambda path, *ids: given.update({path: ids}))
+    (tree / "etc/skel").mkdir()
+    (tree / "etc/skel/.profile").write_text("umask 027\n")
+    add_user(tree, "ann", "")
+    home = tree / "home/ann"
+    assert (home / ".profile").read_text() == "umask 027\n"
+    assert given[home] == given[home / ".profile"] == (USER_ID, USER_ID)
+    assert stat.S_IMODE(home.stat().st_mode) & 0o027 == 0
