@@ -1,10 +1,11 @@
 """How far work is, as a share and as a number; and that it comes out of a child as it was told."""
 
+import time
 from typing import Any
 
 import pytest
 
-from ramos.linux.child import run_worker
+from ramos.linux.child import PULSE_SECONDS, run_worker
 from ramos.progress import OnProgress, Progress, tell_lines
 
 
@@ -40,6 +41,18 @@ def test_the_parent_sees_what_the_child_told() -> None:
     told: list[Progress] = []
     run_worker(work, told.append, 60)
     assert [seen for number, seen in enumerate(told) if seen not in told[:number]] == wanted
+
+
+def test_what_was_told_last_is_told_again_while_nothing_is_new() -> None:
+    def work(on_progress: OnProgress) -> dict[str, Any]:
+        on_progress(Progress("writing", 1, 2))
+        time.sleep(2.5 * PULSE_SECONDS)
+        return {}
+
+    told: list[Progress] = []
+    run_worker(work, told.append, 60)
+    assert len(told) >= 2
+    assert set(told) == {Progress("writing", 1, 2)}
 
 
 def test_lines_of_a_program_belong_to_a_step() -> None:
