@@ -1,12 +1,13 @@
 """Copying from a live tmpfs into the stage: everything that is there, as it is."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from ramos.layers.compare import find_differences
-from ramos.layers.stage import Placer, copy_entry
+from ramos.layers.stage import Placer, copy_entry, list_data
 from ramos.layers.walk import Delta
 
 
@@ -52,3 +53,25 @@ def test_holes_stay_holes_and_the_bytes_around_them_stay(tmp_path: Path) -> None
     source, target = os.fsencode(tmp_path / "holes"), os.fsencode(tmp_path / "copy")
     copy_entry(source, target, os.lstat(source))
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "holes").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "ranges"), [(errno.EINVAL, [(0, 9)]), (errno.ENXIO, [])])
+def test_where_the_kernel_cannot_tell_all_of_a_file_is_data(
+    monkeypatch: pytest.MonkeyPatch, number: int, ranges: list[tuple[int, int]]
+) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(number, "said the kernel")
+
+    monkeypatch.setattr(os, "lseek", fail)
+    assert [*list_data(0, 9)] == ranges
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(errno.EIO, "said the kernel")
+
+    monkeypatch.setattr(os, "lseek", fail)
+    with pytest.raises(OSError, match="said the kernel"):
+        [*list_data(0, 9)]

@@ -6,6 +6,8 @@ The script only does what is asked of it here: it copies a file for `fetch` and 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -176,3 +178,11 @@ def test_the_database_forgets_what_has_left(site: Site) -> None:
     }
     (site.root / "etc/apk/world").write_text("linux-lts@ramos\nhtop\n")
     assert alpine.list_installed(site)["linux-lts"].special
+
+
+def test_only_what_apk_calls_broken_is_broken(tmp_path: Path) -> None:
+    database = tmp_path / alpine.DATABASE
+    database.parent.mkdir(parents=True)
+    database.write_text("P:whole\nV:1\n\nP:odd\nV:1\nf:f\n\nP:last\nV:2\n\n")
+    site: Any = SimpleNamespace(root=tmp_path)
+    assert alpine._list_broken(site) == ["odd"]

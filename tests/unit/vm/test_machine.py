@@ -1,6 +1,7 @@
 """A login by a program: at a prompt that asks, and at one that the image answers itself."""
 
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -51,3 +52,20 @@ def test_login(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     server.close()
     expected = [wanted for wanted, _ in LOGINS[kind] if wanted]
     assert [line.partition("; echo")[0] for line in typed] == expected
+
+
+def test_a_file_is_written_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an earlier try was cut off in the middle."""
+    left, target = tmp_path / "file.b64", tmp_path / "file"
+    left.write_text("QUJD")
+    machine = Machine.__new__(Machine)
+
+    def check_shell(_self: Machine, command: str) -> None:
+        subprocess.run(["sh", "-ec", command], check=True)
+
+    monkeypatch.setattr(Machine, "check_shell", check_shell)
+    machine.write_file(str(target), b"text" * 1000)
+    assert target.read_bytes() == b"text" * 1000
+    assert not left.exists()
