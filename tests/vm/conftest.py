@@ -117,8 +117,8 @@ def provide_alpine(lab: Mirror) -> Path:
 def build_alpine(lab: Mirror, output: Path, *words: str | Path) -> None:
     """What a user would type, with a folder for a mirror."""
     argv = [sys.executable, "-m", "ramos", "image", "build", "--batch", "--base", "alpine"]
-    argv += ["--profile", "minimal", "--kernel", "virt", "--console", "ttyS0"]
-    argv += ["--mirror", str(lab.path), "--keys", str(lab.keys), *map(str, words)]
+    argv += ["--profile", "minimal", "--kernel", "virt", *map(str, words), "--console", "ttyS0"]
+    argv += ["--mirror", str(lab.path), "--keys", str(lab.keys)]
     argv += ["--cache", str(IMAGES / "alpine-cache"), "--output", str(output)]
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
