@@ -54,7 +54,15 @@ def _key(
 class SaveConfig:
     """[save]: what is saved, and how much of the past is kept."""
 
-    keep: int = _key(5, "How many generations are kept besides pinned ones.", 2, 1000)
+    keep: int = _key(
+        5,
+        "How many saves are kept besides pinned ones; rollbacks and the like do not count.",
+        2,
+        1000,
+    )
+    keep_named: int = _key(10, "How many saves with a message are kept.", 0, 1000)
+    keep_daily: int = _key(7, "Of how many days the last save is kept.", 0, 1000)
+    keep_weekly: int = _key(4, "Of how many weeks the last save is kept.", 0, 1000)
     at_shutdown: bool = _key(True, "Save when the system goes down (never in clean mode).")
     shutdown_wait_seconds: int = _key(
         60, "How long a failed save at shutdown waits for an answer on the console.", 0, 3600

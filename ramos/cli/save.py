@@ -6,7 +6,7 @@ Owns: how saving looks to the user. Refuses: any of the work.
 import contextlib
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ramos.config import SaveConfig
     from ramos.save.commit import CommitReport
     from ramos.save.status import SaveState
+    from ramos.store.generations import PruneReport
 
 
 def find_places() -> Places:
@@ -84,6 +85,8 @@ def commit_command(as_json: bool, wait: float, **options: Any) -> None:
         print_json({**asdict(report), "dry_run": request.dry_run})
         return
     show_line(describe_commit(report, dry_run=request.dry_run))
+    if report.pruned.generations:
+        show_line(describe_pruned(report.pruned))
     for name in report.left_out:
         show_line(f"NOT SAVED: {name}")
     for note in report.notes:
@@ -122,6 +125,12 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
         f"{format_size(report.written_bytes or report.layer_bytes)} written in "
         f"{report.seconds:.2f} s, pause {report.pause_seconds * 1000:.0f} ms"
     )
+
+
+def describe_pruned(pruned: "PruneReport") -> str:
+    """The generations that went, by number and message."""
+    names = ", ".join(pruned.names) or "none"
+    return f"pruned generations: {names}; {format_size(pruned.freed_bytes)} freed"
 
 
 @click.command("status")
@@ -250,7 +259,9 @@ def unpin_command(generation: int) -> None:
 def prune_command(keep: int | None, as_json: bool) -> None:
     """Delete old generations and the layers that only they use.
 
-    Never deleted: the default, its parent, pinned ones, and what this system was booted from.
+    What stays: the newest saves and, as long as a quarter of persist is free, those with a message
+    and the last ones of days and weeks (ramos.toml(5)). --keep leaves the newest alone. Never
+    deleted: the default, its parent, pinned ones, and what this system was booted from.
 
     \b
     Examples:
@@ -259,12 +270,14 @@ def prune_command(keep: int | None, as_json: bool) -> None:
     """
     from ramos.save.history import prune_now
 
-    report = prune_now(find_places(), keep or load_config().keep)
+    config = load_config()
+    if keep:
+        config = replace(config, keep=keep, keep_named=0, keep_daily=0, keep_weekly=0)
+    report = prune_now(find_places(), config)
     if as_json:
         print_json(asdict(report))
         return
-    numbers = ", ".join(map(str, report.generations)) or "none"
-    show_line(f"pruned generations: {numbers}; {format_size(report.freed_bytes)} freed")
+    show_line(describe_pruned(report))
 
 
 @click.command("compact")
@@ -295,6 +308,8 @@ def compact_command(everything: bool, as_json: bool) -> None:
         f"{report.layers_after}, {format_size(report.bytes_before)} became "
         f"{format_size(report.bytes_after)}, {report.seconds:.1f} s"
     )
+    if report.pruned.generations:
+        show_line(describe_pruned(report.pruned))
 
 
 @click.command("verify")

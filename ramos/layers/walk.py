@@ -202,7 +202,7 @@ def take_fingerprint(status: os.stat_result) -> bytes:
     return hashlib.blake2b(packed, digest_size=8).digest()
 
 
-def _show_folder(status: os.stat_result) -> tuple[int, ...]:
+def show_folder(status: os.stat_result) -> tuple[int, ...]:
     """What a layer keeps of its top directory."""
     seconds = min(max(status.st_mtime_ns // 10**9, 0), MAX_TIME_SECONDS)
     return status.st_mode, status.st_uid, status.st_gid, seconds
@@ -266,7 +266,7 @@ class Scanner:
         if not self._first:
             return old is None or old.fingerprint != fingerprint
         below = self._below
-        return below is not None and _show_folder(status) != _show_folder(below)
+        return below is not None and show_folder(status) != show_folder(below)
 
     def _recall(self, path: bytes, inode: int) -> Saved | None:
         """The record of an entry that is what it was; it leaves the old index."""

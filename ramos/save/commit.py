@@ -27,7 +27,7 @@ from ramos.linux.squashfs import DEFAULT_STAYS
 from ramos.progress import OnProgress, Progress, quiet
 from ramos.save.adopt import adopt_old_layout
 from ramos.save.after import settle
-from ramos.save.ground import Ground, choose_ground, restore_booted
+from ramos.save.ground import Ground, choose_ground, find_left_behind, restore_booted
 from ramos.save.session import Recorder, Session, name_excludes, open_index, record_session
 from ramos.save.snapshot import clean_leftovers, has_snapshots
 from ramos.save.source import Reading, Source, has_mine, open_source
@@ -35,6 +35,7 @@ from ramos.save.space import check_room
 from ramos.stick.check import check_stick, read_written_bytes
 from ramos.store.generation import MAX_MESSAGE_CHARS, Generation, StoredFile
 from ramos.store.generations import (
+    NOTHING_PRUNED,
     PruneReport,
     list_numbers,
     make_tree,
@@ -59,7 +60,6 @@ CRASH_POINTS = (
 )
 SCANNING = "looking for what changed"
 PUBLISHING = "making it the default"
-_NOTHING_PRUNED = PruneReport((), (), 0)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _commit(places: Places, request: CommitRequest, on_progress: OnProgress) -> 
             with _noting(notes, "what was saved cannot be remembered; the next save takes longer"):
                 recorder.keep(work.describe_session(made, time.monotonic() - started))
             crash_point("session-kept")
-    pruned = _tidy(work, made, notes) if made is not None else _NOTHING_PRUNED
+    pruned = _tidy(work, made, notes) if made is not None else NOTHING_PRUNED
     crash_point("commit-done")
     now = read_written_bytes(device)
     total = 0 if written is None or now is None else now - written
@@ -223,7 +223,7 @@ def _tidy(work: "_Work", made: Generation, notes: list[str]) -> PruneReport:
     with _noting(notes, "old generations cannot be deleted"):
         work.places.rollback_file.unlink(missing_ok=True)
         return _prune_after(work.places, work.boot, request.config, made)
-    return _NOTHING_PRUNED
+    return NOTHING_PRUNED
 
 
 @contextlib.contextmanager
@@ -266,7 +266,7 @@ def _shorten(
 
 def report_nothing(note: str) -> CommitReport:
     """A commit that was right not to save."""
-    return CommitReport(0, 0, "none", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _NOTHING_PRUNED, (note,))
+    return CommitReport(0, 0, "none", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NOTHING_PRUNED, (note,))
 
 
 def _clean_up(places: Places) -> None:
@@ -280,8 +280,8 @@ def _clean_up(places: Places) -> None:
 def _prune_after(places: Places, boot: Boot, config: SaveConfig, made: Generation) -> PruneReport:
     """Delete what is too old; never what was booted, for nothing newer was read by a boot yet."""
     if boot.generation == 0:
-        return _NOTHING_PRUNED
-    return prune(places.persist, config.keep, (boot.generation, made.number, made.parent))
+        return NOTHING_PRUNED
+    return prune(places.persist, config, (boot.generation, made.number, made.parent))
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,8 @@ class _Work:
             return None
         persist = self.places.persist
         default = read_default(persist)
-        files = (*self._list_kept(default), *self._store_layer(on_progress))
+        below = (*self._find_base(default), *self.ground.below)
+        files = (*below, *self._store_layer(on_progress))
         if default is not None and files == default.files:
             return None
         made = self._describe(next_number(persist), files)
@@ -312,17 +313,18 @@ class _Work:
     def has_reason(self) -> bool:
         """Whether there is something to save: what the system writes by itself is none."""
         request, delta, default = self.request, self.source.delta, read_default(self.places.persist)
-        if default is not None and self._list_kept(default) != default.files:
+        is_new_base = default is not None and self._find_base(default) != default.base
+        # What this boot saved already is in the default, and not below all of this boot anew.
+        is_anew = self.ground.session is not None and not self.ground.is_delta
+        if is_new_base or is_anew or find_left_behind(self.places, self.boot) is not None:
             return True
         is_asked = request.message or request.pin or request.full
         return not delta.is_empty and (bool(is_asked) or has_mine(self.places, delta))
 
-    def _list_kept(self, default: Generation | None) -> tuple[StoredFile, ...]:
-        """What the new generation has besides its new layer."""
-        base = self.request.base_files
-        if base is None:
-            base = find_base_images(self.places.persist, default)
-        return (*base, *self.ground.below)
+    def _find_base(self, default: Generation | None) -> tuple[StoredFile, ...]:
+        """The base images of the new generation."""
+        given = self.request.base_files
+        return find_base_images(self.places.persist, default) if given is None else given
 
     def _store_layer(self, on_progress: OnProgress) -> Iterator[StoredFile]:
         source, persist, config = self.source, self.places.persist, self.request.config

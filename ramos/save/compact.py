@@ -28,7 +28,15 @@ from ramos.save.session import read_session, replace_tip
 from ramos.save.space import check_room
 from ramos.stick.check import check_stick
 from ramos.store.generation import COMPACTED, Generation, StoredFile
-from ramos.store.generations import next_number, prune, publish_generation, read_default, sweep
+from ramos.store.generations import (
+    NOTHING_PRUNED,
+    PruneReport,
+    next_number,
+    prune,
+    publish_generation,
+    read_default,
+    sweep,
+)
 
 # Steps at which a test can kill a compaction, beside those of publishing (see commit).
 CRASH_POINTS = ("merge-written", "merge-compared")
@@ -44,6 +52,7 @@ class CompactReport:
     bytes_before: int
     bytes_after: int
     seconds: float
+    pruned: PruneReport = NOTHING_PRUNED
 
 
 def is_due(default: Generation, config: SaveConfig) -> bool:
@@ -64,7 +73,7 @@ def compact(
             raise UsageError("cannot compact", device.path, "there is no generation yet")
         sizes = [layer.size_bytes for layer in default.layers]
         start = 0 if everything else plan_run(sizes, config.max_layers // 2)
-        number, after = 0, default.saved
+        number, after, pruned = 0, default.saved, NOTHING_PRUNED
         if len(sizes) - start > 1:
             with guarded(lambda _notes: _sweep_quietly(places)):
                 after = merge_layers(
@@ -76,7 +85,8 @@ def compact(
                     places.base_dirs,
                     on_progress,
                 )
-            number = _publish(places, default, (*default.base, *after), config)
+            number = _publish(places, default, (*default.base, *after))
+            pruned = _prune_after(places, (number, default.number), config)
         report = CompactReport(
             number,
             len(sizes),
@@ -84,6 +94,7 @@ def compact(
             sum(file.size_bytes for file in default.saved),
             sum(file.size_bytes for file in after),
             time.monotonic() - started,
+            pruned,
         )
     if report.generation:
         settle(places, "compact", **asdict(report))
@@ -109,9 +120,7 @@ def _sweep_quietly(places: Places) -> None:
         sweep(places.persist)
 
 
-def _publish(
-    places: Places, default: Generation, files: tuple[StoredFile, ...], config: SaveConfig
-) -> int:
+def _publish(places: Places, default: Generation, files: tuple[StoredFile, ...]) -> int:
     made = Generation(
         number=next_number(places.persist),
         parent=default.number,
@@ -125,10 +134,13 @@ def _publish(
     session = read_session(places)
     if session is not None and session.tip == default.number:
         replace_tip(places, made.number)
-    booted = read_boot(places).generation
-    if booted:
-        prune(places.persist, config.keep, (booted, made.number, default.number))
     return made.number
+
+
+def _prune_after(places: Places, newest: tuple[int, ...], config: SaveConfig) -> PruneReport:
+    """Not where none was booted: nothing newer was read by a boot yet."""
+    booted = read_boot(places).generation
+    return prune(places.persist, config, (booted, *newest)) if booted else NOTHING_PRUNED
 
 
 def measure_waste(persist: Path, default: Generation) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramos.booted import read_boot
+from ramos.config import SaveConfig
 from ramos.errors import DamagedError, RefusedError, UsageError
 from ramos.layout import Places
 from ramos.linux.fs import crash_point, hold_lock
@@ -168,7 +169,7 @@ def list_protected(places: Places) -> set[int]:
     return {boot.generation, session.tip if session else 0} - {0}
 
 
-def prune_now(places: Places, keep: int) -> PruneReport:
+def prune_now(places: Places, config: SaveConfig) -> PruneReport:
     """Delete old generations and what nothing names; needs no free space."""
     with hold_lock(places.lock_file, "prune"):
         check_stick(places, read_boot(places))
@@ -182,4 +183,4 @@ def prune_now(places: Places, keep: int) -> PruneReport:
                 hint="Boot the default first, and prune then.",
             )
         # What tells this stick from a copy stays, too: in a clean boot it is none that we run on.
-        return prune(places.persist, keep, protected | {read_boot(places).proof_number})
+        return prune(places.persist, config, protected | {read_boot(places).proof_number})

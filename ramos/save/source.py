@@ -26,7 +26,7 @@ from ramos.layers.stage import (
     move_entry,
     remove_stage,
 )
-from ramos.layers.walk import DIRECTORIES, OPAQUE, Delta, Scanner
+from ramos.layers.walk import DIRECTORIES, OPAQUE, Delta, Scanner, show_folder
 from ramos.layout import Places
 from ramos.linux.btrfs import list_changed
 from ramos.linux.freeze import Pause, freeze_others
@@ -126,10 +126,17 @@ def has_mine(places: Places, delta: Delta) -> bool:
     A directory that was copied up for what is in it looks as it does below (its time is none of
     its looks), and does not count.
     """
-    if delta.mine or not delta.system or b"" in delta.parents:
+    if delta.mine or not delta.system or (b"" in delta.parents and _is_top_changed(places)):
         return True
     top, below = (os.fsencode(places.upper_dir),), list_below(places)
-    return any(_is_changed(find_node(below, path), find_node(top, path)) for path in delta.parents)
+    folders = (path for path in delta.parents if path)
+    return any(_is_changed(find_node(below, path), find_node(top, path)) for path in folders)
+
+
+def _is_top_changed(places: Places) -> bool:
+    """Whether `/` looks other than when the boot began."""
+    below = read_lower_top(places)
+    return below is None or show_folder(below) != show_folder(places.upper_dir.lstat())
 
 
 def _is_changed(old: Node | None, new: Node | None) -> bool:

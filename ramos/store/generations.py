@@ -23,11 +23,12 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramos import layout
+from ramos.config import SaveConfig
 from ramos.errors import DamagedError, RamosError, UsageError, find_reason
 from ramos.linux.fs import (
     TEMPORARY_SUFFIX,
@@ -46,7 +47,9 @@ from ramos.store.generation import (
     plain_word,
     seal,
 )
+from ramos.store.retention import plan_prune
 
+ROOMY_SHARE = 4
 LAYER_NAME_PATTERN = re.compile(rb"[0-9a-f]{64}\.(?:squashfs|acl)")
 
 
@@ -65,6 +68,11 @@ class PruneReport:
     generations: tuple[int, ...]
     files: tuple[str, ...]
     freed_bytes: int
+    # The generations by number and message.
+    names: tuple[str, ...] = ()
+
+
+NOTHING_PRUNED = PruneReport((), (), 0)
 
 
 def make_tree(persist: Path) -> None:
@@ -265,28 +273,30 @@ def clear_pin(persist: Path, number: int) -> None:
     sync_directory(path.parent)
 
 
-def plan_prune(
-    generations: Sequence[Generation], pins: Iterable[int], keep: int, protected: Iterable[int]
-) -> list[int]:
-    """The numbers to delete: all but default, its parent, pins, protected and the newest `keep`."""
-    if not generations:
-        return []
-    default = generations[-1]
-    kept = {default.number, default.parent, *pins, *protected}
-    kept.update(generation.number for generation in generations[-keep:])
-    return [generation.number for generation in generations if generation.number not in kept]
-
-
-def prune(persist: Path, keep: int, protected: Iterable[int]) -> PruneReport:
+def prune(persist: Path, config: SaveConfig, protected: Iterable[int]) -> PruneReport:
     """Delete old generations, then layers that nothing names."""
-    numbers = plan_prune(list_generations(persist), list_pins(persist), keep, protected)
-    for number in numbers:
+    pins, room = list_pins(persist), is_roomy(persist)
+    old = plan_prune(list_generations(persist), pins, config, protected, room=room)
+    for generation in old:
         crash_point("prune-generation")
-        (persist / layout.generation_path(number)).unlink(missing_ok=True)
-    if numbers:
+        (persist / layout.generation_path(generation.number)).unlink(missing_ok=True)
+    if old:
         sync_directory(persist / layout.GENERATIONS_DIR)
     files, freed = _delete_unnamed(persist)
-    return PruneReport(tuple(numbers), tuple(files), freed)
+    numbers = tuple(generation.number for generation in old)
+    return PruneReport(numbers, tuple(files), freed, tuple(map(describe, old)))
+
+
+def is_roomy(persist: Path) -> bool:
+    """Whether more than the newest saves can stay: a quarter of persist is free."""
+    status = os.statvfs(persist)
+    return status.f_bavail * ROOMY_SHARE >= status.f_blocks
+
+
+def describe(generation: Generation) -> str:
+    """One generation as a person knows it."""
+    message = f" ({generation.message})" if generation.message else ""
+    return f"{generation.number}{message}"
 
 
 def _delete_unnamed(persist: Path) -> tuple[list[str], int]:

@@ -215,7 +215,7 @@ def test_no_room_refuses_before_and_loses_nothing_midway(quick_lab: Lab) -> None
     fill_up(persist / "filler")
     with pytest.raises(RamosError, match="kept in reserve"):
         quick_lab.commit()
-    history.prune_now(dataclasses.replace(quick_lab.places), 2)
+    history.prune_now(dataclasses.replace(quick_lab.places), SaveConfig(keep=2))
     assert os.listdir(persist / "upperfs/layers") == [
         Path(layer.path).name for layer in list_generations(persist)[0].layers
     ]
@@ -243,7 +243,7 @@ def test_pruning_keeps_what_it_must(quick_lab: Lab) -> None:
         quick_lab.commit(config=config)
     assert quick_lab.numbers() == [1, 3, 6, 7], "pinned; booted; default and its parent"
     history.unpin(places, 1)
-    history.prune_now(places, 2)
+    history.prune_now(places, config)
     assert quick_lab.numbers() == [3, 6, 7]
     named = {Path(f.path).name for g in list_generations(places.persist) for f in g.saved}
     assert set(os.listdir(places.persist / "upperfs/layers")) == named

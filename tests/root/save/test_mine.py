@@ -64,6 +64,18 @@ def test_what_the_system_wrote_goes_along_with_what_is_mine(lab: Lab) -> None:
     assert (lab.places.root / LOG).read_text() == "old\nmore\n", "as it was saved last"
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_what_was_saved_and_came_to_nothing_is_a_reason(lab: Lab, full: bool) -> None:
+    """All of a boot is then what the system wrote, and the default holds more."""
+    (lab.places.root / "etc/mine").write_text("mine\n")
+    assert lab.commit().generation == 1
+    (lab.places.root / "etc/mine").unlink()
+    live(lab)
+    assert lab.commit(shutdown=True, full=full).generation == 2
+    lab.boot()
+    assert not (lab.places.root / "etc/mine").exists()
+
+
 def test_a_later_deletion_by_the_system_is_none_of_mine(tmp_path: Path) -> None:
     """Whiteouts are links of one: a new one changes them all."""
     lab = Lab(tmp_path).make()

@@ -10,6 +10,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ class Run:
 
     def prune(self, keep: Any) -> None:
         if self.lab.numbers() and history.list_protected(self.lab.places):
-            history.prune_now(self.lab.places, int(keep))
+            history.prune_now(self.lab.places, replace(CONFIG, keep=int(keep)))
 
     def compact(self, everything: object) -> None:
         default = read_default(self.lab.places.persist)
