@@ -8,6 +8,7 @@ Command modules are loaded only when their command runs: a stick's processor is 
 `ramos commit` need not pay for the image builder.
 """
 
+import difflib
 import importlib
 import json
 import os
@@ -45,6 +46,7 @@ COMMANDS: dict[str, str] = {
     "unpin": "ramos.cli.save:unpin_command",
     "verify": "ramos.cli.save:verify_command",
     "boot-acls": "ramos.cli.runtime:boot_acls",
+    "completion": "ramos.cli.completion:completion_command",
     "config": "ramos.cli.runtime:config_command",
     "eject": "ramos.cli.runtime:eject",
     "health": "ramos.cli.health:health_command",
@@ -58,7 +60,9 @@ COMMANDS: dict[str, str] = {
     "vm": "ramos.cli.vm:vm_group",
 }
 # What is about the running system is seen and changed by root alone; these are not.
-FOR_EVERYONE = frozenset(("config", "image", "vm"))
+FOR_EVERYONE = frozenset(("completion", "config", "image", "vm"))
+# A shell sets it to ask what the next word can be.
+COMPLETION_VARIABLE = "_RAMOS_COMPLETE"
 # A directory that stands in for the running system; for tests.
 TREE_VARIABLE = "RAMOS_TREE"
 # Not the caller's own: it may name any program sudo.
@@ -66,7 +70,24 @@ SAFE_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 OURSELVES = Path("/usr/bin/ramos")
 
 
-class LazyGroup(click.Group):
+class HelpfulGroup(click.Group):
+    """A group that knows what somebody meant who typed another word."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; an unknown word is told with those that look like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            told = error.format_message()  # a newer click does the same
+            if not near or "Did you mean" in told:
+                raise
+            raise click.UsageError(f"{told} Did you mean {' or '.join(near)}?", ctx) from error
+
+
+class LazyGroup(HelpfulGroup):
     """A group whose commands are imported when they are named."""
 
     def __init__(self, *args: object, targets: Mapping[str, str], **kwargs: object) -> None:
@@ -90,8 +111,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it; what needs root is started again as root."""
         name, command, rest = super().resolve_command(ctx, args)
-        asks_help = {"-h", "--help"} & set(rest)
-        if name in COMMANDS and name not in FOR_EVERYONE and not asks_help:
+        only_asks = {"-h", "--help"} & set(rest) or ctx.resilient_parsing
+        if name in COMMANDS and name not in FOR_EVERYONE and not only_asks:
             run_again_as_root()
         return name, command, rest
 

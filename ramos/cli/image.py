@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import click
 
-from ramos.cli import JSON, print_json, root, show_line, wizard
+from ramos.cli import JSON, HelpfulGroup, print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
     add_device_options,
@@ -95,7 +95,7 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def image() -> None:
     """Images of RAMOS: the files that a stick is made from."""
 

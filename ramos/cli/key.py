@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ramos import layout
-from ramos.cli import JSON, print_json, show_line
+from ramos.cli import JSON, HelpfulGroup, print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RefusedError
 from ramos.linux.run import run
@@ -60,7 +60,7 @@ def take_new_key(command: Callable[[Path, bytes, bytes, int], None]) -> Callable
     return wrapped
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def key() -> None:
     """The passphrases that open an encrypted stick."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ramos import layout
-from ramos.cli import JSON, print_json, show_line
+from ramos.cli import JSON, HelpfulGroup, print_json, show_line
 from ramos.packages.explain import Explanation, explain_file, explain_name
 from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.packages.recipes import detect_base, load_recipes
@@ -26,7 +26,7 @@ BASE = click.option(
 )
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def pkg() -> None:
     """Special packages: kernels, firmware, microcode, GRUB, initramfs tools.
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ramos.booted import Mode
-from ramos.cli import show_line, show_title
+from ramos.cli import HelpfulGroup, show_line, show_title
 from ramos.errors import RefusedError, UsageError
 from ramos.linux import run, terminals
 from ramos.vm import accelerator, qemu, script
@@ -32,7 +32,7 @@ Examples:
 """
 
 
-@click.group("vm")
+@click.group("vm", cls=HelpfulGroup)
 def vm_group() -> None:
     """Boot an image in a virtual machine."""
 

@@ -31,6 +31,11 @@ from {module} import main
 main()
 """
 LAUNCHERS = {"usr/bin/ramos": "ramos.__main__", "usr/sbin/ramosd": "ramos.daemon.loop"}
+COMPLETIONS = {
+    "bash": "usr/share/bash-completion/completions/ramos",
+    "zsh": "usr/local/share/zsh/site-functions/_ramos",
+    "fish": "usr/share/fish/vendor_completions.d/ramos.fish",
+}
 OPENRC_RUNLEVEL = re.compile(r"^# runlevel: ([a-z]+)$", re.MULTILINE)
 
 
@@ -79,6 +84,7 @@ def install_payload(plan: Plan, tree: Path) -> None:
     for folder in (layout.CONFIG_DIR, layout.RECIPES_DIR):
         make_directories(tree / folder.relative_to("/"))
     compile_python(tree)
+    install_completion(tree)
     install_services(plan.init, plan.init, tree)
     # Services that the base itself lacks.
     install_services(f"{plan.init}-{plan.base}", plan.init, tree)
@@ -89,6 +95,14 @@ def compile_python(tree: Path) -> None:
     argv = ["chroot", str(tree), "/usr/bin/python3", "-I", "-m", "compileall", "-q"]
     argv += ["--invalidation-mode", "unchecked-hash", f"/{LIBRARY_DIR}"]
     run.run(argv, env={"PYTHONHASHSEED": "0"})
+
+
+def install_completion(tree: Path) -> None:
+    """Where each shell looks for what completes a command, whether it is there yet or not."""
+    for shell, place in COMPLETIONS.items():
+        argv = ["chroot", str(tree), "/usr/bin/python3", "-I", "/usr/bin/ramos"]
+        done = run.run([*argv, "completion", shell])
+        write_file(tree / place, done.stdout)
 
 
 def install_services(folder: str, init: str, tree: Path) -> None:

@@ -20,6 +20,7 @@ def name(path: Path) -> str:
 SMALL = {
     "__main__": "says what is missing before anything else can be imported",
     "boot/titles": "what GRUB shows, in a sector of its own; grubenv is what it does",
+    "cli/completion": "loads all that a shell may ask for, which no other command needs",
     "cli/passphrase": "the one place where a secret is typed",
     "daemon/notify": "the one place that knows the service manager's ear",
     "daemon/powerbutton": "devices of its own, and not there with logind",

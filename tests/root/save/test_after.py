@@ -99,7 +99,7 @@ def test_nothing_follows_where_nothing_was_saved(lab: Lab, told: list[int]) -> N
 def test_a_system_on_an_esp_that_cannot_be_had_is_saved_all_the_same(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> bool:
+    def fail(*_: object) -> bool:
         raise RamosError("cannot find the ESP", "persist", "it is gone")
 
     monkeypatch.setattr(confirm, "arm_generation", fail)

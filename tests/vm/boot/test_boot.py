@@ -74,6 +74,11 @@ def test_uefi_usb_and_all_entries(boot: Boot, written: tuple[Path, Identifiers])
         machine.pick_entry("default")
         assert await_init(machine) == ("default", 1)
         machine.login(USER)
+        assert f"login: {USER} (automatic login)" in machine.serial.text
+        greetings = machine.serial.text.count("RAMOS, mode default: generation 1, saved ")
+        assert greetings == 1, "a login greets once"
+        assert "'ramos commit' saves" in machine.serial.text
+        machine.check_shell("test -s /usr/share/bash-completion/completions/ramos")
         seen = read_boot(machine)
         assert (seen["mode"], seen["generation"], seen["upper"]) == ("default", "1", "zram")
         assert seen["persist"].startswith("/dev/sd")
