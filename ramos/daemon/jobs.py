@@ -4,7 +4,9 @@ Owns: which function a job is, and hearing of its end. Refuses: deciding when (t
 Invariant: a child that dies is a job that failed.
 """
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, assert_never
 
 from ramos.config import MemoryConfig
@@ -16,8 +18,12 @@ from ramos.layout import PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run
 from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
 from ramos.progress import OnProgress
+from ramos.sizes import format_size
 from ramos.stick import toram, watch
 from ramos.store import scrub, seal
+
+# Of a path in these folders, how many parts everybody may know.
+PUBLIC_DEPTHS = {"home": 3, "root": 2}
 
 
 def choose_work(job: Job, config: MemoryConfig) -> Work:
@@ -36,6 +42,8 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             }
         case Task.TO_RAM:
             return copy_idly
+        case Task.GROWTH:
+            return lambda _: {"text": name_growth()}
         case Task.SCRUB:
             return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
         case Task.POWER_OFF:
@@ -44,6 +52,17 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             return lambda on_progress: {"text": watch.return_stick(node, on_progress)}
         case _:
             assert_never(job)
+
+
+def name_growth() -> str:
+    """What takes most of the room for changes. Everybody reads it, so a home is not looked into."""
+    told = json.loads(run.run(["ramos", "usage", "--json", "--count", "4"]).text)
+    found = next((row for row in told["directories"] if row["path"] != "/"), None)
+    if found is None:
+        return ""
+    parts = Path(found["path"]).parts
+    shown = Path(*parts[: PUBLIC_DEPTHS.get(parts[1], len(parts))])
+    return f"Most of it is in {shown}: {format_size(found['total_bytes'])}."
 
 
 def copy_idly(on_progress: OnProgress) -> dict[str, Any]:

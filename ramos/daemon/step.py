@@ -52,6 +52,7 @@ class State:
     toram: Copies = "no"
     toram_bytes: int = 0
     scrubbing: bool = False
+    asks_growth: bool = False
     next_scrub: float = 0.0
     tick_seconds: float = IDLE_TICK_SECONDS
 
@@ -66,6 +67,7 @@ class Task(StrEnum):
     TO_RAM = "to-ram"
     SCRUB = "scrub"
     POWER_OFF = "power-off"
+    GROWTH = "growth"
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,9 @@ def _decide_fill(state: State, fill_percent: float) -> Decided:
         actions.append(
             Tell(f"{fill_percent:.0f} % of the room in RAM for your changes is taken. {end}")
         )
+        if not state.asks_growth and (state.stick == "present" or not state.reads_stick):
+            actions.append(Start(Task.GROWTH))
+            state = replace(state, asks_growth=True)
     return replace(state, fill_percent=fill_percent, fill_level=level), actions
 
 
@@ -362,6 +367,8 @@ def _job_done(state: State, event: JobDone) -> Decided:
         case Task.SCRUB:
             told = _tell_error("the check of the stick found damage", error)
             return replace(state, scrubbing=False), failed + told
+        case Task.GROWTH:
+            return replace(state, asks_growth=False), failed + [Tell(event.text)] * bool(event.text)
         case Task.POWER_OFF:
             alone = error and state.stick == "gone"
             return state, [*failed, Leave()] if alone else failed

@@ -1,8 +1,10 @@
 """What ramosd does in children: how it ends, and that it ends once."""
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +57,24 @@ def test_what_nobody_waits_for_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     at_work.end_all()
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (["/", "/var/lib/db"], "Most of it is in /var/lib/db: 3.0 MiB."),
+        (["/home/ann/secret/plan", "/"], "Most of it is in /home/ann: 3.0 MiB."),
+        (["/root/keys"], "Most of it is in /root: 3.0 MiB."),
+        (["/"], ""),
+        ([], ""),
+    ],
+)
+def test_the_largest_growth_names_no_folder_of_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], told: str
+) -> None:
+    rows = [{"path": path, "total_bytes": 3 << 20} for path in paths]
+    program = tmp_path / "ramos"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'directories': rows})}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert jobs.name_growth() == told

@@ -120,6 +120,17 @@ def test_each_fill_level_is_told_once() -> None:
     assert len(actions) == 1
 
 
+def test_the_largest_growth_is_asked_for_and_told() -> None:
+    state, actions = play(fresh(), at(1, 60, 81), at(2, 60, 91))
+    assert jobs(actions) == [Task.GROWTH], "one at a time"
+    state, actions = play(state, JobDone(Task.GROWTH, "", "Most of it is in /opt: 2.0 GiB."))
+    assert actions == [Tell("Most of it is in /opt: 2.0 GiB.")]
+    _, actions = play(state, JobDone(Task.GROWTH, "it hangs"), at(3, 60, 96))
+    assert [type(action) for action in actions] == [Note, Tell, Start]
+    _, actions = play(fresh(), StickGone(), at(1, 60, 81))
+    assert jobs(actions) == [], "no program can be started from a stick that is gone"
+
+
 def test_the_clock_is_slow_when_nothing_happens_and_fast_when_something_does() -> None:
     idle, _ = play(fresh(), at(1, 80, 10), at(21, 80, 10))
     filling, _ = play(idle, at(41, 80, 20))
