@@ -1,11 +1,12 @@
 """Which faults are planted: a seed chooses lines of all that is shipped, and one fault a line.
 
 Owns: the folders, the draw, and the list of equivalent faults (`equivalent.txt`): those that
-change nothing anybody could see, each with its reason. Invariant: a seed draws the same from the
-same tree.
+change nothing anybody could see, each with its reason. Invariant: a seed draws the same, as far as
+the lines are still there.
 """
 
-import random
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,17 +65,24 @@ def read_equivalents(path: Path = EQUIVALENT) -> dict[Key, str]:
     return reasons
 
 
+def rank(seed: int, *words: object) -> bytes:
+    """A place in the order of a seed, which what stands around has no part in."""
+    return hashlib.sha256(repr((seed, words)).encode()).digest()
+
+
 def draw(faults: list[Fault], seed: int, tree: Path, known: dict[Key, str]) -> Iterator[Drawn]:
     """Each line that can hold a fault counts the same; so do the faults of a line."""
     by_line: dict[tuple[str, int], list[Fault]] = {}
     for fault in faults:
         by_line.setdefault((fault.file, fault.number), []).append(fault)
-    chance = random.Random(seed)
-    order = sorted(by_line)
-    chance.shuffle(order)
-    for place in order:
-        there = by_line[place]
-        chance.shuffle(there)
+    alike: Counter[tuple[str, str]] = Counter()
+    ranks: dict[tuple[str, int], bytes] = {}
+    for place in sorted(by_line):
+        text = (place[0], by_line[place][0].line)
+        alike[text] += 1
+        ranks[place] = rank(seed, *text, alike[text])
+    for place in sorted(by_line, key=lambda place: ranks[place]):
+        there = sorted(by_line[place], key=lambda f: rank(seed, f.operator, f.text.decode()))
         for fault in (one for one in there if is_parsed(one, tree)):
             yield Drawn(fault, known.get(fault.key, ""))
             break

@@ -134,6 +134,10 @@ def test_a_seed_draws_the_same_from_all_folders(toy: Path) -> None:
     first = list(choice.draw(faults, 1, toy, {}))
     assert first == list(choice.draw(faults, 1, toy, {}))
     assert first != list(choice.draw(faults, 2, toy, {}))
+    check = toy / "initramfs-hooks/check.sh"
+    check.write_text(f"# one line more\n{check.read_text()}")
+    later = choice.draw(choice.list_faults(toy, choice.list_files(toy)), 1, toy, {})
+    assert [drawn.fault.key for drawn in later] == [drawn.fault.key for drawn in first]
     assert {drawn.fault.file for drawn in first} == {"ramos/keeping.py", "initramfs-hooks/check.sh"}
     places = [(drawn.fault.file, drawn.fault.number) for drawn in first]
     assert len(places) == len(set(places))
