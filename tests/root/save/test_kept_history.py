@@ -89,6 +89,8 @@ def test_many_rollbacks_push_no_save_out(tmp_path: Path) -> None:
     for what in ("save", "boot", "save", "named", "save", *["rollback"] * 12):
         story.step(what)
     assert {*story.texts} <= set(story.lab.numbers())
+    story.step("save")
+    story.check()
 
 
 def test_where_room_is_short_messages_keep_no_longer(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Unsaved means mine: what the system writes by itself is counted apart, and no reason to save."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,12 +80,15 @@ def test_what_was_saved_and_came_to_nothing_is_a_reason(lab: Lab, full: bool) ->
 def test_a_later_deletion_by_the_system_is_none_of_mine(tmp_path: Path) -> None:
     """Whiteouts are links of one: a new one changes them all."""
     lab = Lab(tmp_path).make()
-    (lab.places.run / "rootfs/var/log").mkdir(parents=True)
-    (lab.places.run / "rootfs" / LOG).write_text("old\n")
+    for name in ("var/log/one", "var/log/two"):
+        (lab.places.run / "rootfs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (lab.places.run / "rootfs" / name).write_text("old\n")
     lab.boot_first()
+    (lab.places.root / "var/log/one").unlink()
     (lab.places.root / "a/one").unlink()
+    time.sleep(0.05)  # what changes in the tick of a save counts as changed anyway
     assert lab.commit().generation == 1
-    (lab.places.root / LOG).unlink()
+    (lab.places.root / "var/log/two").unlink()
     assert count(lab) == (0, 1)
 
 
