@@ -33,7 +33,7 @@ sys.path.insert(0, str(REPOSITORY))
 from ramos import layout
 from ramos.linux import cpio, fs, run
 from ramos.vm import accelerator, firmware
-from ramos.vm.machine import start_machine
+from ramos.vm.machine import Machine, start_machine
 from ramos.vm.qemu import VmPlan
 
 CACHE = REPOSITORY / ".cache" / "bench-boot"
@@ -48,7 +48,7 @@ HELLO = """#!/bin/busybox sh
 # The marks of a boot, in order: what the serial line says when they are reached.
 MARKS = {
     "init": r"\[ *(\d+\.\d+)\] Run /init as init process",
-    "switch_root": r"INIT: version|systemd\[1\]: systemd \S+ running in system mode",
+    "switch_root": r"INIT: version|systemd\[1\]: systemd \S+ running|OpenRC \S+ is starting up",
     "login": r"\S+ login: ",
 }
 
@@ -66,17 +66,23 @@ class Boot:
 
 
 def measure(way: str, plan: VmPlan, marks: Iterable[str], kvm: bool) -> Boot:
-    """Boot once. The kernel's own clock tells when init starts; the marks follow from there."""
-    values: dict[str, float] = {}
+    """Boot once."""
     with start_machine(plan, kvm=kvm) as machine:
-        usage = psutil.Process(machine.process.pid)
-        match = machine.expect(MARKS["init"])
-        values["init"], reached = float(match[1]), time.monotonic()
-        for mark in marks:
-            machine.expect(MARKS[mark])
-            values[mark] = values["init"] + time.monotonic() - reached
-            values[f"cpu_{mark}"] = usage.cpu_times().user + usage.cpu_times().system
+        boot = watch(way, machine, marks)
         machine.power_cut()
+    return boot
+
+
+def watch(way: str, machine: Machine, marks: Iterable[str]) -> Boot:
+    """The kernel's own clock tells when init starts; the marks follow from there."""
+    values: dict[str, float] = {}
+    usage = psutil.Process(machine.process.pid)
+    match = machine.expect(MARKS["init"])
+    values["init"], reached = float(match[1]), time.monotonic()
+    for mark in marks:
+        machine.expect(MARKS[mark])
+        values[mark] = values["init"] + time.monotonic() - reached
+        values[f"cpu_{mark}"] = usage.cpu_times().user + usage.cpu_times().system
     return Boot(way, **values)
 
 
