@@ -42,8 +42,8 @@ class Kernel:
 
 OLD, NEW = Kernel("6.18.56", 0, "virt"), Kernel("6.18.57", 0, "virt")
 LTS = Kernel("6.18.56", 10, "lts")
-# For the network card of the machine, and one that nothing loads by itself.
-WANTED = "virtio_net virtio_rng dummy"
+# For the network card of the machine and DHCP, and one that nothing loads by itself.
+WANTED = "virtio_net virtio_rng af_packet dummy"
 LISTS = (
     initramfs.BASE_MODULES,
     initramfs.STORAGE_MODULES,

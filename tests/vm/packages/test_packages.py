@@ -16,28 +16,15 @@ import pytest
 from ramos.boot.confirm import STRICT_SETTINGS
 from ramos.vm.machine import Machine
 from tests.labs import kernelmirror
-from tests.labs.interrupted import check_recovered, interrupt, run_python
+from tests.labs.interrupted import check_recovered, interrupt
 from tests.labs.kernelmirror import VERSION, Offer
+from tests.labs.trials import set_tries, start_failing
 from tests.vm.conftest import USER, Boot, list_open_ports
 
 GIVEN_UP = "RAMOS: the new kernel {} was given up: it did not come up when it was tried"
-SET_TRIES = """
-from dataclasses import replace
-from ramos.boot import esp
-from ramos.packages.running import find_site
-with find_site().open_esp(True) as place:
-    esp.write_env(place, replace(esp.read_env(place), tries={}))
-"""
-# The running kernel once more. Its first boot stands still altogether, guard included, the second
-# one only hangs, the third one panics; the initramfs does so where it would start the system.
+# The first boot stands still altogether, guard included, the second one only hangs, the third one
+# panics; the initramfs does so where it would start the system.
 HANGS = """
-from pathlib import Path
-from ramos.linux import cpio
-from ramos.boot import kernels
-from ramos.packages import journal
-from ramos.store.images import find_modules
-from ramos.packages.running import find_site
-SCRIPT = b'''
 start_system() {
     if [ ! -e /persist/stood-still ]; then
         : >/persist/stood-still
@@ -55,23 +42,6 @@ start_system() {
     sync
     while :; do sleep 1000; done
 }
-'''
-site = find_site()
-archive = cpio.Archive()
-for folder in ("lib", "lib/ramos"):
-    archive.add_folder(folder)
-archive.add_file("lib/ramos/99-test.sh", SCRIPT)
-early = archive.render(0)
-vmlinuz, initramfs = Path("/tmp/vmlinuz"), Path("/tmp/initramfs")
-with site.open_esp(True) as place:
-    folder = place / "kernels" / site.running
-    vmlinuz.write_bytes((folder / "vmlinuz").read_bytes())
-    early += bytes(-len(early) % 512)
-    initramfs.write_bytes(early + (folder / "initramfs").read_bytes())
-    modules = find_modules(site.persist, site.running)
-    files = kernels.KernelFiles(site.running, vmlinuz, initramfs, modules)
-    kernels.write_kernel(place, f"{site.running}+2", files)
-    journal.start_trials(place, (f"{site.running}+2",))
 """
 
 
@@ -171,8 +141,7 @@ def bring_newer(machine: Machine, new: str) -> None:
 
 def bring_hanging(machine: Machine, good: str) -> None:
     """A kernel that hangs in every way is given up after its last try."""
-    run_python(machine, HANGS)
-    run_python(machine, SET_TRIES.format(3))
+    start_failing(machine, HANGS, 3)
     interrupt(machine)
     restart_into(machine, f"{good}+2")
     machine.expect("TEST: stands still")
@@ -191,7 +160,7 @@ def bring_hanging(machine: Machine, good: str) -> None:
 def bring_without_usb(machine: Machine, bad: str, good: str) -> None:
     """A kernel that cannot find its stick is given up, and can be taken away."""
     machine.check_shell("ramos pkg add linux-image-cloud-amd64", 300)
-    run_python(machine, SET_TRIES.format(1))
+    set_tries(machine, 1)
     restart_into(machine, bad)
     machine.expect(r"RAMOS stopped at step 'persist': no UUID=\S+ within 30 s")
     machine.expect("The machine restarts in 10 s")
