@@ -130,8 +130,8 @@ def count_entries(entries: Iterable[Entry | Node]) -> Delta:
 
 
 def list_options(config: SaveConfig, delta: Delta) -> list[str]:
-    """How mksquashfs makes a layer."""
-    options = ["-noappend", *list_limits(config, delta)]
+    """How mksquashfs makes a layer: of the same content always the same bytes."""
+    options = ["-noappend", "-mkfs-time", "0", *list_limits(config, delta)]
     options += ["-comp", "zstd", "-Xcompression-level", str(config.compression_level)]
     many = delta.same_size_pairs > MAX_SAME_SIZE_PAIRS
     return [*options, "-no-duplicates"] if many else options

@@ -8,6 +8,7 @@ import socket
 import stat
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from ramos.layers.compare import compare_content
 from ramos.save.diff import Stacks, compare_views
+from ramos.save.snapshot import COARSE_CLOCK
 from ramos.save.status import read_state
 from ramos.save.usage import measure_upper
 from ramos.store.generations import list_generations, read_generation
@@ -42,6 +44,7 @@ def btrfs_lab(tmp_path: Path, private_mounts: None) -> Lab:  # noqa: ARG001
 def save_beside(lab: Lab, name: str = "good") -> tuple[str, ...]:
     """Save with a good file beside what is there; what was left out. The good file survives."""
     (lab.places.root / name).write_text(name)
+    await_tick()
     report = lab.commit()
     assert report.generation
     assert report.entries_left_out >= len(report.left_out) - 1
@@ -53,6 +56,13 @@ def save_beside(lab: Lab, name: str = "good") -> tuple[str, ...]:
     lab.boot()
     assert (lab.places.root / name).read_text() == name
     return report.left_out
+
+
+def await_tick() -> None:
+    """What changes in the tick of a snapshot may have changed after it, and is saved once more."""
+    start = time.clock_gettime_ns(COARSE_CLOCK)
+    while time.clock_gettime_ns(COARSE_CLOCK) == start:
+        time.sleep(0.001)
 
 
 def make_deep(top: Path, depth: int, name: str = "d") -> None:

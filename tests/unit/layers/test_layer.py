@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from ramos import layout
+from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.layers.layer import NewLayer, publish_layer
+from ramos.layers.layer import NewLayer, make_squashfs, publish_layer
+from ramos.layers.walk import Delta
 from ramos.linux.squashfs import run_squashfs
 from ramos.linux.verity import digest_file
 from ramos.packages.trees import pack_image
@@ -74,3 +76,11 @@ def test_base_images_are_made_under_the_same_guard(
         pack_image(tree, image)
         assert image.exists()
     assert (tmp_path / "limit").read_text().strip().isdigit()
+
+
+def test_a_layer_does_not_say_when_it_was_made(tmp_path: Path) -> None:
+    """A save that is tried again makes the same file, and it is stored once."""
+    (tmp_path / "tree").mkdir()
+    make_squashfs(tmp_path / "tree", tmp_path / "layer", SaveConfig(), 1 << 20, Delta())
+    made = (tmp_path / "layer").read_bytes()[8:12]
+    assert made == bytes(4), "the time of its making in the superblock"
