@@ -41,7 +41,9 @@ def test_who_is_asked_sees_the_disk(
 ) -> None:
     monkeypatch.setattr(click, "prompt", lambda *_, **__: "sdz")
     provision.confirm_disk(STICK, (), batch=False)
-    assert disks.describe(STICK) in capsys.readouterr().out
+    asked = capsys.readouterr().out
+    assert "Everything on this disk will be lost:\n" in asked
+    assert disks.describe(STICK) in asked
 
 
 def test_a_disk_that_was_swapped_during_the_question_is_not_used(

@@ -58,3 +58,11 @@ def test_a_save_says_what_was_written_as_far_as_it_is_known(written: int, shown:
     nothing = report_nothing("")
     report = replace(nothing, generation=7, layer_bytes=1 << 20, written_bytes=written)
     assert shown in describe_commit(report, dry_run=False)
+
+
+def test_a_save_counts_what_there_is_and_names_nothing_else() -> None:
+    report = replace(report_nothing(""), files=3)
+    assert describe_commit(report, dry_run=True).startswith("would save 3 files (")
+    report = replace(report, directories=2, whiteouts=1)
+    said = describe_commit(report, dry_run=True)
+    assert said.startswith("would save 3 files, 2 directories, 1 deletions (")

@@ -25,3 +25,28 @@ def test_each_kind_of_change_has_its_sizes(tmp_path: Path) -> None:
     ]
     assert found[3] == Change(b"other", "replaced", "symlink", 4, 0, ("file became symlink",))
     assert list(compare_views([os.fsencode(before)], [os.fsencode(before)])) == []
+
+
+def make_deep(top: Path, depth: int) -> None:
+    """Directories in directories; the eighteenth is beyond what can be saved."""
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 200, dir_fd=here)
+        deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+
+
+def test_what_is_too_deep_is_named_where_it_is_new(tmp_path: Path) -> None:
+    made, other = tmp_path / "made", tmp_path / "other"
+    make_deep(made, 19)
+    other.mkdir()
+    deep, empty = os.fsencode(made), os.fsencode(other)
+    found = [change for change in compare_views([empty], [deep]) if change.what == "too deep"]
+    assert [len(change.path) for change in found] == [18 * 201 - 1]
+    assert not [c for c in compare_views([deep], [empty]) if c.what == "too deep"]
+    make_deep(tmp_path / "over", 17)
+    over = os.fsencode(tmp_path / "over")
+    assert not [c for c in compare_views([deep], [over, deep]) if c.what == "too deep"]
