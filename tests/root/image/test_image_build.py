@@ -74,9 +74,10 @@ def cache(tree: Path, tmp_path: Path) -> Path:
 
 def seed_cache(tree: Path, cache: Path) -> Path:
     cache.mkdir()
-    links = ["cp", "-a", "--link", str(tree), str(cache / "trees")]
+    # What may be mounted in a tree is no part of it: the memory of processes is without an end.
+    links = ["cp", "-a", "-x", "--link", str(tree), str(cache / "trees")]
     if subprocess.run(links, capture_output=True, check=False).returncode != 0:
-        subprocess.run(["cp", "-a", "-T", tree, cache / "trees"], check=True)
+        subprocess.run(["cp", "-a", "-x", "-T", tree, cache / "trees"], check=True)
     return cache
 
 
