@@ -15,14 +15,6 @@ def read_proof(machine: Machine, number: int) -> str:
     return hashlib.sha256(data.rpartition(b"end=")[0]).hexdigest()
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    made = Machine(tmp_path / "m")
-    made.add_stick()
-    made.add_history()
-    return made
-
-
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("mode", ["default", "backup", "clean"])
 def test_clone_proof_is_the_end_of_what_was_read(machine: Machine, shell: str, mode: str) -> None:

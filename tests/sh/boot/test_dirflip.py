@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import SHELLS, Machine, list_steps, run_verbs, superblock
+from tests.labs.harness import Machine, list_steps, run_verbs, superblock
 
 # What is hidden comes back by the repair that is named in $R/helps.
 REPAIR = """
@@ -17,11 +17,6 @@ e2fsck() {
     [ "$1" != -p ] || return 4
 }
 """
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import SHELLS, Machine, list_steps, run_verbs
+from tests.labs.harness import Machine, list_steps, run_verbs
 from tests.names import HOSTILE, find_harm
 
 TOLD = ("run/ramos/motd", "run/ramos/boot", "run/ramos/boot.log")
 WORDS = [name.replace(b"\n", b"").replace(b" ", b"") for name in HOSTILE]
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))

@@ -7,7 +7,7 @@ import pytest
 
 from ramos.errors import DamagedError
 from ramos.store import generation
-from tests.labs.harness import SHELLS, Machine, run_verbs
+from tests.labs.harness import Machine, run_verbs
 
 GOOD = generation.render(
     generation.Generation(
@@ -63,11 +63,6 @@ EDITS = {
     "base-above-layer": ("object=rootfs 10", "object=layer 10"),
     "no-files": (GOOD[GOOD.index("object=") :], ""),
 }
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -1,23 +1,8 @@
 """What users of the machine cannot reach around the root: as init mounts it, on a fake machine."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.labs.harness import SHELLS, Machine
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    machine = Machine(tmp_path / "m")
-    machine.add_stick()
-    machine.add_history()
-    return machine
+from tests.labs.harness import Machine
 
 
 @pytest.mark.parametrize("state", ["whole", "broken"])

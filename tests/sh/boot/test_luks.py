@@ -4,12 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import PERSIST_UUID, SHELLS, Machine, luks_header, superblock
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+from tests.labs.harness import PERSIST_UUID, Machine, luks_header, superblock
 
 
 @pytest.mark.parametrize(

@@ -6,25 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import KERNEL, MIB, SHELLS, Machine, superblock
+from tests.labs.harness import KERNEL, MIB, Machine, superblock
 
 BASE = "modules:firmware:rootfs"
 FULL = f"layers/02:layers/01:{BASE}"
 ONE = f"layers/01:{BASE}"
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    """A machine with a good stick of three generations."""
-    machine = Machine(tmp_path / "m")
-    machine.add_stick()
-    machine.add_history()
-    return machine
 
 
 def corrupt(machine: Machine, path: str) -> None:

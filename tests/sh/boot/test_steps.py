@@ -1,24 +1,8 @@
 """What each step of a boot notes, and what it leaves for being tried again."""
 
 import re
-from pathlib import Path
 
-import pytest
-
-from tests.labs.harness import SHELLS, Machine, run_verbs
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    made = Machine(tmp_path / "m")
-    made.add_stick()
-    made.add_history()
-    return made
+from tests.labs.harness import Machine, run_verbs
 
 
 def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str) -> None:

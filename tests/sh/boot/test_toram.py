@@ -4,15 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import MIB, SHELLS, Machine
+from tests.labs.harness import MIB, Machine
 
 ROOM = 1_689_600_000  # what an upper of any size gets of 1,900,000 KiB that are free
 ALL = "ramos.upper_size=90G"
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

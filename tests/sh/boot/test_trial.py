@@ -7,19 +7,6 @@ import pytest
 from tests.labs.harness import KERNEL, SHELLS, Machine, run_verbs
 
 
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    made = Machine(tmp_path / "m")
-    made.add_stick()
-    made.add_history()
-    return made
-
-
 def test_kernel_on_trial_restarts_where_a_shell_would_open(tmp_path: Path, shell: str) -> None:
     machine = Machine(tmp_path / "m")
     machine.write("sys/class/tty/console/active", "tty0 ttyS0\n")
