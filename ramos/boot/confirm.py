@@ -1,7 +1,7 @@
 """The confirmation that a boot works, and what the boot has to tell.
 
 Owns: making what runs `good` in grubenv, and the record of the boot. Refuses: writing where nothing
-changed. Invariant: one sector, in place; a boot that is not confirmed is one that GRUB counts.
+changed. Invariant: a sector each, in place; a boot that is not confirmed is one that GRUB counts.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from ramos.booted import Boot, Mode
 from ramos.errors import escape
 from ramos.layout import Places
 from ramos.store import generations, records
+from ramos.store.generation import Generation
 
 MOTD = "motd"
 KERNEL_SETTINGS = Path("/proc/sys/kernel")
@@ -65,25 +66,25 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
             newest.number if newest else 0,
         )
         written = esp.write_env(directory, env)
-        write_titles(directory, boot, persist)
+        _write_titles(directory, boot, persist, newest)
         return Attempts(env, tuple(kernels), written)
 
 
 def arm_generation(boot: Boot, persist: Path) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
+    newest = generations.read_default(persist)
     with esp.mount_esp(boot, writable=True) as directory:
         written = esp.write_env(directory, grubenv.arm_generation(esp.read_env(directory)))
-        write_titles(directory, boot, persist)
+        _write_titles(directory, boot, persist, newest)
         return written
 
 
-def write_titles(directory: Path, boot: Boot, persist: Path) -> None:
+def _write_titles(esp_dir: Path, boot: Boot, persist: Path, newest: Generation | None) -> None:
     """The menu names the generations that its entries would start."""
-    newest = generations.read_default(persist)
     backup = generations.read_parent(persist, newest) if newest else None
     secret = bool(boot.luks_uuid)
     words = [titles.describe(found, secret=secret) for found in (newest, backup)]
-    esp.write_titles(directory, titles.render(*words))
+    esp.write_titles(esp_dir, titles.render(*words))
 
 
 def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:
