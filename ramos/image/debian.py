@@ -24,7 +24,7 @@ from ramos.linux.run import OnLine
 # Raise this when the commands below change what is in a tree.
 DEFAULT_INIT = "systemd"
 RECIPE_VERSION = 1
-TOOLS = ("mmdebstrap", "apt-get", "dpkg-deb")
+TOOLS = ("mmdebstrap", "apt-get", "dpkg-deb", "unshare")
 TIMEOUT_SECONDS = 15
 OPTION_NAMES = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 STAND_IN_CONTROL = """Package: ramos-initramfs
@@ -141,7 +141,7 @@ def explain_failure(error: RamosError, source: Origin) -> RamosError:
             obj = match[1] if match.groups() else source.mirror
             reason = reason.format(release=source.release)
             return NoImageError(what, obj, reason, hint=hint)
-    return error
+    return RamosError(error.what, "mmdebstrap", error.reason, error.state, error.hint)
 
 
 def make_stand_in(directory: Path) -> Path:
@@ -159,10 +159,11 @@ def make_stand_in(directory: Path) -> Path:
 
 
 def plan_argv(plan: Plan, source: Origin, tree: Path, downloads: Path, stand_in: Path) -> list[str]:
-    """The mmdebstrap command."""
+    """The mmdebstrap command; what it mounts (the tree's /proc) nobody else sees."""
     debs = shlex.quote(str(downloads))
     archives = '"$1"/var/cache/apt/archives'
     return [
+        *("unshare", "--mount", "--"),
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
