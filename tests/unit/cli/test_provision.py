@@ -1,6 +1,7 @@
 """Choosing the disk that everything is lost on."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 import pytest
 
 from ramos.cli import provision
-from ramos.errors import RefusedError
+from ramos.errors import RefusedError, UsageError
 from ramos.image import write
 from ramos.stick import disks
 from ramos.stick.disks import Disk
@@ -60,3 +61,12 @@ def test_a_disk_that_was_swapped_during_the_question_is_not_used(
     monkeypatch.setattr(write, "check_identity", refuse)
     with pytest.raises(RefusedError, match="another disk now"):
         provision.hold_disk(STICK, ("sdz",), batch=True).__enter__()
+
+
+def test_enter_alone_confirms_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(UsageError, match="'' was typed, not 'sdz'"):
+        provision.confirm_disk(STICK, (), batch=False)
+    assert "Type sdz to overwrite it: " in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Comparing trees: every kind of difference is found, whichever process has the directory."""
 
 import os
+import resource
 import shutil
 import socket
 from collections.abc import Callable
@@ -144,3 +145,14 @@ def test_the_children_are_gone_with_the_block(trees: tuple[Path, Path]) -> None:
 def test_a_child_that_dies_is_no_answer() -> None:
     with forked(lambda: os._exit(0), "two trees") as wait, pytest.raises(RamosError, match="died"):
         wait()
+
+
+def test_more_files_than_may_be_open_are_compared(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"{number}").write_text("content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        assert find_differences(tmp_path, tmp_path) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

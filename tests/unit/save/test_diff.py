@@ -1,6 +1,7 @@
 """What two states say of each other: kinds of changes, and sizes before and after."""
 
 import os
+import stat
 from pathlib import Path
 
 from ramos.save.diff import Change, compare_views
@@ -50,3 +51,17 @@ def test_what_is_too_deep_is_named_where_it_is_new(tmp_path: Path) -> None:
     make_deep(tmp_path / "over", 17)
     over = os.fsencode(tmp_path / "over")
     assert not [c for c in compare_views([deep], [over, deep]) if c.what == "too deep"]
+
+
+def test_a_deletion_that_both_know_is_none(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for layer in (before, after):
+        layer.mkdir()
+        os.mknod(layer / "gone", stat.S_IFCHR, os.makedev(0, 0))
+    (after / "made").touch()
+    found = [change.path for change in compare_views([os.fsencode(before)], [os.fsencode(after)])]
+    assert found == [b"made"]
+    (after / "gone").unlink()
+    (after / "gone").touch()
+    changes = compare_views([os.fsencode(before)], [os.fsencode(after)])
+    assert [(c.path, c.what) for c in changes] == [(b"gone", "added"), (b"made", "added")]
