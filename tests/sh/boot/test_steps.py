@@ -2,11 +2,15 @@
 
 import re
 
+import pytest
+
 from tests.labs.harness import Machine, run_verbs
 
 
-def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str) -> None:
-    machine.boot(shell)
+@pytest.mark.parametrize("cmdline", ["", "ramos.restore=unpack"], ids=["ram", "unpack"])
+def test_every_step_leaves_a_line_in_the_log(machine: Machine, shell: str, cmdline: str) -> None:
+    """Unpacked layers need the upper before its turn."""
+    machine.boot(shell, cmdline)
     steps = [line.split(" ")[1] for line in machine.read("run/ramos/boot.log").splitlines()]
     for step in ("drivers", "persist", "generation", "base", "layers", "upper", "overlay"):
         assert step in steps
