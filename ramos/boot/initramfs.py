@@ -89,16 +89,6 @@ options loop max_loop=0
 """
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What went into an initramfs, for whoever wants to tell."""
-
-    bytes_plain: int
-    bytes_packed: int
-    modules: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
 def build_initramfs(
     root: Path,
     kernel: str,
@@ -107,7 +97,7 @@ def build_initramfs(
     compress: str = "zstd",
     source_date_epoch: int | None = None,
     modules_root: Path | None = None,
-) -> Contents:
+) -> None:
     """Write the initramfs for `kernel` from the tree at `root`.
 
     With `modules_root` the modules come from another tree: that of a kernel being installed.
@@ -120,14 +110,11 @@ def build_initramfs(
     _add_skeleton(archive)
     _add_hooks(archive)
     _add_busybox(archive, root)
-    missing = _add_tools(archive, root)
-    modules = kmod.load(modules_root or root, kernel)
-    names = _add_modules(archive, modules, kernel)
+    _add_tools(archive, root)
+    _add_modules(archive, kmod.load(modules_root or root, kernel), kernel)
     _add_keymap(archive, root)
     plain = archive.render(source_date_epoch or 0)
-    packed = COMPRESSORS[compress](plain)
-    fs.write_durably(output, packed)
-    return Contents(len(plain), len(packed), tuple(sorted(names)), tuple(missing))
+    fs.write_durably(output, COMPRESSORS[compress](plain))
 
 
 def _add_skeleton(archive: cpio.Archive) -> None:
@@ -164,9 +151,8 @@ def _add_busybox(archive: cpio.Archive, root: Path) -> None:
     archive.add_symlink("sbin/modprobe", "/bin/busybox")
 
 
-def _add_tools(archive: cpio.Archive, root: Path) -> list[str]:
-    """The programs of the boot and their libraries; returns the optional ones that are missing."""
-    missing = []
+def _add_tools(archive: cpio.Archive, root: Path) -> None:
+    """The programs of the boot and their libraries."""
     places = []
     for tool in TOOLS:
         place = next(
@@ -175,20 +161,16 @@ def _add_tools(archive: cpio.Archive, root: Path) -> list[str]:
         )
         file = elf.find_file(root, place) if place else None
         if file is None:
-            if not tool.optional:
-                hint = f"Install {tool.package} there."
-                raise RamosError(
-                    "program missing", tool.name, f"{root} does not have it", hint=hint
-                )
-            missing.append(tool.name)
-            continue
+            if tool.optional:
+                continue
+            hint = f"Install {tool.package} there."
+            raise RamosError("program missing", tool.name, f"{root} does not have it", hint=hint)
         archive.add_file(f"sbin/{tool.name}", file.read_bytes(), 0o755)
         places.append("/" + str(file.relative_to(root)))
     libraries = elf.find_libraries(root, places)
     for path, file in libraries.items():
         _add_library(archive, path, file)
     _add_thread_library(archive, root, libraries)
-    return missing
 
 
 def _add_library(archive: cpio.Archive, path: str, file: Path) -> None:
@@ -212,7 +194,7 @@ def _add_thread_library(archive: cpio.Archive, root: Path, libraries: dict[str, 
             return
 
 
-def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> set[str]:
+def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> None:
     """The drivers with all they depend on, their tables, and the lists that init loads."""
     lists = {
         "screen": SCREEN_MODULES,
@@ -250,7 +232,6 @@ def _add_modules(archive: cpio.Archive, modules: kmod.Modules, kernel: str) -> s
     aliases = "".join(f"{line}\n" for line in kmod.select_aliases(modules, by_device))
     archive.add_file(f"{folder}/modules.alias", aliases.encode())
     archive.add_file(f"{folder}/modules.symbols", b"")
-    return names
 
 
 def _add_keymap(archive: cpio.Archive, root: Path) -> None:

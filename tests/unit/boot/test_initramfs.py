@@ -211,6 +211,23 @@ def test_missing_program_is_named_with_its_package(tmp_path: Path, modules_root:
     assert "e2fsprogs" in caught.value.hint
 
 
+def test_only_the_program_that_a_boot_can_do_without_may_be_missing(
+    tmp_path: Path, modules_root: Path
+) -> None:
+    (tmp_path / "root/bin").mkdir(parents=True)
+    for name in ("busybox", "e2fsck", "mkfs.btrfs", "unsquashfs", "cryptsetup"):
+        (tmp_path / "root/bin" / name).write_bytes(b"#!")
+    output = tmp_path / "out"
+    initramfs.build_initramfs(
+        tmp_path / "root", KERNEL, output, compress="none", modules_root=modules_root
+    )
+    files = read_archive(output.read_bytes())
+    tools = {name for name in files if name.startswith("sbin/")}
+    assert tools == {
+        f"sbin/{n}" for n in ("e2fsck", "mkfs.btrfs", "unsquashfs", "cryptsetup", "modprobe")
+    }
+
+
 def test_unknown_compression_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="lzop"):
         initramfs.build_initramfs(Path("/"), KERNEL, tmp_path / "out", compress="lzop")
