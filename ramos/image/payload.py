@@ -79,15 +79,19 @@ def install_payload(plan: Plan, tree: Path) -> None:
         write_file(tree / place, data, 0o755 if os.access(path, os.X_OK) else 0o644)
     for place, module in LAUNCHERS.items():
         write_file(tree / place, LAUNCHER.format(module=module), 0o755)
-    config = layout.CONFIG_FILE.relative_to("/")
-    write_file(tree / config, render_default_config())
-    for folder in (layout.CONFIG_DIR, layout.RECIPES_DIR):
-        make_directories(tree / folder.relative_to("/"))
+    install_config(tree)
     compile_python(tree)
     install_completion(tree)
     install_services(plan.init, plan.init, tree)
     # Services that the base itself lacks.
     install_services(f"{plan.init}-{plan.base}", plan.init, tree)
+
+
+def install_config(tree: Path) -> None:
+    """Where a user writes: the settings as they are, and folders for files of one's own."""
+    write_file(tree / layout.CONFIG_FILE.relative_to("/"), render_default_config())
+    for folder in (layout.CONFIG_DIR, layout.RECIPES_DIR):
+        make_directories(tree / folder.relative_to("/"))
 
 
 def compile_python(tree: Path) -> None:
