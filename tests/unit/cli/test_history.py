@@ -1,4 +1,4 @@
-"""What `ramos show` prints of a generation."""
+"""What `ramos show` and `ramos diff` print."""
 
 import json
 
@@ -14,3 +14,12 @@ def test_a_generation_is_shown_as_one_object_or_in_words(places: Places) -> None
     shown = json.loads(ramos(places, "show", "3", "--json").stdout)
     assert (shown["number"], shown["message"]) == (3, "mine")
     assert "message    mine" in ramos(places, "show", "3").stdout
+
+
+def test_changes_are_counted_in_one_line(places: Places) -> None:
+    (places.upper_dir / "etc").mkdir(parents=True)
+    (places.upper_dir / "etc/mine").write_text("x" * 2048)
+    done = ramos(places, "diff", "--stat")
+    assert done.returncode == 0, done.stderr
+    assert "2 added" in done.stdout
+    assert "2.0 KiB in what is new" in done.stdout

@@ -134,3 +134,10 @@ def test_the_issue_names_the_user_and_whether_a_password_is_asked() -> None:
     assert "Log in as: ann (no password is asked)" in render_issue(replace(PLAN, user="ann"))
     locked = replace(PLAN, user="ann", password_hash="$6$x")
     assert "Log in as: ann (with your password)" in render_issue(locked)
+
+
+def test_nothing_is_left_beside_a_file_system(tmp_path: Path) -> None:
+    (tmp_path / "content").mkdir()
+    identity = partitions.make_identity("a")
+    partitions.make_persist(tmp_path / "persist", 16 * MIB, tmp_path / "content", identity, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"content", "persist"}

@@ -105,3 +105,14 @@ def test_the_boot_menu_says_when_images_go_to_ram_unless_it_is_by_itself(word: s
     identity = partitions.make_identity("seed")
     said = contents.make_menu(replace(GOOD, toram=word), identity).parameters
     assert [p for p in said if "toram" in p] == ([f"ramos.toram={word}"] if word != "later" else [])
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "chosen"),
+    [("minimal", "", "none"), ("rescue", "", "common"), ("rescue", "none", "none")],
+)
+def test_firmware_suits_the_profile_unless_it_is_asked_for(
+    profile: str, asked: str, chosen: str
+) -> None:
+    told = plan.summarize_plan(replace(GOOD, profile=profile, firmware=asked))
+    assert told["firmware"] == chosen
