@@ -214,8 +214,9 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
         . {source}
         PROC=$R/proc SYS=$R/sys DEV=$R/dev BREAK=""
         RAMOS_RUN_DIR=$R/run/ramos RAMOS_BOOT_LOG=$R/run/ramos/boot.log
-        busybox() {{ :; }}
-        setsid() {{ echo "shell on $(readlink /proc/self/fd/0): $*" >>$R/calls; }}
+        busybox() {{ [ "$*" != "--install -s" ] || NAMES=all; }}
+        NAMES=few
+        setsid() {{ echo "shell with $NAMES names on $(readlink /proc/self/fd/0): $*" >>$R/calls; }}
         try=0
         verb() {{ WHY="the stick is gone"; try=$((try + 1)); [ $try = 2 ]; }}
         run_step persist verb
@@ -226,7 +227,7 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
         assert "RAMOS stopped at step 'persist': the stick is gone" in text
         assert "poweroff -f" in text
     assert "persist shell: the stick is gone" in machine.read("run/ramos/boot.log")
-    assert f"shell on {machine.root}/dev/ttyS0: -c sh -l" in machine.read("calls")
+    assert f"shell with all names on {machine.root}/dev/ttyS0: -c sh -l" in machine.read("calls")
     machine.write("sys/class/tty/console/active", "ttyS0 tty0\n")
     machine.write("sys/class/tty/tty0/active", "tty1\n")
     assert tell(shell, machine, "find_console; echo $CONSOLE") == "tty1"
