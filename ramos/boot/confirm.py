@@ -16,7 +16,7 @@ from ramos import layout
 from ramos.boot import esp, grubenv, titles
 from ramos.boot.kernels import list_complete, read_running_kernel
 from ramos.booted import Boot, Mode
-from ramos.errors import escape
+from ramos.errors import RamosError, escape
 from ramos.layout import Places
 from ramos.store import generations, records
 from ramos.store.generation import Generation
@@ -53,9 +53,9 @@ def count_generation(boot: Boot) -> int:
     return boot.generation if boot.mode is Mode.DEFAULT else 0
 
 
-def confirm_boot(boot: Boot, persist: Path) -> Attempts:
+def confirm_boot(boot: Boot, places: Places) -> Attempts:
     """What runs is good."""
-    newest = generations.read_default(persist)
+    newest = generations.read_default(places.persist)
     with esp.mount_esp(boot, writable=True) as directory:
         kernels = list_complete(directory)
         env = grubenv.confirm(
@@ -66,25 +66,32 @@ def confirm_boot(boot: Boot, persist: Path) -> Attempts:
             newest.number if newest else 0,
         )
         written = esp.write_env(directory, env)
-        _write_titles(directory, boot, persist, newest)
+        _write_titles(directory, boot, places, newest)
         return Attempts(env, tuple(kernels), written)
 
 
-def arm_generation(boot: Boot, persist: Path) -> bool:
+def arm_generation(boot: Boot, places: Places) -> bool:
     """A new generation was saved: the next boots may try it. Whether a write was needed."""
-    newest = generations.read_default(persist)
+    newest = generations.read_default(places.persist)
     with esp.mount_esp(boot, writable=True) as directory:
         written = esp.write_env(directory, grubenv.arm_generation(esp.read_env(directory)))
-        _write_titles(directory, boot, persist, newest)
+        _write_titles(directory, boot, places, newest)
         return written
 
 
-def _write_titles(esp_dir: Path, boot: Boot, persist: Path, newest: Generation | None) -> None:
-    """The menu names the generations that its entries would start."""
-    backup = generations.read_parent(persist, newest) if newest else None
-    secret = bool(boot.luks_uuid)
-    words = [titles.describe(found, secret=secret) for found in (newest, backup)]
-    esp.write_titles(esp_dir, titles.render(*words))
+def _write_titles(esp_dir: Path, boot: Boot, places: Places, newest: Generation | None) -> None:
+    """The menu names the generations that its entries would start.
+
+    Words are all that is lost where it cannot: what GRUB does is written by then.
+    """
+    try:
+        backup = generations.read_parent(places.persist, newest) if newest else None
+        secret = bool(boot.luks_uuid)
+        words = [titles.describe(found, secret=secret) for found in (newest, backup)]
+        esp.write_titles(esp_dir, titles.render(*words))
+    except (OSError, RamosError) as error:
+        folder = records.find_records(places)
+        records.note("failures", folder, what="name generations in the menu", error=str(error))
 
 
 def release_guard(places: Places, settings: Path = KERNEL_SETTINGS) -> bool:

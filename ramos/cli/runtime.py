@@ -116,7 +116,7 @@ def boot_confirm(as_json: bool) -> None:
     info = read_boot(places)
     confirm.tell_last_shutdown(places)
     confirm.note_boot(info, read_uptime())
-    attempts = confirm.confirm_boot(info, places.persist)
+    attempts = confirm.confirm_boot(info, places)
     if as_json:
         print_json(asdict(attempts))
         return

@@ -39,7 +39,7 @@ def is_running(places: Places) -> bool:
 
 def _arm(places: Places) -> None:
     """Without that, GRUB goes on taking the generation before where it gave up one."""
-    confirm.arm_generation(read_boot(places), places.persist)
+    confirm.arm_generation(read_boot(places), places)
 
 
 def _flush(places: Places) -> None:

@@ -17,13 +17,14 @@ from ramos.boot.confirm import (
     tell_last_shutdown,
 )
 from ramos.boot.esp import read_env, write_env
-from ramos.boot.grubenv import BootEnv
+from ramos.boot.grubenv import GENERATION_TRIES, BootEnv
 from ramos.boot.kernels import COMPLETE
 from ramos.boot.titles import render
 from ramos.booted import Boot, Mode
 from ramos.layout import Places
 from ramos.store.generation import Generation, StoredFile
 from ramos.store.generations import make_tree, publish_generation
+from ramos.store.records import find_records, read_records
 
 
 @pytest.fixture
@@ -106,44 +107,61 @@ def add_kernel(esp: Path, name: str) -> None:
     (folder / COMPLETE).touch()
 
 
-def test_a_new_generation_gets_its_tries_from_grub(esp: Path) -> None:
-    assert arm_generation(Boot(), esp)
+def test_a_new_generation_gets_its_tries_from_grub(esp: Path, places: Places) -> None:
+    assert arm_generation(Boot(), places)
     assert read_env(esp) == BootEnv("6.1", "", 0, 6, 3)
-    assert not arm_generation(Boot(), esp)  # one write, and only where something changes
+    assert not arm_generation(Boot(), places)  # one write, and only where something changes
 
 
 @pytest.mark.parametrize("luks_uuid", ["", "6c1e0b2e-0000-4000-8000-000000000000"])
-def test_a_save_tells_the_menu(esp: Path, tmp_path: Path, luks_uuid: str) -> None:
-    make_tree(tmp_path)
+def test_a_save_tells_the_menu(esp: Path, places: Places, luks_uuid: str) -> None:
+    make_tree(places.persist)
     layer = StoredFile("layer", f"{layout.LAYERS_DIR}/{'a' * 64}.squashfs", 1, "a" * 64, "")
-    (tmp_path / layer.path).write_bytes(b"x")
+    (places.persist / layer.path).write_bytes(b"x")
     for number, message in ((2, ""), (3, "mine")):
         made = Generation(number, number - 1, 1_700_000_000, "6.1", "user", message, (layer,))
-        publish_generation(tmp_path, made)
+        publish_generation(places.persist, made)
     place = esp / layout.MENU_TITLES
-    arm_generation(Boot(luks_uuid=luks_uuid), tmp_path)
+    arm_generation(Boot(luks_uuid=luks_uuid), places)
     assert not place.exists(), "an older stick has no place for it, and gets no new name"
     place.write_bytes(render("", ""))
-    assert not arm_generation(Boot(luks_uuid=luks_uuid), tmp_path)
+    assert not arm_generation(Boot(luks_uuid=luks_uuid), places)
     newest, backup = place.read_text().splitlines()[1:3]
     assert newest.startswith("ramos_newest=generation 3, ")
     assert newest.endswith(": mine") != bool(luks_uuid)
     assert backup.startswith("ramos_backup=generation 2, ")
 
 
-def test_a_boot_that_works_is_good(esp: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"", b"x" * 511, render("", "") * 2, None])
+def test_a_menu_without_room_for_words_costs_the_words_alone(
+    esp: Path, places: Places, data: bytes | None
+) -> None:
+    """Too short, too long, a folder: what GRUB does is written, and nobody hears of an error."""
+    place = esp / layout.MENU_TITLES
+    place.mkdir() if data is None else place.write_bytes(data)
+    add_kernel(esp, "6.1")
+    assert arm_generation(Boot(), places)
+    assert read_env(esp).gen_tries == GENERATION_TRIES
+    attempts = confirm_boot(Boot(mode=Mode.DEFAULT, generation=7, kernel="6.1"), places)
+    assert attempts.env.gen_good == read_env(esp).gen_good == 7
+    assert place.is_dir() if data is None else place.read_bytes() == data
+    noted = read_records("failures", find_records(places))
+    assert [str(place) in entry["error"] for entry in noted] == [True, True]
+
+
+def test_a_boot_that_works_is_good(esp: Path, places: Places) -> None:
     add_kernel(esp, "6.1")
     write_env(esp, BootEnv("6.1", "", 0, 6, 2))
-    attempts = confirm_boot(Boot(mode=Mode.DEFAULT, generation=7, kernel="6.1"), tmp_path)
+    attempts = confirm_boot(Boot(mode=Mode.DEFAULT, generation=7, kernel="6.1"), places)
     assert attempts.written
     assert attempts.kernels == ("6.1",)
     assert read_env(esp) == attempts.env == BootEnv("6.1", "", 0, 7, 3)
     assert read_attempts(Boot()).env == attempts.env
 
 
-def test_a_kernel_on_trial_that_works_is_good(esp: Path, tmp_path: Path) -> None:
+def test_a_kernel_on_trial_that_works_is_good(esp: Path, places: Places) -> None:
     add_kernel(esp, "6.1")
     add_kernel(esp, "6.2")
     write_env(esp, BootEnv("6.1", "6.2", 1, 6, 3))
-    confirm_boot(Boot(mode=Mode.CLEAN, generation=0, kernel="6.2"), tmp_path)
+    confirm_boot(Boot(mode=Mode.CLEAN, generation=0, kernel="6.2"), places)
     assert read_env(esp) == BootEnv("6.2", "", 0, 6, 3)
