@@ -19,14 +19,15 @@ from ramos.sizes import KIB, format_size
 from ramos.stick import toram, watch
 
 STATE_FILE = "ramosd.json"
-SWAPPED_WORDS = "not all: memory is short, and the stick is swapped to: leave it in"
+# Three of these stand in services/login/ramos.sh, too.
+SWAPPED_WORDS = "not all. Memory is short, and the stick is swapped to; leave it in."
 TORAM_WORDS = {
-    "done": "everything: the stick can be pulled out; a save needs it back in",
-    "running": "the images are being copied: leave the stick in",
-    "waiting": "not yet: the images are copied where a quarter of the RAM stays free",
-    "failed": "your changes; the images could not be copied: leave the stick in",
-    "too large": "your changes; the programs are too large for this RAM: leave the stick in",
-    "no": "your changes; programs are read from the stick: leave it in",
+    "done": "everything. The stick can be pulled out; a save needs it back in.",
+    "running": "your changes. The images are being copied; leave the stick in.",
+    "waiting": "your changes. The images follow once a quarter of the RAM can stay free.",
+    "failed": "your changes. The images could not be copied; leave the stick in.",
+    "too large": "your changes. The programs are too large; leave the stick in.",
+    "no": "your changes. Programs are read from the stick; leave it in.",
 }
 
 

@@ -73,11 +73,11 @@ ramos_greet() {
     mode=$(ramos_value "$1/boot" mode)
     echo "RAMOS, mode ${mode}: $(ramos_saved_state "$1")."
     if grep -qs '"swapfile": "on"' "$1/ramosd.json"; then
-        echo "Memory is short, and the stick is swapped to: leave it in."
+        echo "In RAM: not all. Memory is short, and the stick is swapped to; leave it in."
     elif [ -e "$1/in-ram" ]; then
-        echo "All of it is in RAM: the stick can be pulled out; put it back in to save."
+        echo "In RAM: everything. The stick can be pulled out; a save needs it back in."
     else
-        echo "Your changes are in RAM, programs are read from the stick: leave it in."
+        echo "In RAM: your changes. Programs are read from the stick; leave it in."
     fi
     # shellcheck disable=SC2046  # the words of a line
     set -- "$1" $(df -Pm "$2" 2>/dev/null | tail -n 1)

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ramos.daemon.status import TORAM_WORDS, RuntimeStatus, describe_status
 from ramos.layout import find_data
 
+# Why the images are not in RAM; what follows is the same for who reads the greeting.
+KNOWN_TO_STATUS_ALONE = {(word, "off") for word in ("running", "waiting", "failed", "too large")}
 SHELLS = (("dash",), ("busybox", "ash"), ("bash",))
 SCRIPT = find_data("services") / "login/ramos.sh"
 AFTER = '; echo "then $(type ramos_greet >/dev/null 2>&1 && echo left || echo gone) $PATH"'
@@ -82,10 +85,26 @@ def test_greeting_of_a_clean_boot_in_ram(tmp_path: Path, shell: tuple[str, ...])
     (tmp_path / "in-ram").touch()
     said = greet(tmp_path, shell)
     assert "mode clean: nothing saved is loaded." in said
-    assert "the stick can be pulled out" in said
+    assert "The stick can be pulled out" in said
     assert "Nothing will be saved in this mode.\n" in said
-    (tmp_path / "ramosd.json").write_text(json.dumps({"swapfile": "on"}))
-    assert "swapped to: leave it in" in greet(tmp_path, shell)
+
+
+@pytest.mark.parametrize("swapfile", ["off", "on"])
+@pytest.mark.parametrize("word", TORAM_WORDS)
+def test_greeting_and_status_say_the_same_of_what_is_in_ram(
+    tmp_path: Path, word: str, swapfile: str
+) -> None:
+    write_boot(tmp_path, "default", 7)
+    (tmp_path / "ramosd.json").write_text(json.dumps({"swapfile": swapfile, "toram": word}))
+    if word == "done":
+        (tmp_path / "in-ram").touch()
+    known = RuntimeStatus(True, "present", swapfile, 0, 5, 0, word, False, 0, (), ())
+    status = dict(describe_status(known))["in RAM"]
+    greeting = greet(tmp_path, ("dash",)).splitlines()[1].removeprefix("In RAM: ")
+    if (word, swapfile) in KNOWN_TO_STATUS_ALONE:
+        assert status.partition(".")[0] == greeting.partition(".")[0]
+    else:
+        assert status == greeting
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_how_far_images_are_on_their_way_to_ram(
 
 
 @pytest.mark.parametrize(
-    ("swapfile", "said"), [("off", "the stick can be pulled out"), ("on", "leave it in")]
+    ("swapfile", "said"), [("off", "The stick can be pulled out"), ("on", "leave it in")]
 )
 def test_a_stick_that_is_swapped_to_is_not_to_be_pulled_out(swapfile: str, said: str) -> None:
     known = status.RuntimeStatus(True, "present", swapfile, 0, 5, 0, "done", False, 0, (), ())
