@@ -75,7 +75,9 @@ def fill_persist(
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(data)
     os.chown(directory / layout.USER_DIR, USER_ID, USER_ID)
+    (directory / layout.LOG_DIR).chmod(0o700)
     for _, name, path in parts.base_images:
+        path.chmod(0o600)  # there are password hashes in it, and users on the stick
         (directory / name).hardlink_to(path)
     first = generation.Generation(
         FIRST_GENERATION, 0, epoch, parts.kernel, "build", f"{plan.base} {plan.profile}", files

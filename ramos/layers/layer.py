@@ -185,7 +185,7 @@ def publish_sidecar(persist: Path, data: bytes) -> StoredFile:
     """Store an ACL sidecar like a layer: durable, read back, named by its content."""
     temporary = persist / layout.LAYERS_DIR / f"new-{os.getpid()}.acl{TEMPORARY_SUFFIX}"
     try:
-        write_synced(temporary, data)
+        write_synced(temporary, data, 0o600)
         if read_direct(temporary) != data:
             reason = "the stick gave back other bytes than were written"
             raise RamosError("cannot trust the stick with", temporary, reason, DEFAULT_STAYS)

@@ -122,10 +122,14 @@ def _read_sleep(pid: int) -> str:
 
 
 def _limits(max_bytes: int) -> Callable[[], None]:
-    """What the tool gets from us: an end when we end, and a largest size of its output."""
+    """What the tool gets from us: an end when we end, and a largest size of its output.
+
+    That is for us alone: files in it may be.
+    """
 
     def prepare() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.umask(0o077)
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
     return prepare

@@ -40,6 +40,7 @@ def adopt_old_layout(places: Places, boot: Boot) -> Boot:
     base = find_base_images(persist, None)
     for number, path in present.items():
         digests = digest_file(path)
+        path.chmod(0o600)
         layer = persist / layout.layer_path(digests.sha256)
         sync_file(path)
         if not layer.exists():

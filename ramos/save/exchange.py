@@ -196,7 +196,7 @@ def _export_into(
 def deliver(place: Path, parent: int, name: bytes, acls: bytes) -> int:
     """Give an image that is complete its name, its ACLs beside it; its size."""
     if acls:
-        write_synced(place / "acls", acls)
+        write_synced(place / "acls", acls, 0o600)
         os.rename(place / "acls", name + b".acl", dst_dir_fd=parent)
     size = (place / "image").stat().st_size
     with contextlib.suppress(OSError):  # FAT has no modes
@@ -285,6 +285,7 @@ def _read_through(path: bytes) -> None:
 
 def _store_image(places: Places, image: Path, expected: str) -> StoredFile:
     with new_layer(places.persist) as target:
+        target.touch(mode=0o600)
         shutil.copyfile(image, target)
         digests = read_back(target)
         if digests.sha256 != expected:

@@ -225,9 +225,9 @@ def _take_back(temporary: Path, final: Path) -> str:
     return "The default is what it was"
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes, mode: int = 0o644) -> None:
     """A new small file, durable and out of the page cache, so that reading asks the device."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(data)
         os.fsync(descriptor)

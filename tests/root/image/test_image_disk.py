@@ -193,6 +193,7 @@ def test_persist_holds_generation_1_and_its_images(persist: Path) -> None:
         data = (persist / file.path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == file.sha256
         assert len(data) == file.size_bytes
+        assert (persist / file.path).stat().st_mode & 0o077 == 0, "users of the stick"
         told = tool("fsverity", "digest", "--compact", persist / file.path)
         assert told.strip() == file.verity
     for name in (layout.LAYERS_DIR, layout.PINS_DIR, layout.LOG_DIR, layout.PACKAGES_DIR):
@@ -200,6 +201,7 @@ def test_persist_holds_generation_1_and_its_images(persist: Path) -> None:
     microcode = persist / layout.PACKAGES_DIR / "microcode/intel-ucode.img"
     assert microcode.read_bytes() == MICROCODE, "for the initramfs of each later kernel"
     assert (persist / layout.USER_DIR).stat().st_uid == 1000
+    assert (persist / layout.LOG_DIR).stat().st_mode & 0o777 == 0o700
 
 
 def test_swapfile_has_no_holes(persist: Path) -> None:
