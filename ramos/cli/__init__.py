@@ -12,6 +12,7 @@ import difflib
 import importlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from typing import Any
 import click
 
 from ramos import __version__
-from ramos.errors import EXIT_ERROR, EXIT_INTERRUPTED, RamosError, escape
+from ramos.errors import EXIT_ERROR, EXIT_INTERRUPTED, RamosError, RefusedError, escape
 from ramos.layout import Places
 
 # The form of what --json prints: higher after a change that a program would notice.
@@ -59,8 +60,11 @@ COMMANDS: dict[str, str] = {
     "pkg": "ramos.cli.packages:pkg",
     "vm": "ramos.cli.vm:vm_group",
 }
-# What is about the running system is seen and changed by root alone; these are not.
-FOR_EVERYONE = frozenset(("completion", "config", "image", "vm"))
+# What changes the running system is for root; these everybody may, and who is not root sees what he
+# may see.
+FOR_EVERYONE = frozenset(
+    (*("completion", "config", "image", "vm"), *("diff", "health", "log", "status", "usage"))
+)
 # A shell sets it to ask what the next word can be.
 COMPLETION_VARIABLE = "_RAMOS_COMPLETE"
 # A directory that stands in for the running system; for tests.
@@ -128,12 +132,18 @@ class LazyGroup(HelpfulGroup):
 
 
 def run_again_as_root() -> None:
-    """Through sudo or doas, whichever the system has; on another machine nothing happens."""
+    """Through sudo or doas, whichever the system has; on another machine nothing happens.
+
+    A command calls it that needs root for a part alone.
+    """
     if os.geteuid() == 0 or TREE_VARIABLE in os.environ or not Places().boot_file.exists():
         return
     for name in ("sudo", "doas"):
         if program := shutil.which(name, path=SAFE_PATH):
             os.execv(program, [name, "--", str(OURSELVES), *sys.argv[1:]])
+    words = shlex.join(["ramos", *sys.argv[1:]])
+    reason = "it takes root, and there is neither sudo nor doas"
+    raise RefusedError("cannot run", words, reason, hint=f"su -c {shlex.quote(words)}")
 
 
 @click.command(

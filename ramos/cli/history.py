@@ -7,14 +7,14 @@ import contextlib
 import datetime
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramos.cli import JSON, print_json, show_line
+from ramos.cli import JSON, print_json, run_again_as_root, show_line
 from ramos.cli.save import (
     find_places,
     load_config,
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Changes = Iterator[tuple[Change, bool]]
 
 SIGNS = {"added": "+", "deleted": "-", "replaced": "!", "changed": "~", "too deep": "?"}
+# Of what is written nobody but root knows whether it is new or changed.
+SEEN_SIGNS = {"written": "*"}
+WORDS = {"written": "new or changed"}
 
 
 def show_time(seconds: int) -> str:
@@ -117,6 +120,9 @@ def diff_command(words: tuple[str, ...], stat: bool, everything: bool, as_json: 
     directories to be saved. What the system writes by itself (save.system) is only counted, unless
     a path or --all asks for it.
 
+    Who is not root sees what he could see anyway, and without a generation: * new or changed since
+    the last save. What was deleted root alone can tell.
+
     \b
     Examples:
       ramos diff
@@ -124,17 +130,26 @@ def diff_command(words: tuple[str, ...], stat: bool, everything: bool, as_json: 
       ramos diff 40 41 --stat
     """
     from ramos.save.diff import is_below, match_paths
+    from ramos.save.visible import is_needed
 
     generations = [word for word in words if _is_generation(word)][:2]
     paths = match_paths([Path(word) for word in words[len(generations) :]])
-    with contextlib.closing(_open_diff(generations)) as changes:
+    if generations:
+        run_again_as_root()
+    is_partial = is_needed(find_places())
+    opened = _open_visible() if is_partial else _open_diff(generations)
+    with contextlib.closing(opened) as changes:
         wanted = _tell_owners(change for change in changes if is_below(change.path, paths))
         if as_json:
-            print_json(_count(wanted) if stat else {"changes": _describe_changes(wanted)})
-        elif stat:
-            _show_counts(wanted)
+            found = _count(wanted) if stat else {"changes": _describe_changes(wanted)}
+            print_json({**found, "partial": is_partial})
+            return
+        if stat:
+            _show_counts(wanted, SEEN_SIGNS if is_partial else SIGNS)
         else:
             _show_changes(wanted, everything=everything or bool(paths))
+    if is_partial:
+        show_line("deletions, and what others keep to themselves: 'sudo ramos diff'")
 
 
 def _tell_owners(changes: "Iterator[Change]") -> "Changes":
@@ -186,13 +201,25 @@ def _open_diff(words: list[str]) -> "Generator[Change, None, None]":
         yield from compare_views(tops[0], tops[1], is_excluded)
 
 
+def _open_visible() -> "Generator[Change, None, None]":
+    """What is not saved, as far as somebody can see who is not root."""
+    from ramos.config import compile_patterns
+    from ramos.save.session import read_session
+    from ramos.save.visible import find_times, list_written
+
+    places = find_places()
+    times = find_times(places, read_session(places))
+    yield from list_written(places, times, compile_patterns(load_config().exclude))
+
+
 def _show_change(change: "Change") -> None:
     name = os.fsdecode(change.path) + ("/" if change.kind == "directory" else "")
     details = f"  ({', '.join(change.details)})" if change.details else ""
     sizes = ""
     if change.what == "changed" and change.size_before != change.size_after:
         sizes = f"  {format_size(change.size_before)} to {format_size(change.size_after)}"
-    show_line(f"{SIGNS[change.what]} /{name}{details}{sizes}")
+    sign = {**SIGNS, **SEEN_SIGNS}[change.what]
+    show_line(f"{sign} /{name}{details}{sizes}")
 
 
 def _count(changes: "Changes") -> dict[str, int]:
@@ -200,12 +227,12 @@ def _count(changes: "Changes") -> dict[str, int]:
     for change, is_systems in changes:
         counts["system" if is_systems else change.what] += 1
         counts["bytes"] += max(0, change.size_after if change.what != "deleted" else 0)
-    return {key: counts[key] for key in (*SIGNS, "system", "bytes")}
+    return {key: counts[key] for key in (*SIGNS, *SEEN_SIGNS, "system", "bytes")}
 
 
-def _show_counts(changes: "Changes") -> None:
+def _show_counts(changes: "Changes", signs: Mapping[str, str]) -> None:
     counts = _count(changes)
-    text = ", ".join(f"{counts[what]} {what}" for what in SIGNS)
+    text = ", ".join(f"{counts[what]} {WORDS.get(what, what)}" for what in signs)
     systems = f"; the system's {counts['system']}" if counts["system"] else ""
     show_line(f"{text}{systems}; {format_size(counts['bytes'])} in what is new")
 

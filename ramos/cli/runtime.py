@@ -4,6 +4,7 @@ Owns: how the state of the runtime is shown. Refuses: deciding (the modules belo
 each of them works with ramosd dead.
 """
 
+import contextlib
 import functools
 import json
 import sys
@@ -23,8 +24,9 @@ from ramos.errors import EXIT_ERROR, RamosError
 from ramos.layers import bootacls
 from ramos.layout import CONFIG_DIR, CONFIG_FILE, Places
 from ramos.linux import syscalls, terminals
+from ramos.save import status
 from ramos.shutdown import deadline, finalsave, order, stranded
-from ramos.stick import toram, watch
+from ramos.stick import health, toram, watch
 from ramos.store import generations, seal
 
 UPTIME = Path("/proc/uptime")
@@ -116,6 +118,7 @@ def boot_confirm(as_json: bool) -> None:
     info = read_boot(places)
     confirm.tell_last_shutdown(places)
     confirm.note_boot(info, read_uptime())
+    publish_state(places)
     attempts = confirm.confirm_boot(info, places)
     if as_json:
         print_json(asdict(attempts))
@@ -123,6 +126,14 @@ def boot_confirm(as_json: bool) -> None:
     env = attempts.env
     changed = "confirmed" if attempts.written else "nothing to confirm"
     show_line(f"{changed}: kernel {env.good or 'none'}, generation {env.gen_good or 'none'}")
+
+
+def publish_state(places: Places) -> None:
+    """What everybody may know, from the boot on; ramosd looks again, and so does a save."""
+    with contextlib.suppress(OSError, RamosError):
+        health.publish_health(places, health.read_health(places))
+        state = status.read_state(places, load_settings().config.save)
+        status.publish_unsaved(places, state.unsaved)
 
 
 @click.command("boot-acls", hidden=True)

@@ -14,15 +14,17 @@ import click
 
 from ramos.booted import Mode
 from ramos.cli import JSON, TREE_VARIABLE, print_json, show_line
-from ramos.cli.screen import show_passing, show_step
+from ramos.cli.screen import describe_moment, show_passing, show_step
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
 from ramos.sizes import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ramos.config import SaveConfig
     from ramos.save.commit import CommitReport
-    from ramos.save.status import SaveState
+    from ramos.save.status import SaveState, Unsaved
     from ramos.store.generations import PruneReport
 
 
@@ -144,20 +146,28 @@ def status_command(as_json: bool) -> None:
       ramos status --json
     """
     from ramos.daemon import status
-    from ramos.save.status import read_state
+    from ramos.save.status import publish_unsaved, read_state
     from ramos.store import records
 
     places, config = find_places(), load_config()
     state = read_state(places, config)
+    if os.geteuid() == 0:
+        publish_unsaved(places, state.unsaved)
     runtime = status.read_status(places)
-    failures = records.read_records("failures", records.find_records(places))[-5:]
+    failures = records.find_failures(places)
     if as_json:
         print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
     for name, text in [*_describe_state(state), *status.describe_status(runtime)]:
         show_line(f"{name:<12} {text}")
     for failure in failures:
-        show_line(f"{'error':<12} {failure.get('what')}: {failure.get('error')}")
+        show_line(f"{'error':<12} {describe_failure(failure)}")
+
+
+def describe_failure(failure: "Mapping[str, Any]") -> str:
+    """When what failed, and why, where that may be told."""
+    when = describe_moment(failure.get("time", 0))
+    return f"{when}  {failure.get('what')}: {failure.get('error') or 'sudo ramos status says why'}"
 
 
 def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
@@ -175,14 +185,10 @@ def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
     lines += [("skipped", text) for text in state.skipped]
     lines += [("warning", text) for text in state.warnings]
     if (unsaved := state.unsaved) is not None:
-        text = "nothing"
-        if unsaved.files or unsaved.directories or unsaved.whiteouts:
-            text = (
-                f"yours {unsaved.mine}, the system's {unsaved.system} "
-                f"({format_size(unsaved.size_bytes)}); a save writes about "
-                f"{format_size(unsaved.estimated_bytes)} in {unsaved.estimated_seconds:.1f} s"
-            )
-        lines.append(("unsaved", text))
+        lines.append(("unsaved", _describe_unsaved(unsaved)))
+        if known := state.all_unsaved:
+            when = describe_moment(known.get("time", 0))
+            lines.append(("in all", f"{_describe_counts(known)}, as of {when}"))
         lines += [("cannot save", text) for text in unsaved.left_out]
     for name, fill in (("upper", state.upper), ("persist", state.persist)):
         if fill is not None:
@@ -191,6 +197,21 @@ def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
     if state.stick != "ok":
         lines.append(("stick", state.stick))
     return lines + [("damaged", text) for text in state.damaged]
+
+
+def _describe_unsaved(unsaved: "Unsaved") -> str:
+    if not (unsaved.files or unsaved.directories or unsaved.whiteouts):
+        return "nothing that you can see" if unsaved.partial else "nothing"
+    counts = _describe_counts(asdict(unsaved))
+    if unsaved.partial:
+        return f"of what you can see {counts}"
+    written = format_size(unsaved.estimated_bytes)
+    return f"{counts}; a save writes about {written} in {unsaved.estimated_seconds:.1f} s"
+
+
+def _describe_counts(known: "Mapping[str, Any]") -> str:
+    mine, system, size = (known.get(key, 0) for key in ("mine", "system", "size_bytes"))
+    return f"yours {mine}, the system's {system} ({format_size(size)})"
 
 
 @click.command("rollback")

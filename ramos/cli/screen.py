@@ -4,6 +4,7 @@ Owns: every way in which a command shows progress, on standard error. Refuses: s
 is for results).
 """
 
+import datetime
 import re
 import sys
 
@@ -17,6 +18,16 @@ COUNT = re.compile(r"\( *\d+/\d+\) ")
 BAR_WIDTH = 24
 LINE_CHARS = 78
 DETAIL_CHARS = 60
+
+
+def describe_moment(seconds: float) -> str:
+    """A time of today by the clock, else with its date; the number where no calendar reaches."""
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds)
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
+    is_today = moment.date() == datetime.datetime.now().date()
+    return f"{moment:%H:%M}" if is_today else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def show_passing(text: str = "") -> None:

@@ -19,7 +19,7 @@ from ramos.linux import run
 from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
 from ramos.progress import OnProgress
 from ramos.sizes import format_size
-from ramos.stick import toram, watch
+from ramos.stick import health, toram, watch
 from ramos.store import scrub, seal
 
 # Of a path in these folders, how many parts everybody may know.
@@ -44,6 +44,8 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             return copy_idly
         case Task.GROWTH:
             return lambda _: {"text": name_growth()}
+        case Task.PUBLISH:
+            return lambda _: health.publish_health(Places(), health.read_health(Places()))
         case Task.SCRUB:
             return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
         case Task.POWER_OFF:

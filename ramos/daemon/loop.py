@@ -204,6 +204,7 @@ def act(daemon: Daemon, action: Action) -> None:
         case MeetStick():
             watch.remember_loops()
             _find_owner(daemon)
+            start_job(daemon, Task.PUBLISH)
         case SyncLinks():
             sync_links(daemon)
         case Leave():
@@ -315,7 +316,7 @@ def show_state(daemon: Daemon) -> None:
         "seal": state.seal,
         "toram": state.toram,
         "scrubbing": state.scrubbing,
-        "conflicts": [os.fsdecode(name) for name in daemon.conflicts],
+        "conflicts": len(daemon.conflicts),  # everybody reads it
     }
     text = json.dumps(shown)
     if text == daemon.shown:

@@ -68,6 +68,7 @@ class Task(StrEnum):
     SCRUB = "scrub"
     POWER_OFF = "power-off"
     GROWTH = "growth"
+    PUBLISH = "publish"
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ class Note:
 
 @dataclass(frozen=True)
 class MeetStick:
-    """The stick is in use again: its loop devices and the owner of the links are found anew."""
+    """The stick is in use again: its loop devices and the owner of the links are found anew, and
+    what everybody may know is."""
 
 
 @dataclass(frozen=True)
@@ -346,7 +348,7 @@ def _job_done(state: State, event: JobDone) -> Decided:
     error = event.error
     failed: list[Action] = [Note(str(event.job), error)] if error else []
     match event.job:
-        case Task.SETUP:
+        case Task.SETUP | Task.PUBLISH:
             return state, failed
         case Task.SWAP_ON:
             if state.swap != "starting":

@@ -64,11 +64,15 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a small file as a whole: it holds the old bytes or the new ones."""
+    """Replace a small file as a whole: it holds the old bytes or the new ones.
+
+    The mode is what it says, whatever the umask.
+    """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
             file.write(data)
     except OSError as error:
         with contextlib.suppress(OSError):

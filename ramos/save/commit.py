@@ -358,14 +358,9 @@ class _Work:
             size = made.layers[-1].size_bytes
             speed = int(size / seconds) if size > LEAST_MEASURED_BYTES else 0
             ratio = min(100, 100 * size // delta.size_bytes)
-        return Session(
-            self.boot.generation,
-            made.number,
-            speed,
-            ratio,
-            self.source.birth,
-            name_excludes(config),
-        )
+        booted, birth, excludes = self.boot.generation, self.source.birth, name_excludes(config)
+        moment_ns = self.source.moment_ns
+        return Session(booted, made.number, speed, ratio, birth, excludes, moment_ns)
 
     def report(
         self, made: Generation | None, pruned: PruneReport, written_bytes: int, seconds: float

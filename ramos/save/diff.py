@@ -15,7 +15,6 @@ from pathlib import Path
 from ramos.layers.compare import compare_content, read_xattrs
 from ramos.layers.obstacles import MAX_PATH_BYTES
 from ramos.layers.stack import Node, list_merged
-from ramos.layers.walk import DIRECTORIES
 from ramos.layout import Places
 from ramos.linux.mounts import mount_image
 from ramos.store.generation import Generation
@@ -28,7 +27,8 @@ Skip = Callable[[bytes], bool]
 class Change:
     """One entry that is not the same: `what` is added, deleted, replaced or changed.
 
-    What is `too deep` cannot be saved, nor can what is in it.
+    What is `too deep` cannot be saved, nor can what is in it. Of what is `written` nobody but root
+    knows whether it is new or changed.
     """
 
     path: bytes
@@ -120,35 +120,34 @@ def _compare_nodes(old: Node | None, new: Node | None) -> Iterator[Change]:
         yield Change(
             new.path,
             "replaced",
-            name_kind(new),
+            name_kind(new.status),
             _size(old),
             _size(new),
-            (f"{name_kind(old)} became {name_kind(new)}",),
+            (f"{name_kind(old.status)} became {name_kind(new.status)}",),
         )
     elif old.real != new.real and (details := tuple(list_details(old, new))):
-        yield Change(new.path, "changed", name_kind(new), _size(old), _size(new), details)
+        yield Change(new.path, "changed", name_kind(new.status), _size(old), _size(new), details)
 
 
 def _name_too_deep(old: Node | None, new: Node | None) -> Iterator[Change]:
     if new is not None and (old is None or old.real != new.real):
-        yield Change(new.path, "too deep", name_kind(new), 0, 0, ("it cannot be saved",))
+        yield Change(new.path, "too deep", name_kind(new.status), 0, 0, ("it cannot be saved",))
 
 
 def _describe(node: Node, what: str) -> Change:
     size = _size(node)
     sizes = (size, 0) if what == "deleted" else (0, size)
-    return Change(node.path, what, name_kind(node), *sizes)
+    return Change(node.path, what, name_kind(node.status), *sizes)
 
 
 def _size(node: Node) -> int:
     return node.status.st_size if stat.S_ISREG(node.status.st_mode) else 0
 
 
-def name_kind(node: Node) -> str:
+def name_kind(status: os.stat_result) -> str:
     """A word for what an entry is."""
-    if node.kind in DIRECTORIES:
-        return "directory"
     kinds = {
+        stat.S_IFDIR: "directory",
         stat.S_IFREG: "file",
         stat.S_IFLNK: "symlink",
         stat.S_IFCHR: "device",
@@ -156,7 +155,7 @@ def name_kind(node: Node) -> str:
         stat.S_IFIFO: "fifo",
         stat.S_IFSOCK: "socket",
     }
-    return kinds.get(stat.S_IFMT(node.status.st_mode), "entry")
+    return kinds.get(stat.S_IFMT(status.st_mode), "entry")
 
 
 def list_details(old: Node, new: Node) -> Iterator[str]:

@@ -3,21 +3,25 @@
 Owns: that file: a header (which boot, which generation came of it), then the index of the upper as
 it was saved. Refuses: guessing. Invariant: the index and the generation it belongs to change
 together, by one rename; a header that cannot be read counts as `nothing saved yet`, which costs
-bytes but never changes.
+bytes but never changes. The index has the names of all files, so the file is root's alone; the
+header is published.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ramos.config import SaveConfig
 from ramos.layers.index import Saved, read_index
 from ramos.layout import Places
+from ramos.store import public
 
 HEADER_BYTES = 256
+PUBLISHED = "saved"
 COPY_BYTES = 1 << 20
 
 
@@ -31,6 +35,8 @@ class Session:
     ratio_percent: int = 0
     birth: int = 0
     excludes: str = ""
+    # By the clock that ctimes are made with: what is older is saved.
+    moment_ns: int = 0
 
 
 def name_excludes(config: SaveConfig) -> str:
@@ -44,7 +50,8 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self._final = path
         self.temporary = path.with_name(f"{path.name}.new")
-        self.index = self.temporary.open("wb")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self.index = os.fdopen(os.open(self.temporary, flags, 0o600), "wb")
         self.index.write(bytes(HEADER_BYTES))
 
     def keep(self, session: Session) -> None:
@@ -53,6 +60,7 @@ class Recorder:
         self.index.write(json.dumps(asdict(session)).encode("ascii").ljust(HEADER_BYTES))
         self.index.flush()
         self.temporary.rename(self._final)
+        public.publish(self._final.parent, PUBLISHED, **asdict(session))
 
 
 @contextlib.contextmanager
@@ -73,8 +81,16 @@ def read_session(places: Places) -> Session | None:
     try:
         with places.saved_file.open("rb") as file:
             return Session(**json.loads(file.read(HEADER_BYTES)))
+    except PermissionError:
+        return _read_published(places)
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _read_published(places: Places) -> Session | None:
+    values, names = public.read(places.run, PUBLISHED), [field.name for field in fields(Session)]
+    known = {name: values[name] for name in names if name in values}
+    return Session(**known) if known else None
 
 
 @contextlib.contextmanager

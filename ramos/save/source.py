@@ -47,6 +47,7 @@ class Source:
     pause_seconds: float
     method: str
     birth: int = 0
+    moment_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def _open_snapshot(reading: Reading) -> Iterator[Source]:
                 fill_stage(top, os.fsencode(folder), delta, move_entry)
         crash_point("source-ready")
         moment.let_go()
-        yield Source(folder, delta, acls, moment.pause.seconds, "snapshot", moment.birth)
+        cost, since_ns = moment.pause.seconds, moment.racy_from_ns
+        yield Source(folder, delta, acls, cost, "snapshot", moment.birth, since_ns)
 
 
 def find_bare_sockets(places: Places, top: bytes, delta: Delta) -> set[bytes]:
@@ -184,7 +186,7 @@ def _fill_tmpfs_stage(reading: Reading, lift: Lift) -> Source:
             placer.place(top, stage, os.lstat(top))
     crash_point("source-ready")
     method = "freeze" if live else "links"
-    return Source(places.stage_dir, delta, acls, pause.seconds, method)
+    return Source(places.stage_dir, delta, acls, pause.seconds, method, moment_ns=before_ns)
 
 
 def _find_shortage(places: Places, delta: Delta) -> int:

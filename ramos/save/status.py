@@ -6,7 +6,8 @@ writes nothing to the stick.
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ramos.booted import Boot, Mode, read_boot
 from ramos.config import SaveConfig
@@ -16,7 +17,9 @@ from ramos.layout import Places
 from ramos.save.ground import find_left_behind
 from ramos.save.session import Session, open_index, read_session
 from ramos.save.source import read_lower_top
-from ramos.stick.check import check_stick
+from ramos.save.visible import SECOND_NS, count_written, is_needed
+from ramos.stick.check import check_presence, check_stick
+from ramos.store import public
 from ramos.store.generation import Generation
 from ramos.store.generations import (
     Damage,
@@ -32,6 +35,7 @@ LIKELY_BYTES_PER_SECOND = 8_000_000
 LIKELY_RATIO_PERCENT = 50
 FIXED_SECONDS = 0.5
 FIXED_BYTES = 8192
+PUBLISHED = "unsaved"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Unsaved:
     # Of the files and deletions: the user's, and what the system writes by itself.
     mine: int = 0
     system: int = 0
+    # Without deletions and what others keep to themselves: so it looks to who is not root.
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,15 @@ class SaveState:
     upper: Fill | None
     persist: Fill | None
     damaged: tuple[str, ...]
+    # What root saw last, and when, where it is not root who looks now.
+    all_unsaved: dict[str, Any] | None = None
 
 
 def read_state(places: Places, config: SaveConfig) -> SaveState:
     """Look at everything once."""
     boot = read_boot(places)
     session = read_session(places)
+    unsaved = find_unsaved(places, config, session)
     try:
         good, bad = read_all(places.persist)
         default, left = read_default(places.persist), find_left_behind(places, boot)
@@ -110,11 +119,26 @@ def read_state(places: Places, config: SaveConfig) -> SaveState:
         warnings=boot.warnings,
         rollback=_read_rollback(places),
         stick=_describe_stick(places, boot),
-        unsaved=find_unsaved(places, config, session),
+        unsaved=unsaved,
         upper=_measure(places.upper),
         persist=_measure(places.persist),
         damaged=tuple(f"{damage.path}: {damage.reason}" for damage in bad),
+        all_unsaved=_read_published(places, session) if unsaved and unsaved.partial else None,
     )
+
+
+def publish_unsaved(places: Places, unsaved: Unsaved | None) -> None:
+    """Let others than root know how much it is, without a name."""
+    if unsaved is not None and not unsaved.partial:
+        counts = {key: getattr(unsaved, key) for key in ("mine", "system", "size_bytes")}
+        public.publish(places.run, PUBLISHED, **counts)
+
+
+def _read_published(places: Places, session: Session | None) -> dict[str, Any] | None:
+    """What is older than the last save tells of nothing that is there now."""
+    known = public.read(places.run, PUBLISHED)
+    is_old = session and known and known.get("time", 0) * SECOND_NS < session.moment_ns
+    return None if is_old else known or None
 
 
 def describe_left_behind(places: Places) -> str:
@@ -180,8 +204,12 @@ def _read_rollback(places: Places) -> str:
 
 
 def _describe_stick(places: Places, boot: Boot) -> str:
+    """Root alone can read from the device who it is."""
     try:
-        check_stick(places, boot)
+        if os.geteuid() == 0:
+            check_stick(places, boot)
+        else:
+            check_presence(places)
     except (RamosError, OSError) as error:
         return str(error)
     return "ok"
@@ -198,8 +226,10 @@ def _measure(path: "os.PathLike[str]") -> Fill | None:
 
 def find_unsaved(places: Places, config: SaveConfig, session: Session | None) -> Unsaved | None:
     """Compare the upper with what was saved in this boot."""
-    if not os.access(places.upper_dir, os.R_OK | os.X_OK):
-        return None  # there is none, or it is not for the one who asks
+    if is_needed(places):
+        return replace(estimate(count_written(places, config, session), session), partial=True)
+    if not places.upper_dir.is_dir():
+        return None
     top = os.fsencode(places.upper_dir)
     with open_index(places) if session else contextlib.nullcontext() as saved:
         below = read_lower_top(places)

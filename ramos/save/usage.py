@@ -6,11 +6,16 @@ grown since then.
 """
 
 import os
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.layers.obstacles import MAX_PATH_BYTES
+from ramos.layout import Places
 from ramos.linux.beneath import walk_folders
+from ramos.save.session import Session
+from ramos.save.visible import Times, find_times, walk_upper
 
 BLOCK_BYTES = 512
 # A directory that is hardly larger than its largest part says nothing that the part does not say.
@@ -40,15 +45,44 @@ class _Sum:
         self.files += other.files
 
 
+# Depth and name of a directory, and what lies in it and is none.
+Walked = Iterator[tuple[int, bytes, list[os.stat_result]]]
+IsUnsaved = Callable[[os.stat_result], bool]
+
+
 def measure_upper(upper: Path, saved_at: float) -> list[Directory]:
-    """Every directory of the upper with its sums, the largest first.
+    """Every directory of the upper with its sums, the largest first."""
+    return add_up(walk_folders(upper), lambda status: status.st_ctime > saved_at)
+
+
+def measure_visible(places: Places, session: Session | None) -> list[Directory]:
+    """The same, as far as somebody can see who is not root."""
+    times = find_times(places, session)
+    return add_up(_walk_visible(places, times), times.is_unsaved)
+
+
+def _walk_visible(places: Places, times: Times) -> Walked:
+    for folder in walk_upper(places.root, times):
+        statuses = [s for _, s in folder.entries if not stat.S_ISDIR(s.st_mode)]
+        yield folder.depth, folder.path.rpartition(b"/")[2], statuses
+
+
+def measure_unseen(places: Places, seen: list[Directory]) -> int:
+    """What else takes room in the upper: directories of others, and what is deleted but open."""
+    space = os.statvfs(places.upper)
+    used = (space.f_blocks - space.f_bfree) * space.f_frsize
+    return max(0, used - max((directory.total_bytes for directory in seen), default=0))
+
+
+def add_up(walked: Walked, is_unsaved: IsUnsaved) -> list[Directory]:
+    """Every directory with its sums, the largest first.
 
     What is too deep to be saved counts for the last directory above it that is not.
     """
     found: list[_Sum] = []
     way: list[_Sum] = []
     links: set[tuple[int, int]] = set()
-    for depth, name, statuses in walk_folders(upper):
+    for depth, name, statuses in walked:
         _fold(way, depth)
         above = way[-1].path if way else b""
         here = _Sum(above)
@@ -57,7 +91,7 @@ def measure_upper(upper: Path, saved_at: float) -> list[Directory]:
             found.append(here)
         way.append(here)
         for status in statuses:
-            _count(status, saved_at, here, links)
+            _count(status, is_unsaved, here, links)
     _fold(way, 0)
     listed = [Directory(os.fsdecode(s.path) or "/", s.total, s.unsaved, s.files) for s in found]
     return sorted(listed, key=lambda d: (-d.total_bytes, d.path))
@@ -72,7 +106,7 @@ def _fold(way: list[_Sum], depth: int) -> None:
 
 
 def _count(
-    status: os.stat_result, saved_at: float, here: _Sum, links: set[tuple[int, int]]
+    status: os.stat_result, is_unsaved: IsUnsaved, here: _Sum, links: set[tuple[int, int]]
 ) -> None:
     if status.st_nlink > 1:
         key = (status.st_dev, status.st_ino)
@@ -82,7 +116,7 @@ def _count(
     size = status.st_blocks * BLOCK_BYTES
     here.total += size
     here.files += 1
-    if status.st_ctime > saved_at:
+    if is_unsaved(status):
         here.unsaved += size
 
 

@@ -25,11 +25,7 @@ SECTOR_BYTES = 512
 
 def check_stick(places: Places, boot: Boot) -> MountPoint:
     """Refuse what must not be written to: no stick, another stick, a read-only one."""
-    mount = find_mount(places.persist)
-    if mount is None:
-        raise _refuse(places, "it is not mounted", "Put the stick back in, or 'ramos reconnect'.")
-    if not is_device_there(mount.device):
-        raise _refuse(places, "the stick was pulled out", "Put the same stick back in.")
+    mount = check_presence(places)
     if boot.persist_uuid and (found := read_ext4_uuid(Path(mount.source))):
         if found != boot.persist_uuid.lower():
             raise _refuse(
@@ -42,6 +38,16 @@ def check_stick(places: Places, boot: Boot) -> MountPoint:
     if reason := find_difference(boot, places.persist, Path(mount.source)):
         hint = "Put the stick back in that this system was started from."
         raise _refuse(places, reason, hint)
+    return mount
+
+
+def check_presence(places: Places) -> MountPoint:
+    """Refuse what nobody could write to, as far as everybody sees it."""
+    mount = find_mount(places.persist)
+    if mount is None:
+        raise _refuse(places, "it is not mounted", "Put the stick back in, or 'ramos reconnect'.")
+    if not is_device_there(mount.device):
+        raise _refuse(places, "the stick was pulled out", "Put the same stick back in.")
     if "ro" in mount.options or os.statvfs(places.persist).f_flag & os.ST_RDONLY:
         raise _refuse(
             places,

@@ -7,15 +7,16 @@ number has a source; what cannot be known is None.
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ramos import layout
+from ramos.errors import RefusedError
 from ramos.layout import Places
 from ramos.linux.mounts import find_mount
 from ramos.stick import identity, watch
-from ramos.store import records
+from ramos.store import public, records
 
 SECTOR_BYTES = 512
 DAY_SECONDS = 86400
@@ -23,6 +24,7 @@ DAY_SECONDS = 86400
 FULL_WRITES_OF_A_STICK = 600
 EXT4_SETTINGS = Path("/sys/fs/ext4")
 SHOWN_FAILURES = 5
+PUBLISHED = "health"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,29 @@ class Health:
     last_scrub: int
     damaged: tuple[str, ...]
     failures: tuple[dict[str, Any], ...]
+    # When it was so; 0 for now.
+    as_of: int = 0
+
+
+def find_health(places: Places) -> Health:
+    """How it is now; for who may not read that, how it was when root looked last."""
+    log = places.persist / layout.LOG_DIR
+    if os.geteuid() == 0 or os.access(log, os.R_OK | os.X_OK):
+        return read_health(places)
+    values = public.read(places.run, PUBLISHED)
+    if not values:
+        reason = "nothing was published since the boot"
+        hint = "'sudo ramos health' looks, and publishes it."
+        raise RefusedError("cannot tell", "how the stick is", reason, hint=hint)
+    names = [field.name for field in fields(Health) if field.name in values]
+    known: dict[str, Any] = {n: tuple(v) if isinstance(v := values[n], list) else v for n in names}
+    return Health(**{**known, "as_of": int(values["time"])})
+
+
+def publish_health(places: Places, health: Health) -> None:
+    """Let others than root know."""
+    failures = [public.hide_words(failure) for failure in health.failures]
+    public.publish(places.run, PUBLISHED, **{**asdict(health), "failures": failures})
 
 
 def read_health(places: Places) -> Health:

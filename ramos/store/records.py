@@ -2,7 +2,8 @@
 
 Owns: /run/ramos/records (in RAM, while the system runs) and /persist/log. Refuses: writing to the
 stick on its own: only `flush_records`, which a save calls, does. Invariants: what lies in log/ is
-bounded; a damaged record is passed over; records are never worth failing a save for.
+bounded; a damaged record is passed over; records are never worth failing a save for; both folders
+are root's alone, for an error may name any file.
 
     log/{boots,commits,failures,scrubs}.jsonl  one JSON object a line, oldest first
     log/boot/<boot id>.log               init's log of each boot
@@ -21,6 +22,7 @@ from typing import Any
 
 from ramos import layout
 from ramos.linux import fs
+from ramos.store import public
 
 KINDS = ("boots", "commits", "failures", "scrubs")
 RECORDS_DIR = layout.RUN_DIR / "records"
@@ -32,6 +34,7 @@ KEPT_BOOT_LOGS = 20
 KEPT_PANICS = 20
 MAX_PANIC_BYTES = 256 << 10
 DAY_SECONDS = 86400
+PRIVATE = 0o700
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,11 @@ def note(kind: str, directory: Path = RECORDS_DIR, **values: Any) -> None:
     """Remember something, in RAM, until the next save takes it to the stick."""
     entry = {"time": int(time.time()), "boot": read_boot_id(), **values}
     with contextlib.suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         with (directory / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, default=str) + "\n")
+    if kind == "failures":
+        public.publish_failure(directory.parent, entry)
 
 
 def read_records(kind: str, directory: Path) -> list[dict[str, Any]]:
@@ -80,6 +85,14 @@ def read_records(kind: str, directory: Path) -> list[dict[str, Any]]:
                 if isinstance(entry, dict):
                     entries.append(entry)
     return entries
+
+
+def find_failures(places: layout.Places) -> list[dict[str, Any]]:
+    """What failed last in this boot; for who is not root, as far as it is published."""
+    directory = find_records(places)
+    if os.geteuid() != 0 and not os.access(directory, os.R_OK | os.X_OK):
+        return list(public.read(places.run, public.FAILURES).get(public.FAILURES, []))
+    return read_records("failures", directory)[-public.KEPT_FAILURES :]
 
 
 def read_ledger(log: Path) -> Ledger:
@@ -136,6 +149,8 @@ def flush_records(
     """Take everything noted since the last flush to the stick. Raises OSError or RamosError."""
     log = persist / layout.LOG_DIR
     log.mkdir(exist_ok=True)
+    if log.stat().st_mode & 0o077:
+        log.chmod(PRIVATE)
     ledger = total_up(log, boot_bytes, directory)
     for kind in KINDS:
         _append_kind(kind, directory, log, int((limit_mib << 20) * KIND_SHARE))

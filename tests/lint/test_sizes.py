@@ -30,6 +30,7 @@ SMALL = {
     "progress": "of the ground: whoever works and whoever shows it know it",
     "save/after": "all savers call it, and it may call none of them",
     "save/space": "asked by commit, compact and import alike",
+    "store/public": "records publish, and sessions, and health: it may know none of them",
     "sizes": "of the ground: how bytes are written and read, everywhere",
 }
 

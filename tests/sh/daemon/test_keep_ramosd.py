@@ -52,6 +52,7 @@ def test_what_it_says_is_kept_where_nobody_listens(shell: str, tmp_path: Path) -
     assert not (tmp_path / "ramosd.log").exists()
     keep(shell, tmp_path, "100.00")
     assert (tmp_path / "ramosd.log").read_text() == "why\n"
+    assert (tmp_path / "ramosd.log").stat().st_mode & 0o077 == 0, "it may name users' files"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ramos import cli
+from ramos.errors import RefusedError
 from ramos.layout import Places
 
 
@@ -29,7 +30,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(os, "execv", replace)
     monkeypatch.setattr(cli, "SAFE_PATH", str(tmp_path))
     monkeypatch.setattr(cli, "Places", lambda: Places.below(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["ramos", "log", "--json"])
+    monkeypatch.setattr(sys, "argv", ["ramos", "pin", "1"])
     return tmp_path
 
 
@@ -45,12 +46,24 @@ def run(*words: str) -> BaseException | None:
 @pytest.mark.parametrize("tool", ["sudo", "doas"])
 def test_what_needs_root_runs_again(tools: Path, tool: str) -> None:
     program = add_tool(tools, tool)
-    stopped = run("log", "--json")
+    stopped = run("pin", "1")
     assert isinstance(stopped, Replaced)
-    assert stopped.args == (program, tool, "--", "/usr/bin/ramos", "log", "--json")
+    assert stopped.args == (program, tool, "--", "/usr/bin/ramos", "pin", "1")
 
 
-@pytest.mark.parametrize("words", [("log", "--help"), ("vm", "--help"), ("config",), ("--help",)])
+@pytest.mark.parametrize("words", [("diff", "1"), ("diff", "1", "2"), ("health", "--scrub")])
+def test_a_reading_command_does_for_what_takes_root(tools: Path, words: tuple[str, ...]) -> None:
+    add_tool(tools, "sudo")
+    assert isinstance(run(*words), Replaced)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("pin", "--help"), ("vm", "--help"), ("config",), ("--help",)),
+        *(("status",), ("diff",), ("log",), ("usage",), ("health",)),
+    ],
+)
 def test_what_everyone_may_do_does_not(tools: Path, words: tuple[str, ...]) -> None:
     add_tool(tools, "sudo")
     assert not isinstance(run(*words), Replaced)
@@ -59,7 +72,6 @@ def test_what_everyone_may_do_does_not(tools: Path, words: tuple[str, ...]) -> N
 def test_nothing_runs_again_on_another_machine_or_as_root(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli.run_again_as_root()  # there is no tool
     add_tool(tools, "sudo")
     with pytest.raises(Replaced):
         cli.run_again_as_root()
@@ -68,3 +80,10 @@ def test_nothing_runs_again_on_another_machine_or_as_root(
     (tools / "run/boot").touch()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     cli.run_again_as_root()
+
+
+def test_without_a_tool_it_says_so(tools: Path) -> None:  # noqa: ARG001
+    error = run("pin", "1")
+    assert isinstance(error, RefusedError)
+    assert "there is neither sudo nor doas. Nothing was changed" in str(error)
+    assert error.hint == "su -c 'ramos pin 1'"

@@ -15,4 +15,5 @@ def test_a_session_comes_back(tmp_path: Path) -> None:
     assert read_session(places) == session
     with open_index(places) as index:
         assert list(index) == []
-    assert [*places.run.iterdir()] == [places.saved_file]
+    assert {*places.run.iterdir()} == {places.saved_file, places.run / "public"}
+    assert places.saved_file.stat().st_mode & 0o077 == 0, "the index has every name"

@@ -107,9 +107,13 @@ def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) ->
         machine.check_shell("networkctl --no-legend list | grep -q routable")
         assert list_open_ports(machine) == []
         # Without a terminal: sudo would read what is typed to this shell.
-        seen = machine.check_shell(f"setsid -w runuser -u {USER} -- ramos status </dev/null")
-        assert "generation 1" in seen, "what needs root runs again by sudo"
-        machine.check_shell("echo kept >/etc/kept")
+        as_user = f"setsid -w runuser -u {USER} -- ramos"
+        told = machine.check_shell(f"{as_user} show </dev/null")
+        assert "generation 1, made" in told, "what needs root runs again by sudo"
+        machine.check_shell("echo kept >/etc/kept; touch /root/private")
+        for words in ("status", "diff", "log", "usage", "health"):
+            told = machine.check_shell(f"{as_user} {words} </dev/null")
+            assert "private" not in told, "reading takes no root, and shows no name of root's"
         machine.power_off()
     with boot(disk, firmware="direct", bus="virtio") as machine:
         assert await_init(machine) == ("default", 2)
