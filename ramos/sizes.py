@@ -1,6 +1,6 @@
-"""Sizes as people write and read them: powers of 1024, one unit system everywhere.
+"""Sizes and counts as people write and read them: powers of 1024, one unit system everywhere.
 
-Owns: both directions. Refuses: the kernel's and the tools' own notations.
+Owns: both directions, and the plural. Refuses: the kernel's and the tools' own notations.
 """
 
 import re
@@ -30,3 +30,10 @@ def format_size(size_bytes: float) -> str:
     while round(size, 1) >= 1024 and unit != UNITS[-1]:
         size, unit = size / 1024, next(units)
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """A number of things for people: 1 file, 2 files, 3 entries."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("ry") else f"{count} {noun}s"

@@ -22,7 +22,7 @@ provide_layers() {
     done
     [ "$LAYOUT" != generations ] || keep_generation
     [ "$LAYOUT" != old ] || provide_old
-    DONE="generation $GEN_NUMBER, $LAYER_COUNT layers, $RESTORE_USED"
+    DONE="generation $GEN_NUMBER, layers: $LAYER_COUNT, $RESTORE_USED"
 }
 
 # keep_generation: a copy of its file, for a save that finds it lost

@@ -18,7 +18,7 @@ from ramos.layout import Places
 from ramos.save import usage
 from ramos.save.session import read_session
 from ramos.save.visible import is_needed
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 from ramos.stick import health
 from ramos.store import scrub
 
@@ -59,7 +59,7 @@ def _scrub(places: Places) -> None:
 
 def _show(found: health.Health) -> None:
     total, boot = format_size(found.bytes_written_total), format_size(found.bytes_written_boot)
-    show_line(f"written      {total} in {found.boots} boots, {boot} in this one")
+    show_line(f"written      {total} in {format_count(found.boots, 'boot')}, {boot} in this one")
     if found.bytes_a_day is not None:
         show_line(f"             {format_size(found.bytes_a_day)} a day")
     if found.wear_percent is not None:

@@ -20,7 +20,7 @@ from ramos.cli.save import (
     load_config,
 )
 from ramos.cli.screen import show_passing, show_step
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 
 if TYPE_CHECKING:
     from ramos.save.diff import Change
@@ -63,10 +63,11 @@ def log_command(as_json: bool) -> None:
     for entry in entries:
         generation = entry.generation
         marks = ",".join(name for name, is_set in entry.flags.items() if is_set)
+        layers = format_count(len(generation.layers), "layer")
         size = format_size(sum(layer.size_bytes for layer in generation.layers))
         show_line(
             f"{generation.number:>6}  {show_time(generation.created)}  {generation.reason:<9} "
-            f"{len(generation.layers)} layers {size:>10}  {generation.message}"
+            f"{layers:<8} {size:>10}  {generation.message}"
             f"{f'  [{marks}]' if marks else ''}"
         )
     for damage in damaged:
@@ -258,7 +259,7 @@ def restore_command(generation: str, path: Path, target: Path | None) -> None:
     found = resolve(places, generation)
     goal = target or places.root / str(path).lstrip("/")
     count = restore_file(places, found, os.fsencode(path), goal)
-    show_line(f"restored {goal} from generation {found.number}: {count} entries")
+    show_line(f"restored {goal} from generation {found.number}: {format_count(count, 'entry')}")
 
 
 @click.command("export")

@@ -14,7 +14,7 @@ from ramos.cli import JSON, HelpfulGroup, print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
 from ramos.errors import RefusedError
 from ramos.linux.run import run
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 from ramos.stick import disks, grow, luks
 
 DEVICE = click.option(
@@ -93,7 +93,7 @@ def add(target: Path, current: bytes, new: bytes, memory: int) -> None:
       ramos key add
     """
     luks.add_key(target, current, new, memory)
-    show_line(f"{target}: {len(luks.list_keys(target))} keys open it now")
+    show_line(f"{target}: {format_count(len(luks.list_keys(target)), 'key')} open it now")
 
 
 @key.command("change")

@@ -12,7 +12,7 @@ from ramos.cli import JSON, HelpfulGroup, print_json, show_line
 from ramos.packages.explain import Explanation, explain_file, explain_name
 from ramos.packages.recipe import BASES, PLACES, STEPS, Recipe
 from ramos.packages.recipes import detect_base, load_recipes
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 
 OWN = click.option(
     "--recipes-dir",
@@ -125,10 +125,12 @@ def _show_explanation(found: Explanation, recipe: Recipe) -> None:
         _show_words("depends", "dropped", recipe.dropped_depends)
     else:
         for part in plan.parts:
-            size = f"{part.files} files, {format_size(part.size_bytes)}"
+            size = f"{format_count(part.files, 'file')}, {format_size(part.size_bytes)}"
             if part.files:
                 show_line(f"  leaves    {part.pattern} -> {PLACES[part.place]} ({size})")
-        show_line(f"  stays     {plan.stays_files} files, {format_size(plan.stays_bytes)}")
+        show_line(
+            f"  stays     {format_count(plan.stays_files, 'file')}, {format_size(plan.stays_bytes)}"
+        )
         _show_words("scripts", "dropped", plan.dropped_scripts)
         _show_words("scripts", "replaced", plan.replaced_scripts)
         _show_words("scripts", "kept", plan.kept_scripts)

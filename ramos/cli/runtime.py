@@ -26,6 +26,7 @@ from ramos.layout import CONFIG_DIR, CONFIG_FILE, Places
 from ramos.linux import syscalls, terminals
 from ramos.save import status
 from ramos.shutdown import deadline, finalsave, order, stranded
+from ramos.sizes import format_count
 from ramos.stick import health, toram, watch
 from ramos.store import generations, seal
 
@@ -96,9 +97,10 @@ def _show_boot(info: Boot, attempts: confirm.Attempts | None, problem: str) -> N
         return
     env = attempts.env
     show_line(f"GRUB: good kernel {env.good or 'none'}, good generation {env.gen_good or 'none'}")
-    show_line(f"      {env.gen_tries} more boots may try a generation that is not confirmed")
+    boots = format_count(env.gen_tries, "more boot")
+    show_line(f"      {boots} may try a generation that is not confirmed")
     if env.trial and env.tries:
-        show_line(f"      kernel {env.trial} is on trial, {env.tries} tries left")
+        show_line(f"      kernel {env.trial} is on trial, {format_count(env.tries, 'try')} left")
     elif env.trial in attempts.kernels:
         show_line(f"      kernel {env.trial} was given up: it did not come up")
     show_line(f"      kernels on the ESP: {', '.join(attempts.kernels) or 'none'}")
@@ -148,7 +150,7 @@ def boot_acls() -> None:
     )
     for problem in problems:
         show_line(f"ramos: access control lists: {problem}", err=True)
-    show_line(f"{count} access control lists put back")
+    show_line(f"{format_count(count, 'access control list')} put back")
     if problems:
         sys.exit(EXIT_ERROR)
 

@@ -17,7 +17,7 @@ from ramos.cli import JSON, TREE_VARIABLE, print_json, show_line
 from ramos.cli.screen import describe_moment, show_passing, show_step
 from ramos.errors import EXIT_DAMAGED, RamosError
 from ramos.layout import Places
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,20 +105,20 @@ def describe_commit(report: "CommitReport", *, dry_run: bool) -> str:
     owners = f"yours {report.mine}, the system's {report.system}"
     if not (report.files or report.directories or report.whiteouts or report.generation):
         return "not saved" if report.notes else f"nothing to save: {owners}"
-    what = f"{report.files} files"
+    what = format_count(report.files, "file")
     if report.directories:
-        what += f", {report.directories} directories"
+        what += f", {format_count(report.directories, 'directory')}"
     if report.whiteouts:
-        what += f", {report.whiteouts} deletions"
+        what += f", {format_count(report.whiteouts, 'deletion')}"
     what += f" ({format_size(report.changed_bytes)})"
     if dry_run:
         return f"would save {what}; {owners}"
     extra = "".join(
-        f", {count} {text}"
-        for count, text in (
-            (report.sockets_skipped, "sockets skipped"),
-            (report.times_clamped, "times clamped"),
-            (report.entries_left_out, "entries that cannot be saved"),
+        f", {format_count(count, noun)} {text}"
+        for count, noun, text in (
+            (report.sockets_skipped, "socket", "skipped"),
+            (report.times_clamped, "time", "clamped"),
+            (report.entries_left_out, "entry", "not saved"),
         )
         if count
     )
@@ -176,7 +176,11 @@ def _describe_state(state: "SaveState") -> "list[tuple[str, str]]":
     if state.running != state.booted:
         running += f" (booted {state.booted or 'without one'})"
     lines.append(("running", running))
-    chain = f"generation {state.default}, {state.layers} layers" if state.default else "none yet"
+    chain = (
+        f"generation {state.default}, {format_count(state.layers, 'layer')}"
+        if state.default
+        else "none yet"
+    )
     lines.append(("default", chain + (f"; backup {state.backup}" if state.backup else "")))
     if state.left_behind:
         lines.append(("left behind", f"generation {state.left_behind}, by the next save"))
@@ -322,10 +326,10 @@ def compact_command(everything: bool, as_json: bool) -> None:
         print_json(asdict(report))
         return
     if not report.generation:
-        show_line(f"nothing to gain: {report.layers_before} layers")
+        show_line(f"nothing to gain: {format_count(report.layers_before, 'layer')}")
         return
     show_line(
-        f"generation {report.generation}: {report.layers_before} layers became "
+        f"generation {report.generation}: {format_count(report.layers_before, 'layer')} became "
         f"{report.layers_after}, {format_size(report.bytes_before)} became "
         f"{format_size(report.bytes_after)}, {report.seconds:.1f} s"
     )
@@ -358,7 +362,7 @@ def verify_command(everything: bool, as_json: bool) -> None:
         for damage in report.damaged:
             show_line(f"damaged: {damage.path}: {damage.reason}", err=True)
         bad = len(report.damaged)
-        read = f"{report.files} files, {format_size(report.size_bytes)} read"
+        read = f"{format_count(report.files, 'file')}, {format_size(report.size_bytes)} read"
         show_line(f"{read}: {'all good' if not bad else f'{bad} damaged'}")
     if report.damaged:
         sys.exit(EXIT_DAMAGED)

@@ -16,6 +16,7 @@ from typing import IO
 from ramos.formats.apk_sign import Signature
 from ramos.formats.archive import HARDLINK, GzipMember, Member, Stream, read_tar, refuse
 from ramos.formats.sandbox import clean_name
+from ramos.sizes import format_size
 
 SCRIPTS = (
     "pre-install",
@@ -138,7 +139,7 @@ def describe(info: str, scripts: Mapping[str, bytes], label: str) -> Package:
         if name not in SCRIPTS:
             refuse(label, f"{name!r} is no kind of script")
         if len(script) > MAX_SCRIPT_BYTES:
-            refuse(label, f"its {name} script is larger than {MAX_SCRIPT_BYTES} bytes")
+            refuse(label, f"its {name} script is larger than {format_size(MAX_SCRIPT_BYTES)}")
     return Package(
         name=fields["pkgname"],
         version=fields["pkgver"],

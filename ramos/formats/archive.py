@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn, Protocol
 
 from ramos.errors import RamosError
+from ramos.sizes import format_size
 
 CHUNK_BYTES = 1 << 16
 MAX_HEADER_BYTES = 1 << 20
@@ -126,7 +127,7 @@ def read_gzip_member(file: IO[bytes], label: str, limit_bytes: int) -> tuple[byt
         except zlib.error as error:
             refuse(label, f"not a package, or damaged ({error})")
         if len(content) > limit_bytes or inflate.unconsumed_tail:
-            refuse(label, f"its headers are larger than {limit_bytes} bytes")
+            refuse(label, f"its headers are larger than {format_size(limit_bytes)}")
     rest = len(inflate.unused_data)
     file.seek(-rest, 1)
     return bytes(raw[: len(raw) - rest]), bytes(content)

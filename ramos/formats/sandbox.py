@@ -19,6 +19,7 @@ from typing import IO, NoReturn
 
 from ramos.errors import RamosError
 from ramos.formats.archive import CHUNK_BYTES, DEVICE, DIRECTORY, FILE, HARDLINK, SYMLINK, Member
+from ramos.sizes import format_count, format_size
 
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
@@ -126,7 +127,7 @@ class _Tree:
         if not name:
             return
         if len(self.kinds) >= self.limits.entries:
-            refuse(self.label, f"it holds more than {self.limits.entries} entries")
+            refuse(self.label, f"it holds more than {format_count(self.limits.entries, 'entry')}")
         self._make_parents(name)
         known = self.kinds.get(name)
         if known is not None and not (known == DIRECTORY == member.kind):
@@ -172,7 +173,8 @@ class _Tree:
             while data := content.read(CHUNK_BYTES):
                 self.size_bytes += len(data)
                 if self.size_bytes > self.limits.size_bytes:
-                    refuse(self.label, f"it unpacks to more than {self.limits.size_bytes} bytes")
+                    limit = format_size(self.limits.size_bytes)
+                    refuse(self.label, f"it unpacks to more than {limit}")
                 digest.update(data)
                 file.write(data)
             if file.tell() != member.size:

@@ -13,6 +13,7 @@ from ramos import layout
 from ramos.boot import menu
 from ramos.errors import RamosError
 from ramos.linux import run
+from ramos.sizes import format_size
 
 GRUB_DIR = Path("/usr/lib/grub")
 TOOLS = ("grub-mkimage",)
@@ -60,7 +61,9 @@ def make_bios(work: Path, early: Path, core_start_bytes: int) -> BiosGrub:
 def patch_bios(boot: bytes, core: bytes, core_sector: int) -> BiosGrub:
     """Tell the boot code where the core begins, and the core's first sector where it goes on."""
     if len(core) > CORE_MAXIMUM_BYTES:
-        raise RamosError("cannot use", "core.img", f"{len(core)} bytes are too many for a BIOS")
+        raise RamosError(
+            "cannot use", "core.img", f"{format_size(len(core))} are too much for a BIOS"
+        )
     code = bytearray(boot[:BOOT_CODE_BYTES])
     struct.pack_into("<Q", code, BOOT_KERNEL_SECTOR, core_sector)
     # As grub-install does for disks: some BIOSes do not say which drive they booted from.

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ramos.errors import RamosError, find_reason
+from ramos.sizes import format_size
 
 TIMEOUT_SECONDS = 20
 TRIES = 3
@@ -96,7 +97,7 @@ def _copy_file(mirror: str, name: str, part: Path, limit_bytes: int) -> None:
 
 def _check_size(source: object, size_bytes: int, limit_bytes: int) -> None:
     if size_bytes > limit_bytes:
-        raise RamosError("cannot fetch", source, f"it is larger than {limit_bytes} bytes")
+        raise RamosError("cannot fetch", source, f"it is larger than {format_size(limit_bytes)}")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ramos.errors import DamagedError, RamosError, RefusedError, find_reason
 from ramos.progress import OnProgress, Progress
+from ramos.sizes import format_size
 from ramos.stick.disks import Disk
 
 BLKGETSIZE64 = 0x80081272
@@ -249,8 +250,9 @@ def _failed(target: HeldDisk, error: OSError) -> RamosError:
 
 
 def _false_capacity(target: HeldDisk, offset: int) -> DamagedError:
+    claimed, lost = format_size(target.size_bytes), format_size(offset)
     return DamagedError(
         "cannot trust", target.path,
-        f"it claims {target.size_bytes} bytes, but what was written at {offset} is gone",
+        f"it claims {claimed}, but what was written at {lost} is gone",
         "It was not provisioned", "It is a stick of false capacity: throw it away.",
     )  # fmt: skip

@@ -30,6 +30,7 @@ from ramos.linux.mounts import mount_image
 from ramos.linux.squashfs import DEFAULT_STAYS, NoRoomError, run_squashfs
 from ramos.linux.verity import FileDigests, digest_file, enable_verity, is_supported, measure_verity
 from ramos.progress import OnProgress, Progress
+from ramos.sizes import format_size
 from ramos.store.generation import Kind, StoredFile
 from ramos.store.generations import find_damage, read_direct, write_synced
 
@@ -111,8 +112,8 @@ def make_squashfs(
 def _name_largest(error: NoRoomError, delta: Delta) -> RamosError:
     """Nothing is left out for want of room: whoever reads this knows best what can go."""
     size, path = delta.largest
-    changed = f"{delta.size_bytes} bytes have changed"
-    largest = f"the largest file is {os.fsdecode(b'/' + path)} with {size}"
+    changed = f"{format_size(delta.size_bytes)} have changed"
+    largest = f"the largest file is {os.fsdecode(b'/' + path)} with {format_size(size)}"
     hint = f"{error.hint} Or delete what need not be kept; save.exclude names what never is."
     return NoRoomError(
         error.what, error.obj, f"{error.reason}; {changed}, {largest}", error.state, hint

@@ -13,6 +13,7 @@ import os
 import stat
 
 from ramos.errors import find_reason
+from ramos.sizes import format_size
 
 MAX_PATH_BYTES = 3584
 MAX_HOLES_BYTES = 16 << 30
@@ -56,7 +57,8 @@ class Obstacles:
         read = self._read_bytes.get(status.st_uid, 0) + status.st_size
         if read > self._readable_bytes:
             if status.st_size > weigh_data(status):
-                return f"it is {status.st_size} bytes long, most of them holes, too many to read"
+                size = format_size(status.st_size)
+                return f"it is {size} long, most of it holes, too much to read"
             return f"with it, user {status.st_uid} has more bytes in files than a save reads"
         self._read_bytes[status.st_uid] = read
         if status.st_nlink > 1:

@@ -19,6 +19,7 @@ from pathlib import Path
 from ramos.errors import RamosError
 from ramos.linux import run
 from ramos.linux.freeze import read_status
+from ramos.sizes import format_size
 
 PR_SET_PDEATHSIG = 1
 # Squashfs cannot hold POSIX ACLs; they are in the sidecar, so this is no loss.
@@ -68,7 +69,7 @@ def run_squashfs(
     if stuck.is_set():
         complaints.append("it stands still, or what it writes to is gone")
     if code == -signal.SIGXFSZ or any("File too large" in line for line in complaints):
-        reason = f"the layer would be larger than the {max_bytes} bytes that may be used"
+        reason = f"the layer would be larger than the {format_size(max_bytes)} that may be used"
         hint = "'ramos prune' frees space; save.reserve_mib is never used."
         raise NoRoomError("cannot write", target.parent, reason, DEFAULT_STAYS, hint)
     said = " | ".join(complaints[:SHOWN_COMPLAINTS]) or f"it ended with status {code}"

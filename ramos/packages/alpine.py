@@ -30,6 +30,7 @@ from ramos.packages.site import (
     find_key,
 )
 from ramos.packages.unpack import Staged, stage_apk
+from ramos.sizes import format_count
 
 BASE = "alpine"
 TAG = "ramos"
@@ -142,7 +143,7 @@ def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Pa
         raise RefusedError("cannot fetch", target, error.reason, hint=hint) from error
     found = list(folder.glob("*.apk"))
     if len(found) != 1:
-        raise RefusedError("cannot fetch", target, f"{len(found)} files came")
+        raise RefusedError("cannot fetch", target, f"{format_count(len(found), 'file')} came")
     keys = site.root / "etc/apk/keys"
     package = apk.verify_package(found[0], keys, identity=candidate.proof, name=candidate.name)
     if package.arch not in (find_arch(site), "noarch"):

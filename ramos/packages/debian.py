@@ -40,6 +40,7 @@ from ramos.packages.site import (
     find_key,
 )
 from ramos.packages.unpack import MARK, Staged, stage_deb
+from ramos.sizes import format_count
 
 BASE = "debian"
 KEY_USER = "RAMOS stick <root@localhost>"
@@ -153,7 +154,7 @@ def fetch(site: Site, candidate: Candidate, folder: Path, on_line: OnLine) -> Pa
         raise RefusedError("cannot fetch", target, error.reason, hint=hint) from error
     found = list(folder.glob("*.deb"))
     if len(found) != 1:
-        raise RefusedError("cannot fetch", target, f"{len(found)} files came")
+        raise RefusedError("cannot fetch", target, f"{format_count(len(found), 'file')} came")
     deb.verify_package(
         found[0],
         sha256=candidate.proof,

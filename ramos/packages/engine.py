@@ -21,7 +21,7 @@ from ramos.packages.change import Target, Work
 from ramos.packages.recipe import drops_depend
 from ramos.packages.site import Candidate, Installed, Site
 from ramos.progress import OnProgress, Progress, tell_lines
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 from ramos.store import images
 from ramos.store.generations import read_all
 
@@ -62,12 +62,12 @@ def list_kernels(site: Site) -> list[KernelState]:
     with site.open_esp(False) as esp:
         env = journal.read_environment(esp)
         names = sorted(kernels.list_complete(esp), key=kernels.version_key, reverse=True)
-    found = []
+    found, left = [], format_count(env.tries, "boot")
     for name in names:
         facts = {
             "running": name == site.running,
             "known to boot": name == env.good,
-            f"on trial ({env.tries} boots left)": name == env.trial and env.tries > 0,
+            f"on trial ({left} left)": name == env.trial and env.tries > 0,
             "given up: it did not come up": name == env.trial and env.tries == 0,
         }
         found.append(KernelState(name, tuple(word for word, holds in facts.items() if holds)))

@@ -35,6 +35,7 @@ from ramos.save.diff import list_details
 from ramos.save.reserve import Lift, lifting_limits, measure_free, measure_spare_memory
 from ramos.save.session import Recorder
 from ramos.save.snapshot import COARSE_CLOCK, has_snapshots, take_snapshot
+from ramos.sizes import format_size
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def _find_shortage(places: Places, delta: Delta) -> int:
         return 0
     if delta.stored_bytes <= measure_spare_memory():
         return delta.stored_bytes - free
-    reason = f"a copy of {delta.stored_bytes} changed bytes fits neither in it nor in the free RAM"
+    changes = format_size(delta.stored_bytes)
+    reason = f"a copy of {changes} of changes fits neither in it nor in the free RAM"
     hint = "A save at shutdown needs no copy; so does an upper on zram (ramos.upper=zram)."
     raise RamosError("cannot save from", places.upper, reason, "Nothing was saved", hint)

@@ -28,7 +28,7 @@ from ramos.save.session import open_index, read_session, record_session
 from ramos.save.snapshot import has_snapshots
 from ramos.save.source import Reading, Source, open_source
 from ramos.save.status import describe_left_behind
-from ramos.sizes import format_size
+from ramos.sizes import format_count, format_size
 
 LOCK_WAIT_SECONDS = 30.0
 SECTOR_BYTES = 512
@@ -68,7 +68,7 @@ def describe(report: commit.CommitReport) -> str:
     parts = [*report.notes]
     if report.generation:
         text = (
-            f"saved as generation {report.generation}: {report.files} files, "
+            f"saved as generation {report.generation}: {format_count(report.files, 'file')}, "
             f"{format_size(report.layer_bytes)}, {report.seconds:.1f} s"
         )
         parts.insert(0, text)

@@ -33,6 +33,7 @@ from urllib.parse import quote, unquote
 
 from ramos import layout
 from ramos.errors import DamagedError, RamosError
+from ramos.sizes import format_size
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 65536
@@ -165,7 +166,7 @@ def _damaged(name: str, reason: str) -> DamagedError:
 def _checked_lines(data: bytes, name: str) -> list[str]:
     """The lines between the version and `end`, once size, version and checksum are right."""
     if len(data) > MAX_FILE_BYTES:
-        raise _damaged(name, f"it is larger than {MAX_FILE_BYTES} bytes")
+        raise _damaged(name, f"it is larger than {format_size(MAX_FILE_BYTES)}")
     first = data.split(b"\n", 1)[0]
     if re.fullmatch(rb"ramos-generation=[0-9]{1,9}", first) is None:
         raise _damaged(name, "it is not a generation file")

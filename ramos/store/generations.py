@@ -37,6 +37,7 @@ from ramos.linux.fs import (
     read_chunks_direct,
     sync_directory,
 )
+from ramos.sizes import format_count
 from ramos.store.generation import (
     LAST_NUMBER,
     MAX_FILE_BYTES,
@@ -140,7 +141,9 @@ def find_absent(persist: Path, generation: Generation) -> list[Damage]:
             found.append(Damage(file.path, find_reason(error)))
             continue
         if size != file.size_bytes:
-            found.append(Damage(file.path, f"{size} bytes instead of {file.size_bytes}"))
+            found.append(
+                Damage(file.path, f"{format_count(size, 'byte')} instead of {file.size_bytes}")
+            )
     return found
 
 
@@ -341,7 +344,7 @@ def find_damage(persist: Path, file: StoredFile) -> Damage | None:
     try:
         size = path.stat().st_size
         if size != file.size_bytes:
-            return Damage(file.path, f"{size} bytes instead of {file.size_bytes}")
+            return Damage(file.path, f"{format_count(size, 'byte')} instead of {file.size_bytes}")
         found = hash_file(path, direct=True)
     except OSError as error:
         return Damage(file.path, find_reason(error))

@@ -11,6 +11,9 @@ esac
 # ramos_value FILE NAME: a value out of NAME=value lines
 ramos_value() { sed -n "s/^$2=//p" "$1" 2>/dev/null | head -n 1; }
 
+# ramos_count NUMBER NOUN: "1 file", "2 files"
+ramos_count() { if [ "$1" = 1 ]; then echo "1 $2"; else echo "$1 ${2}s"; fi; }
+
 # ramos_age SECONDS: how long ago, in the largest unit of which there are two
 ramos_age() {
     if [ "$1" -ge 172800 ]; then
@@ -47,7 +50,7 @@ ramos_unsaved() {
     found=$(timeout 2 find "$HOME" -xdev ! -type d -newer "$since" 2>/dev/null && echo end)
     case $found in
     end) echo nothing ;;
-    *end) echo "$(($(printf '%s\n' "$found" | wc -l) - 1)) files" ;;
+    *end) ramos_count $(($(printf '%s\n' "$found" | wc -l) - 1)) file ;;
     *) echo "see 'ramos status'" ;;
     esac
 }
@@ -100,4 +103,4 @@ case $-:${RAMOS_GREETED-} in
     [ ! -t 1 ] || (ramos_greet /run/ramos /)
     ;;
 esac
-unset -f ramos_value ramos_age ramos_saved_state ramos_unsaved ramos_network ramos_greet
+unset -f ramos_value ramos_count ramos_age ramos_saved_state ramos_unsaved ramos_network ramos_greet

@@ -3,7 +3,7 @@
 import pytest
 
 from ramos.errors import UsageError
-from ramos.sizes import MIB, format_size, parse_size
+from ramos.sizes import MIB, format_count, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,16 @@ def test_what_is_no_size(text: str) -> None:
 )
 def test_sizes_as_people_read_them(size: float, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "file", "0 files"),
+        (1, "entry", "1 entry"),
+        (2, "entry", "2 entries"),
+        (5, "day", "5 days"),
+    ],
+)
+def test_counts_as_people_read_them(count: int, noun: str, text: str) -> None:
+    assert format_count(count, noun) == text

@@ -56,7 +56,7 @@ def test_a_day_of_work(lab: Lab) -> None:
     assert (status["running"], status["unsaved"]["files"]) == (1, 0)
     (root / "etc/five").write_text("mine again\n")
     os.utime(root / "etc/five", (1, 1))
-    assert ramos(lab, "commit", "--pin").startswith("generation 2: 1 files")
+    assert ramos(lab, "commit", "--pin").startswith("generation 2: 1 file")
     lines = ramos(lab, "log").splitlines()
     assert [line.split()[0] for line in lines] == ["2", "1"]
     assert "[default,running,pinned]" in lines[0]

@@ -37,8 +37,8 @@ def test_every_part_of_a_package_is_accounted_for(tmp_path: Path) -> None:
     done = CliRunner().invoke(recipes.explain, [f"{tmp_path}/x.deb"])
     lines = [" ".join(line.split()) for line in done.output.splitlines()]
     assert lines[0] == "linux-image-6 6.1: a kernel"
-    assert "leaves boot/vmlinuz-* -> the ESP, as vmlinuz (1 files, 7 B)" in lines
-    assert "stays 1 files, 2.0 KiB" in lines
+    assert "leaves boot/vmlinuz-* -> the ESP, as vmlinuz (1 file, 7 B)" in lines
+    assert "stays 1 file, 2.0 KiB" in lines
     assert "scripts dropped: prerm" in lines
 
 

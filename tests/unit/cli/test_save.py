@@ -65,4 +65,4 @@ def test_a_save_counts_what_there_is_and_names_nothing_else() -> None:
     assert describe_commit(report, dry_run=True).startswith("would save 3 files (")
     report = replace(report, directories=2, whiteouts=1)
     said = describe_commit(report, dry_run=True)
-    assert said.startswith("would save 3 files, 2 directories, 1 deletions (")
+    assert said.startswith("would save 3 files, 2 directories, 1 deletion (")

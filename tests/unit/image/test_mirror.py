@@ -42,8 +42,8 @@ def serve(answer: bytes) -> Iterator[str]:
     ("head", "size", "reason"),
     [
         (b"Content-Length: 1000\r\n", 500, "500 of 1000 bytes arrived"),
-        (b"", 5000, "larger than 2000 bytes"),
-        (b"Content-Length: 5000\r\n", 5000, "larger than 2000 bytes"),
+        (b"", 5000, "larger than 2.0 KiB"),
+        (b"Content-Length: 5000\r\n", 5000, "larger than 2.0 KiB"),
         (b"", 999, "999 bytes arrived, the index says 1000"),
     ],
 )
@@ -60,7 +60,7 @@ def test_half_a_file_and_one_without_an_end_are_not_used(
 def test_a_file_without_an_end_is_not_copied(tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/f").write_bytes(bytes(2001))
-    with pytest.raises(RamosError, match="larger than 2000 bytes"):
+    with pytest.raises(RamosError, match=r"larger than 2\.0 KiB"):
         mirror.fetch(str(tmp_path / "mirror"), "f", tmp_path / "f", limit_bytes=2000)
     assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
 

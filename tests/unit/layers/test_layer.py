@@ -39,7 +39,7 @@ def test_what_a_layer_cannot_hold_anyway_is_no_complaint(tmp_path: Path) -> None
 
 def test_a_layer_that_grows_too_large_is_ended(tmp_path: Path) -> None:
     argv = ["dd", "if=/dev/zero", f"of={tmp_path}/layer", "bs=64K", "count=64", "status=none"]
-    with pytest.raises(RamosError, match="larger than the 1048576 bytes"):
+    with pytest.raises(RamosError, match=r"larger than the 1\.0 MiB"):
         run_squashfs([*argv], tmp_path / "layer", 1 << 20)
 
 
