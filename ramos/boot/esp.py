@@ -2,9 +2,9 @@
 
 Owns: finding it, mounting it, and the in-place write of its sectors. Refuses: renaming over,
 truncating or rewriting anything (measured: only new names, or one sector in place, survive a power
-cut on FAT). Invariants: it is found on the same disk as persist, never by a label that another
-stick may bear too; before it is written it is whole, and says of itself that it is in use; grubenv
-stays one sector at the same place.
+cut on FAT). Invariants: it is found on the same disk as persist, whatever that is called by now,
+never by a label that another stick may bear too; before it is written it is whole, and says of
+itself that it is in use; grubenv stays one sector at the same place.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from ramos.errors import RamosError
 from ramos.linux import fs, syscalls
 from ramos.linux.mounts import find_mount
 from ramos.linux.run import run
-from ramos.stick import identity
+from ramos.stick import identity, watch
 from ramos.stick.check import find_difference
 
 MOUNT_POINT = layout.RUN_DIR / "esp"
@@ -39,13 +39,11 @@ UNCHANGED = "The ESP is as it was"
 
 def find_esp(boot: Boot) -> Path:
     """The ESP of the stick that this system booted from."""
-    mounted = find_mount(layout.PERSIST_DIR)
-    disk = identity.name_disk(Path(mounted.source if mounted else boot.persist))
-    nodes = identity.list_partitions(disk) if disk else []
-    for node in nodes:
-        seen = identity.read_identity(node)
-        if seen.kind == "vfat" and boot.esp_uuid.upper() in ("", seen.uuid):
-            return node
+    for disk in filter(None, map(identity.name_disk, _list_parts(boot))):
+        for node in identity.list_partitions(disk):
+            seen = identity.read_identity(node)
+            if seen.kind == "vfat" and boot.esp_uuid.upper() in ("", seen.uuid):
+                return node
     raise RamosError(
         "cannot find the ESP",
         boot.persist or "persist",
@@ -53,6 +51,17 @@ def find_esp(boot: Boot) -> Path:
         UNCHANGED,
         "Is the stick plugged in?",
     )
+
+
+def _list_parts(boot: Boot) -> Iterator[Path]:
+    """Where persist may be: mounted, or plugged in under another name than at boot."""
+    if (mounted := find_mount(layout.PERSIST_DIR)) is not None:
+        yield Path(mounted.source)
+    known = watch.remember_stick(boot)
+    if known is None:
+        yield Path(boot.persist)
+    elif (returned := watch.find_returned(known)) is not None:
+        yield returned
 
 
 def refuse_copy(boot: Boot, node: Path, persist: Path = layout.PERSIST_DIR) -> None:

@@ -130,6 +130,7 @@ def leave_the_stick(machine: Machine) -> None:
     await_state(machine, "stick", "gone")
     status, text = machine.shell("ramos commit")
     assert (status, "it is not mounted" in text) == (1, True), text
+    assert "GRUB: good kernel" in machine.check_shell("ramos boot"), "it has another name by now"
     machine.unplug()
     machine.replug()
     machine.expect("saves work again", 120)
