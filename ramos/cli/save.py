@@ -147,21 +147,22 @@ def status_command(as_json: bool) -> None:
     """
     from ramos.daemon import status
     from ramos.save.status import publish_unsaved, read_state
-    from ramos.store import records
+    from ramos.store.failures import find_failures
 
     places, config = find_places(), load_config()
     state = read_state(places, config)
     if os.geteuid() == 0:
         publish_unsaved(places, state.unsaved)
     runtime = status.read_status(places)
-    failures = records.find_failures(places)
+    failures = [asdict(failure) for failure in find_failures(places)]
     if as_json:
         print_json({**asdict(state), "runtime": asdict(runtime), "errors": failures})
         return
     for name, text in [*_describe_state(state), *status.describe_status(runtime)]:
         show_line(f"{name:<12} {text}")
     for failure in failures:
-        show_line(f"{'error':<12} {describe_failure(failure)}")
+        name = "past error" if failure["past"] else "error"
+        show_line(f"{name:<12} {describe_failure(failure)}")
 
 
 def describe_failure(failure: "Mapping[str, Any]") -> str:

@@ -24,7 +24,7 @@ def describe_moment(seconds: float) -> str:
     """A time of today by the clock, else with its date; the number where no calendar reaches."""
     try:
         moment = datetime.datetime.fromtimestamp(seconds)
-    except (OverflowError, ValueError, OSError):
+    except (OverflowError, ValueError, OSError, TypeError):
         return str(seconds)
     is_today = moment.date() == datetime.datetime.now().date()
     return f"{moment:%H:%M}" if is_today else f"{moment:%Y-%m-%d %H:%M}"

@@ -14,7 +14,8 @@ from ramos.errors import RamosError
 from ramos.layout import Places
 from ramos.stick import health
 from ramos.stick.watch import read_boot_bytes
-from ramos.store import records
+from ramos.store import public, records
+from ramos.store.failures import SOUND
 
 
 def note_failure(places: Places, what: str, error: Exception) -> None:
@@ -25,6 +26,7 @@ def note_failure(places: Places, what: str, error: Exception) -> None:
 def settle(places: Places, reason: str, **values: object) -> None:
     """Note what was saved, let GRUB try it, and take the records to the stick."""
     plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
+    public.publish(places.run, SOUND)
     records.note("commits", records.find_records(places), reason=reason, **plain)
     steps = (("arm the new generation", _arm), ("write the records", _flush))
     for what, work in steps if is_running(places) else ():  # another one has no ESP

@@ -25,7 +25,8 @@ from ramos.progress import OnProgress, Progress
 from ramos.stick import identity
 from ramos.stick.check import is_device_there, read_written_bytes
 from ramos.stick.identity import Identity
-from ramos.store import generations
+from ramos.store import generations, public
+from ramos.store.failures import SOUND
 
 IDENTITY_FILE = "stick.json"
 LOOPS_FILE = "loops.json"
@@ -96,6 +97,7 @@ def return_stick(node: Path, on_progress: OnProgress, persist: Path = layout.PER
         }
     failed = [f"{file}: {reason}" for file, reason in reasons.items() if reason]
     verify_default(persist, on_progress)
+    public.publish(layout.RUN_DIR, SOUND)
     text = "the stick is back, its journal is replayed, its newest generation is intact: "
     text += "saves work again."
     if failed:

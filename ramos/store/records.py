@@ -87,14 +87,6 @@ def read_records(kind: str, directory: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def find_failures(places: layout.Places) -> list[dict[str, Any]]:
-    """What failed last in this boot; for who is not root, as far as it is published."""
-    directory = find_records(places)
-    if os.geteuid() != 0 and not os.access(directory, os.R_OK | os.X_OK):
-        return list(public.read(places.run, public.FAILURES).get(public.FAILURES, []))
-    return read_records("failures", directory)[-public.KEPT_FAILURES :]
-
-
 def read_ledger(log: Path) -> Ledger:
     """The ledger of a stick; an absent or damaged one starts anew."""
     try:

@@ -90,6 +90,7 @@ def pull_and_return(machine: Machine, copy: Path) -> None:
     machine.replug()
     machine.expect("saves work again", 120)
     await_state(machine, "stick", "present")
+    assert "past error" in machine.check_shell("ramos status")
     machine.check_shell("ramos verify")
     text = machine.check_shell("find /usr/bin -type f | head -50 | xargs cat | wc -c")
     assert int(text.split()[-1]) > 1_000_000, "the system's own files can be read again"
