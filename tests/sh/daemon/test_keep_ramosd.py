@@ -60,3 +60,10 @@ def test_what_it_says_is_kept_where_nobody_listens(shell: str, tmp_path: Path) -
 def test_junk_in_its_notes_stops_nothing(shell: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "ramosd.starts").write_text(text)
     assert keep(shell, tmp_path, "100.00", log=subprocess.PIPE) == "0"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_ten_minutes_are_no_failure(shell: str, tmp_path: Path) -> None:
+    for uptime, wait in (("699.90", "4"), ("700.00", "0")):
+        (tmp_path / "ramosd.starts").write_text("3 100\n")
+        assert keep(shell, tmp_path, uptime) == wait

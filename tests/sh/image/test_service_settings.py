@@ -107,3 +107,35 @@ def test_a_unit_that_only_stops_something_is_one_that_systemd_takes(unit: Path) 
     )
     if "ExecStart" not in service:
         assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")
+
+
+def test_an_interrupted_change_is_ended_under_the_eyes_of_ramosd() -> None:
+    """What that watches, the memory above all, is watched by then."""
+    unit = (REPOSITORY / "services/systemd/ramos-recover.service").read_text()
+    assert "ramosd.service" in re.findall(r"^After=(.+)$", unit, re.MULTILINE)[0].split()
+    other = (REPOSITORY / "services/openrc/ramos-recover").read_text()
+    assert "ramosd" in re.findall(r"^\tafter (.+)$", other, re.MULTILINE)[0].split()
+
+
+def test_openrc_saves_when_all_have_ended_and_nothing_is_unmounted() -> None:
+    text = (REPOSITORY / "services/openrc/ramos-save").read_text()
+    after, before = (
+        set(re.findall(rf"^\t{word} (.+)$", text, re.MULTILINE)[0].split())
+        for word in ("after", "before")
+    )
+    assert {"killprocs", "sendsigs"} <= after, "Alpine's service, and Debian's"
+    assert {"mount-ro", "umountfs", "umountroot"} <= before
+
+
+def test_ramosd_has_no_network() -> None:
+    lines = (REPOSITORY / "services/systemd/ramosd.service").read_text().split("\n")
+    assert "IPAddressDeny=any" in lines
+    (families,) = [line for line in lines if line.startswith("RestrictAddressFamilies=")]
+    assert "AF_INET" not in families
+
+
+@pytest.mark.parametrize("service", OPENRC, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_service_that_says_what_it_begins_says_how_that_ended(service: Path) -> None:
+    for body in re.findall(r"^\w+\(\) \{\n(.*?)^\}", service.read_text(), re.M | re.S):
+        if "ebegin " in body:
+            assert re.search(r"^\s*(.*\|\| )?eend ", body.split("ebegin ")[-1], re.MULTILINE)

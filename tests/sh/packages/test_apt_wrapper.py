@@ -252,3 +252,9 @@ def test_a_purge_takes_the_configuration_that_a_removal_leaves(bench: Bench, lea
     assert bench.run("purge -y linux-1", environment=env, STATUS_dpkg="2")[0] == (
         2 if leaves else 0
     )
+
+
+@pytest.mark.parametrize("words", ["-s install htop", "install ./htop.deb"])
+def test_what_only_looks_and_what_is_in_a_file_brings_nothing(bench: Bench, words: str) -> None:
+    """No mirror need have what is in a file, and a simulation changes nothing."""
+    assert bench.run(words, STOPPED="add grub-pc\\n") == (0, [show_call("apt", words)])

@@ -99,3 +99,25 @@ def test_the_deadline_outlives_the_service_that_started_it(
     await_file(acted)
     os.waitpid(child, 0)
     assert group.read_text() == f"{child}\n"
+
+
+def test_what_is_held_is_held_until_its_owner_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stick may be there by then: only after the owner's end does that count."""
+    (tmp_path / "file").write_text("text")
+    asked, mark = tmp_path / "asked", tmp_path / "held"
+    monkeypatch.setattr(keeper, "find_files", lambda: [tmp_path / "file"])
+    monkeypatch.setattr(keeper, "MARK", mark)
+    monkeypatch.setattr(deadline, "leave_service", lambda: None)
+
+    def is_there() -> bool:
+        asked.touch()
+        return True
+
+    owner = keeper.start_keeper(is_there)
+    await_file(mark)
+    time.sleep(0.3)
+    assert not asked.exists()
+    os.close(owner)
+    await_file(asked)

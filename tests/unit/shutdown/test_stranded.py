@@ -8,7 +8,7 @@ import pytest
 from ramos.booted import Boot
 from ramos.config import SaveConfig
 from ramos.errors import RamosError
-from ramos.linux import terminals
+from ramos.linux import run, terminals
 from ramos.shutdown import deadline, order, stranded
 from ramos.stick import watch
 
@@ -45,3 +45,28 @@ def test_what_was_done_without_the_stick_is_not_tried_again(
     assert began == ([7.0] if settled else [])
     monkeypatch.setattr(watch, "is_there", lambda: True)
     assert not stranded.was_settled()
+
+
+@pytest.mark.parametrize(
+    ("alone", "result", "seconds", "ends"),
+    [
+        (True, "unchanged", 0.0, ["poweroff"]),
+        (True, "elsewhere", 0.0, []),
+        (False, "unchanged", stranded.END_SECONDS, []),
+    ],
+)
+def test_who_is_alone_ends_the_system_and_others_get_their_time(
+    monkeypatch: pytest.MonkeyPatch, alone: bool, result: str, seconds: float, ends: list[str]
+) -> None:
+    asked: list[float] = []
+    ran: list[str] = []
+
+    def go_down(*words: float) -> order.Outcome:
+        asked.append(words[3])
+        return order.Outcome(result, "text")
+
+    monkeypatch.setattr(stranded, "go_down", go_down)
+    monkeypatch.setattr(stranded, "is_going_down", lambda: True)
+    monkeypatch.setattr(run, "run", lambda argv, **_: ran.extend(argv))
+    stranded.leave(Boot(), None, SaveConfig(), gone=True, alone=alone)
+    assert (asked, ran) == ([seconds], ends)
