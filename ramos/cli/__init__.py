@@ -8,6 +8,7 @@ Command modules are loaded only when their command runs: a stick's processor is 
 `ramos commit` need not pay for the image builder.
 """
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -15,7 +16,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ramos.layout import Places
 # The form of what --json prints: higher after a change that a program would notice.
 SCHEMA = 1
 JSON_ASKED = "ramos.json"
+ERROR_KEYS = ("what", "obj", "reason", "state", "hint", "exit_code")
 EPILOG_HINT = "Run 'ramos COMMAND --help' for examples."
 # command name -> "module:attribute"
 COMMANDS: dict[str, str] = {
@@ -72,6 +74,18 @@ TREE_VARIABLE = "RAMOS_TREE"
 # Not the caller's own: it may name any program sudo.
 SAFE_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 OURSELVES = Path("/usr/bin/ramos")
+
+
+@contextlib.contextmanager
+def _errors_as_json(ctx: click.Context) -> Iterator[None]:
+    """Whoever asked for JSON gets an error as JSON, too."""
+    try:
+        yield
+    except (RamosError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
+        # An option that nobody knows ends the parsing before --json is reached.
+        if ctx.meta.get(JSON_ASKED, "--json" in sys.argv):
+            print_json({"error": describe_error(error)})
+        raise
 
 
 class HelpfulGroup(click.Group):
@@ -120,15 +134,15 @@ class LazyGroup(HelpfulGroup):
             run_again_as_root()
         return name, command, rest
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it; an error is told as those of the commands are."""
+        with _errors_as_json(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Whoever asked for JSON gets an error as JSON, too."""
-        try:
+        """As click does it; an error is told as JSON, too, to whoever asked for that."""
+        with _errors_as_json(ctx):
             return super().invoke(ctx)
-        except (RamosError, click.ClickException) as error:
-            # An option that nobody knows ends the parsing before --json is reached.
-            if ctx.meta.get(JSON_ASKED, "--json" in sys.argv):
-                print_json({"error": describe_error(error)})
-            raise
 
 
 def run_again_as_root() -> None:
@@ -182,12 +196,15 @@ def print_json(value: Mapping[str, object]) -> None:
     click.echo(json.dumps({"schema": SCHEMA, **value}, indent=2, default=str))
 
 
-def describe_error(error: RamosError | click.ClickException) -> dict[str, object]:
-    """An error for programs."""
+def describe_error(error: BaseException) -> dict[str, object]:
+    """An error for programs; the keys are always the same."""
     if isinstance(error, RamosError):
-        names = ("what", "obj", "reason", "state", "hint", "exit_code")
-        return {name: getattr(error, name) for name in names}
-    return {"what": "bad usage", "reason": error.format_message(), "exit_code": error.exit_code}
+        values = (error.what, error.obj, error.reason, error.state, error.hint, error.exit_code)
+    elif isinstance(error, click.ClickException):
+        values = ("bad usage", "", error.format_message(), "", "", error.exit_code)
+    else:
+        values = ("interrupted", "", "by the user", "", "", EXIT_INTERRUPTED)
+    return dict(zip(ERROR_KEYS, values, strict=True))
 
 
 def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:

@@ -242,7 +242,8 @@ def _show_counts(changes: "Changes", signs: Mapping[str, str]) -> None:
 @click.argument("generation")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Where to put it instead.")
-def restore_command(generation: str, path: Path, target: Path | None) -> None:
+@JSON
+def restore_command(generation: str, path: Path, target: Path | None, as_json: bool) -> None:
     """Put a file or a directory back as a generation has it.
 
     What is there now is replaced; with --to it is left alone.
@@ -259,13 +260,17 @@ def restore_command(generation: str, path: Path, target: Path | None) -> None:
     found = resolve(places, generation)
     goal = target or places.root / str(path).lstrip("/")
     count = restore_file(places, found, os.fsencode(path), goal)
+    if as_json:
+        print_json({"path": goal, "generation": found.number, "entries": count})
+        return
     show_line(f"restored {goal} from generation {found.number}: {format_count(count, 'entry')}")
 
 
 @click.command("export")
 @click.argument("generation")
 @click.argument("file", type=click.Path(path_type=Path))
-def export_command(generation: str, file: Path) -> None:
+@JSON
+def export_command(generation: str, file: Path, as_json: bool) -> None:
     """Write a generation's changes as one plain squashfs image.
 
     ACLs, which squashfs cannot hold, go to FILE.acl beside it.
@@ -279,16 +284,21 @@ def export_command(generation: str, file: Path) -> None:
 
     places = find_places()
     try:
-        size = export(places, resolve(places, generation), file, load_config(), show_step)
+        found = resolve(places, generation)
+        size = export(places, found, file, load_config(), show_step)
     finally:
         show_passing()
+    if as_json:
+        print_json({"file": file, "generation": found.number, "size_bytes": size})
+        return
     show_line(f"wrote {file}: {format_size(size)}")
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--add", is_flag=True, help="On top of the default's layers, not in their place.")
-def import_command(file: Path, add: bool) -> None:
+@JSON
+def import_command(file: Path, add: bool, as_json: bool) -> None:
     """Make a squashfs image of saved changes the newest generation.
 
     The running system is unchanged until you reboot, and is not saved at shutdown.
@@ -305,6 +315,9 @@ def import_command(file: Path, add: bool) -> None:
         made = import_image(places, file, load_config(), add=add, on_progress=show_step)
     finally:
         show_passing()
+    if as_json:
+        print_json({"generation": made.number, "parent": made.parent, "message": made.message})
+        return
     show_line(
         f"generation {made.number} is the default now: {made.message}. "
         "The running system is unchanged until you reboot."

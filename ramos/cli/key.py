@@ -39,23 +39,29 @@ MEMORY = click.option(
 )
 
 
-def take_new_key(command: Callable[[Path, bytes, bytes, int], None]) -> Callable[..., None]:
-    """The options of a command that sets a passphrase; the device and secrets are found first."""
+def take_new_key(command: Callable[[Path, bytes, bytes, int], str]) -> Callable[..., None]:
+    """The options of a command that sets a passphrase; the device and secrets are found first.
+
+    It says what it did.
+    """
 
     @DEVICE
     @PASSPHRASE_FILE
     @NEW_FILE
     @MEMORY
+    @JSON
     @functools.wraps(command)
     def wrapped(
         device: Path | None,
         passphrase_file: Path | None,
         new_passphrase_file: Path | None,
         unlock_memory: int,
+        as_json: bool,
     ) -> None:
         target = _find_device(device)
         current = _read_current(passphrase_file)
-        command(target, current, _read_new(new_passphrase_file), unlock_memory)
+        said = command(target, current, _read_new(new_passphrase_file), unlock_memory)
+        _show_keys(target, said, as_json)
 
     return wrapped
 
@@ -85,7 +91,7 @@ def list_keys(device: Path | None, as_json: bool) -> None:
 
 @key.command("add")
 @take_new_key
-def add(target: Path, current: bytes, new: bytes, memory: int) -> None:
+def add(target: Path, current: bytes, new: bytes, memory: int) -> str:
     """Let a second passphrase open the stick.
 
     \b
@@ -93,12 +99,12 @@ def add(target: Path, current: bytes, new: bytes, memory: int) -> None:
       ramos key add
     """
     luks.add_key(target, current, new, memory)
-    show_line(f"{target}: {format_count(len(luks.list_keys(target)), 'key')} open it now")
+    return f"{format_count(len(luks.list_keys(target)), 'key')} open it now"
 
 
 @key.command("change")
 @take_new_key
-def change(target: Path, current: bytes, new: bytes, memory: int) -> None:
+def change(target: Path, current: bytes, new: bytes, memory: int) -> str:
     """Replace a passphrase by another.
 
     \b
@@ -106,13 +112,14 @@ def change(target: Path, current: bytes, new: bytes, memory: int) -> None:
       ramos key change
     """
     luks.change_key(target, current, new, memory)
-    show_line(f"{target}: the passphrase was changed")
+    return "the passphrase was changed"
 
 
 @key.command("remove")
 @DEVICE
 @PASSPHRASE_FILE
-def remove(device: Path | None, passphrase_file: Path | None) -> None:
+@JSON
+def remove(device: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Take a passphrase away (never the last one).
 
     \b
@@ -121,13 +128,22 @@ def remove(device: Path | None, passphrase_file: Path | None) -> None:
     """
     target = _find_device(device)
     luks.remove_key(target, _read_current(passphrase_file, "Passphrase to remove"))
-    show_line(f"{target}: the passphrase was removed, {len(luks.list_keys(target))} left")
+    left = len(luks.list_keys(target))
+    _show_keys(target, f"the passphrase was removed, {left} left", as_json)
+
+
+def _show_keys(target: Path, said: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"device": target, "keys": len(luks.list_keys(target))})
+    else:
+        show_line(f"{target}: {said}")
 
 
 @key.command("backup")
 @DEVICE
 @click.argument("output", type=click.Path(path_type=Path))
-def backup(device: Path | None, output: Path) -> None:
+@JSON
+def backup(device: Path | None, output: Path, as_json: bool) -> None:
     """Keep a copy of the LUKS header: without a header nothing can be opened.
 
     Keep the copy off the stick, and as safe as the stick: with a passphrase that was valid when
@@ -139,6 +155,9 @@ def backup(device: Path | None, output: Path) -> None:
     """
     target = _find_device(device)
     luks.backup_header(target, output)
+    if as_json:
+        print_json({"device": target, "header": output})
+        return
     show_line(f"{target}: header kept in {output}")
 
 
@@ -174,7 +193,7 @@ def _read_new(file: Path | None) -> bytes:
 def _read_current(file: Path | None, prompt: str = "Passphrase") -> bytes:
     if file:
         return luks.read_passphrase_file(file)
-    text: str = click.prompt(prompt, hide_input=True, default="", show_default=False)
+    text: str = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
     return text.encode()
 
 

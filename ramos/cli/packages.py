@@ -5,6 +5,7 @@ Owns: options, progress and reports. Refuses: doing any of the work.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -38,13 +39,13 @@ def _start(purpose: str) -> tuple[Site, "click.Context"]:
     return site, context
 
 
-def _recover(site: Site) -> list[str]:
+def _recover(site: Site, as_json: bool) -> list[str]:
     """Finish or undo what was interrupted, and say so."""
     recovery = change.recover(site)
     done = {"finished": recovery.finished, "undid": recovery.undone}
     lines = [f"{k} what was interrupted: {', '.join(names)}" for k, names in done.items() if names]
     for line in lines:
-        show_line(line)
+        show_line(line, err=as_json)
     return lines
 
 
@@ -95,7 +96,8 @@ def list_command(as_json: bool) -> None:
 
 @pkg.command("recover")
 @click.option("--at-boot", is_flag=True, help="Tell the logins, too: a service runs it like this.")
-def recover_command(at_boot: bool) -> None:
+@JSON
+def recover_command(at_boot: bool, as_json: bool) -> None:
     """Finish or undo what a power cut interrupted.
 
     A service does so at boot; add, upgrade and remove do so first.
@@ -105,10 +107,12 @@ def recover_command(at_boot: bool) -> None:
       ramos pkg recover
     """
     site, _ = _start("pkg recover")
-    lines = _recover(site)
+    lines = _recover(site, as_json)
     if at_boot:
         confirm.tell_logins(Places(), lines)
-    elif not lines:
+    if as_json:
+        print_json({"done": lines})
+    elif not lines and not at_boot:
         show_line("nothing was interrupted")
 
 
@@ -138,16 +142,17 @@ def check(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
         show_line(what)
 
 
-def _show_newer(newer: Sequence[Target]) -> None:
+def _show_newer(newer: Sequence[Target], *, err: bool = False) -> None:
     show_passing()
     for item in newer:
         size = format_size(item.candidate.size_bytes)
-        show_line(f"{item.name} {item.installed or '(new)'} -> {item.candidate.version}  {size}")
+        versions = f"{item.installed or '(new)'} -> {item.candidate.version}"
+        show_line(f"{item.name} {versions}  {size}", err=err)
 
 
-def _ask(question: str) -> None:
+def _ask(question: str, *, err: bool) -> None:
     """Yes, or nothing happens. One line is read and no byte more: the caller may ask too."""
-    show_line(f"{question} [Y/n] ", nl=False)
+    show_line(f"{question} [Y/n] ", nl=False, err=err)
     answer = b""
     while not answer.endswith(b"\n") and (byte := os.read(0, 1)):
         answer += byte
@@ -171,16 +176,18 @@ def upgrade(names: tuple[str, ...], offline: bool, ask: bool, as_json: bool) -> 
       ramos pkg upgrade firmware-iwlwifi intel-microcode
     """
     site, _ = _start("pkg upgrade")
-    _recover(site)
+    _recover(site, as_json)
     if not offline:
         require_route()
     engine.refresh(site, show_kept_step)
     newer = engine.find_newer(site, names)
     if ask and newer:
-        _show_newer(newer)
-        _ask("Bring these special packages?")
+        _show_newer(newer, err=as_json)
+        _ask("Bring these special packages?", err=as_json)
     old = engine.collect_kernels(site, show_kept_step)
     report = engine.bring(site, newer, show_kept_step)
+    if as_json:
+        report = replace(report, removed_kernels=(*report.removed_kernels, *old))
     _show_report(report, as_json)
     if old and not as_json:
         show_line(f"removed old kernels: {', '.join(old)}")
@@ -199,7 +206,7 @@ def add(names: tuple[str, ...], offline: bool, as_json: bool) -> None:
       ramos pkg add linux-image-6.1.0-28-amd64
     """
     site, _ = _start("pkg add")
-    _recover(site)
+    _recover(site, as_json)
     if not offline:
         require_route()
     engine.refresh(site, show_kept_step)
@@ -223,8 +230,8 @@ def remove(names: tuple[str, ...], ask: bool, also: tuple[str, ...], as_json: bo
       ramos pkg remove linux-image-6.1.0-28-amd64
     """
     site, _ = _start("pkg remove")
-    _recover(site)
+    _recover(site, as_json)
     if ask:
         going, _ = engine.plan_removal(site, names, also)
-        _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?")
+        _ask(f"Remove {', '.join(going)}, and what came with it onto the stick?", err=as_json)
     _show_report(engine.remove(site, names, show_kept_step, also), as_json)

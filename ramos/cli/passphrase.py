@@ -36,8 +36,8 @@ def choose_passphrase(options: dict[str, Any]) -> bytes:
 
 def ask_new_passphrase(text: str = "New passphrase") -> bytes:
     """A new passphrase, typed twice."""
-    first: str = click.prompt(text, hide_input=True, default="", show_default=False)
+    first: str = click.prompt(text, hide_input=True, default="", show_default=False, err=True)
     chosen = luks.check_passphrase(first.encode())
-    if click.prompt("Again", hide_input=True, default="", show_default=False) != first:
+    if click.prompt("Again", hide_input=True, default="", show_default=False, err=True) != first:
         raise UsageError("cannot use passphrase", "passphrase", "the two differ")
     return chosen

@@ -224,7 +224,8 @@ def render_value(value: object) -> str:
 
 
 @click.command("eject")
-def eject() -> None:
+@JSON
+def eject(as_json: bool) -> None:
     """Let go of the stick, so that it can be pulled out.
 
     What the system still reads from it is copied to RAM first, where there is room. Nothing is
@@ -241,11 +242,15 @@ def eject() -> None:
         finally:
             show_passing()
     watch.release_stick(places)
+    if as_json:
+        print_json({"ejected": True})
+        return
     show_line("You may pull it out. To save, put it back in: what is not saved is in RAM alone.")
 
 
 @click.command("reconnect")
-def reconnect() -> None:
+@JSON
+def reconnect(as_json: bool) -> None:
     """Use the stick again after it was pulled out, where ramosd could not do it alone.
 
     \b
@@ -255,7 +260,7 @@ def reconnect() -> None:
     places = Places()
     info = read_boot(places)
     if watch.is_there(places.persist):
-        show_line("The stick is there; nothing is to be done.")
+        _tell_reconnected(False, "The stick is there; nothing is to be done.", as_json)
         return
     known = watch.remember_stick(info)
     node = watch.find_returned(known) if known else None
@@ -266,7 +271,15 @@ def reconnect() -> None:
             "the one this system was started from is not plugged in",
         )
     if info.luks:
-        node = watch.unlock(node, click.prompt("Passphrase", hide_input=True).encode())
-    show_line(
-        watch.return_stick(node, lambda seen: show_line(f"  {seen.step} {seen.detail}", err=True))
+        node = watch.unlock(node, click.prompt("Passphrase", hide_input=True, err=True).encode())
+    told = watch.return_stick(
+        node, lambda seen: show_line(f"  {seen.step} {seen.detail}", err=True)
     )
+    _tell_reconnected(True, told, as_json)
+
+
+def _tell_reconnected(done: bool, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"reconnected": done, "text": text})
+    else:
+        show_line(text)

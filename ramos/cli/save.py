@@ -251,7 +251,8 @@ def rollback_command(generation: int | None, as_json: bool) -> None:
 
 @click.command("pin")
 @click.argument("generation", type=int)
-def pin_command(generation: int) -> None:
+@JSON
+def pin_command(generation: int, as_json: bool) -> None:
     """Never prune a generation.
 
     \b
@@ -261,12 +262,13 @@ def pin_command(generation: int) -> None:
     from ramos.save.history import pin
 
     pin(find_places(), generation)
-    show_line(f"generation {generation} is pinned")
+    _show_pin(generation, True, as_json)
 
 
 @click.command("unpin")
 @click.argument("generation", type=int)
-def unpin_command(generation: int) -> None:
+@JSON
+def unpin_command(generation: int, as_json: bool) -> None:
     """Let pruning have a generation again.
 
     \b
@@ -276,7 +278,14 @@ def unpin_command(generation: int) -> None:
     from ramos.save.history import unpin
 
     unpin(find_places(), generation)
-    show_line(f"generation {generation} is not pinned any more")
+    _show_pin(generation, False, as_json)
+
+
+def _show_pin(generation: int, pinned: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"generation": generation, "pinned": pinned})
+    else:
+        show_line(f"generation {generation} is {'pinned' if pinned else 'not pinned any more'}")
 
 
 @click.command("prune")

@@ -64,7 +64,11 @@ def test_a_day_of_work(lab: Lab) -> None:
     assert ramos(lab, "diff", "1", "2").splitlines() == ["~ /etc/five  (content)  5 B to 11 B"]
     assert "upperfs/layers/" in ramos(lab, "show", "backup")
     assert "all good" in ramos(lab, "verify", "--all")
-    ramos(lab, "restore-file", "1", "/etc/five")
+    told = json.loads(ramos(lab, "restore-file", "1", "/etc/five", "--json"))
+    assert (told["path"], told["entries"]) == (str(root / "etc/five"), 1)
+    pinned = json.loads(ramos(lab, "pin", "1", "--json"))
+    assert (pinned["generation"], pinned["pinned"]) == (1, True)
+    assert not json.loads(ramos(lab, "unpin", "1", "--json"))["pinned"]
     assert (root / "etc/five").read_text() == "mine\n"
     ramos(lab, "restore-file", "default", "/etc", "--to", str(lab.top / "etc"))
     assert (lab.top / "etc/five").read_text() == "mine again\n"
@@ -102,11 +106,13 @@ def test_export_and_import(lab: Lab) -> None:
     (root / "b/three").unlink()
     ramos(lab, "commit")
     image = lab.top / "out.squashfs"
-    ramos(lab, "export", "default", str(image))
+    told = json.loads(ramos(lab, "export", "default", str(image), "--json"))
+    assert (told["generation"], told["size_bytes"]) == (2, image.stat().st_size)
     assert "it exists" in ramos(lab, "export", "default", str(image), code=2)
     assert (lab.top / "out.squashfs.acl").read_text().count("\n") == 1
     ramos(lab, "rollback", "1")
-    assert "generation 4" in ramos(lab, "import", str(image))
+    told = json.loads(ramos(lab, "import", str(image), "--json"))
+    assert (told["schema"], told["generation"], told["parent"]) == (1, 4, 3)
     reboot(lab)
     assert sorted(os.listdir(root / "a")) == ["two"]
     assert sorted(os.listdir(root / "b")) == ["c"]

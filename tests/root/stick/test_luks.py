@@ -102,6 +102,14 @@ def test_keys_from_the_command_line(device: Path, tmp_path: Path) -> None:
     assert call("change", *options, typed="third\nthird\n").exit_code == 0
     assert luks.opens(device, b"third")
     assert not luks.opens(device, OLD)
+    # What is asked goes elsewhere: on standard output is one object.
+    asked = call("remove", "--device", device, "--json", typed="third\n")
+    told = json.loads(asked.stdout)
+    assert (told["schema"], told["device"], told["keys"]) == (1, str(device), 1)
+    header = tmp_path / "header"
+    kept = json.loads(call("backup", "--device", device, "--json", header).stdout)
+    assert kept["header"] == str(header)
+    assert header.stat().st_size > 0
 
 
 def test_a_mistyped_new_passphrase_changes_nothing(device: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,17 @@ import click
 import pytest
 
 from ramos import cli, errors
-from ramos.cli import JSON, SCHEMA, root
+from ramos.cli import JSON, SCHEMA, root, runtime
 from ramos.layout import Places
 from tests.unit.cli.conftest import REPOSITORY, ramos
+
+# Every other command answers in JSON.
+WITHOUT_JSON = {
+    "boot-acls": "run by a service alone, which keeps its lines",
+    "completion": "what it prints is a script",
+    "run": "of vm: it hands the terminal to a machine, or prints a script",
+    "shutdown-save": "run by a service alone, and talks to the consoles",
+}
 
 
 def ask(places: Places, *words: str) -> tuple[int, dict[str, Any], str]:
@@ -34,6 +43,13 @@ def test_an_object_says_of_which_form_it_is(places: Places, words: tuple[str, ..
         (("rollback", "--json"), 1, "it is not mounted"),
         (("prune", "--keep", "x", "--json"), 2, "'x' is not a valid integer"),
         (("prune", "--json", "--no-such"), 2, "No such option"),
+        (("--no-such", "status", "--json"), 2, "No such option"),
+        (("statsu", "--json"), 2, "Did you mean status"),
+        (("pin", "7", "--json"), 1, "it is not mounted"),
+        (("restore-file", "7", "/etc", "--json"), 2, "is absent"),
+        (("export", "7", "file", "--json"), 2, "is absent"),
+        (("import", "/no/such/file", "--json"), 1, "it is not mounted"),
+        (("key", "add", "--device", "/dev/null", "--json"), 1, "it is not encrypted"),
     ],
 )
 def test_an_error_is_an_object_too(
@@ -68,8 +84,10 @@ def list_commands(group: click.Group) -> Iterator[click.Command]:
 
 def test_every_command_asks_for_json_in_the_same_way() -> None:
     expected = JSON(click.Command("x")).params[0].to_info_dict()
-    found = [p for c in list_commands(root) for p in c.params if "--json" in p.opts]
-    assert len(found) > 20
+    commands = [c for c in list_commands(root) if not isinstance(c, click.Group) or c.params]
+    options = [(c.name, [p for p in c.params if "--json" in p.opts]) for c in commands]
+    assert sorted(str(name) for name, asked in options if not asked) == sorted(WITHOUT_JSON)
+    found = [option for _, asked in options for option in asked]
     assert all(option.to_info_dict() == expected for option in found)
     assert all(option.callback is cli._note_json for option in found)
 
@@ -84,3 +102,18 @@ def test_the_manual_has_the_table_of_exit_codes() -> None:
 def test_exit_codes_are_named() -> None:
     for path in (REPOSITORY / "ramos").rglob("*.py"):
         assert not re.search(r"(sys\.exit|Exit)\(\d", path.read_text()), path
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, click.Abort])
+def test_whoever_is_interrupted_gives_an_object_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stop: type[Exception]
+) -> None:
+    def wait(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(sys, "argv", ["ramos", "config", "--json"])
+    monkeypatch.setattr(runtime, "load_settings", wait)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["error"]["exit_code"] == ended.value.code == errors.EXIT_INTERRUPTED
