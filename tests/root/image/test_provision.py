@@ -133,6 +133,7 @@ def test_the_wizard_asks_explains_and_stops_on_no(tmp_path: Path) -> None:
     wizard = pexpect.spawn(
         RAMOS[0], [*RAMOS[1:], *words], cwd=REPOSITORY, timeout=60, env=environment
     )
+    wizard.expect("Enter takes what is in brackets; Ctrl-C stops")
     for question, answer in (
         ("Profile", "minimal"),
         ("Name of the user", "Not A Name"),

@@ -232,3 +232,10 @@ def test_last_kernel(lab: Lab) -> None:
     assert "it is the last kernel on this stick" in caught.value.reason
     assert lab.stick() == before
     assert lab.status(f"linux-image-{OLD}").startswith("ii")
+
+
+@pytest.mark.parametrize("word", [f"{KERNEL}=99", f"{KERNEL}-other=1"])
+def test_a_version_that_no_mirror_has(lab: Lab, kernel: Path, word: str) -> None:
+    assert kernel.exists()
+    error = refuse(lab, word)
+    assert (error.what, error.obj) == ("no such package", word)

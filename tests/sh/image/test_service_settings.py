@@ -139,3 +139,24 @@ def test_a_service_that_says_what_it_begins_says_how_that_ended(service: Path) -
     for body in re.findall(r"^\w+\(\) \{\n(.*?)^\}", service.read_text(), re.M | re.S):
         if "ebegin " in body:
             assert re.search(r"^\s*(.*\|\| )?eend ", body.split("ebegin ")[-1], re.MULTILINE)
+
+
+NETWORK = """
+list_cards() { echo card0; echo card1; }
+udevadm() { :; }
+ebegin() { :; }
+eend() { :; }
+ip() { echo "ip $*"; }
+start
+"""
+
+
+def test_each_card_is_up_before_it_is_asked_for_an_address(tmp_path: Path) -> None:
+    program = tmp_path / "start-stop-daemon"
+    program.write_text('#!/bin/sh\nshift 8\necho "$*"\n')
+    program.chmod(0o755)
+    service = REPOSITORY / "services/openrc-debian/ramos-net"
+    argv = [*SHELLS["dash"], "-euc", f"PATH={tmp_path}:$PATH\n. {service}\n{NETWORK}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    asked = [[f"ip link set card{n} up", f"-f -i card{n}"] for n in (0, 1)]
+    assert done.stdout.split("\n")[:-1] == [*asked[0], *asked[1]]
