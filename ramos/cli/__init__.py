@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from ramos import __version__
+from ramos.cli.screen import fold_line, read_columns
 from ramos.errors import EXIT_ERROR, EXIT_INTERRUPTED, RamosError, RefusedError, escape
 from ramos.layout import Places
 
@@ -207,9 +208,15 @@ def describe_error(error: BaseException) -> dict[str, object]:
     return dict(zip(ERROR_KEYS, values, strict=True))
 
 
-def show_line(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """One line for people; whatever a name in it holds, it stays one line and nothing else."""
-    click.echo(escape(text), err=err, nl=nl)
+def show_line(text: str, *, err: bool = False, nl: bool = True, whole: bool = False) -> None:
+    """One line for people; whatever a name in it holds, it stays one line and nothing else.
+
+    Only on a terminal it is folded to fit, unless it is to be taken over as a whole.
+    """
+    shown, stream = escape(text), sys.stderr if err else sys.stdout
+    if nl and not whole and stream.isatty():
+        shown = fold_line(shown, read_columns())
+    click.echo(shown, err=err, nl=nl)
 
 
 def show_title(text: str) -> None:

@@ -27,4 +27,4 @@ def completion_command(shell: str) -> None:
     assert kind is not None
     made = kind(root, {}, "ramos", COMPLETION_VARIABLE)
     for line in (made.source_template % made.source_vars()).strip().splitlines():
-        show_line(line.expandtabs())
+        show_line(line.expandtabs(), whole=True)

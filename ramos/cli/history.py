@@ -220,7 +220,7 @@ def _show_change(change: "Change") -> None:
     if change.what == "changed" and change.size_before != change.size_after:
         sizes = f"  {format_size(change.size_before)} to {format_size(change.size_after)}"
     sign = {**SIGNS, **SEEN_SIGNS}[change.what]
-    show_line(f"{sign} /{name}{details}{sizes}")
+    show_line(f"{sign} /{name}{details}{sizes}", whole=True)
 
 
 def _count(changes: "Changes") -> dict[str, int]:

@@ -49,7 +49,7 @@ def boot(context: click.Context, svg: Path | None, as_json: bool) -> None:
 
     \b
     Examples:
-      ramos boot                  mode, generation, what GRUB remembers, where the time went
+      ramos boot                  what runs, what GRUB remembers, the times
       ramos boot --svg boot.svg   the same as a chart
       ramos boot --json           the same for programs
     """

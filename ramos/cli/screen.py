@@ -1,12 +1,15 @@
 """What long work looks like: a line that is written over, lines that stay, a bar.
 
-Owns: every way in which a command shows progress, on standard error. Refuses: standard output (that
-is for results).
+Owns: every way in which a command shows progress, on standard error, and how a line is folded.
+Refuses: standard output (that is for results). Invariant: nothing that is written over is longer
+than a line of 80 columns, for then it could not be.
 """
 
 import datetime
 import re
+import shutil
 import sys
+import textwrap
 
 import click
 
@@ -15,9 +18,13 @@ from ramos.progress import Progress
 
 PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%")
 COUNT = re.compile(r"\( *\d+/\d+\) ")
-BAR_WIDTH = 24
-LINE_CHARS = 78
-DETAIL_CHARS = 60
+BAR_WIDTH = 20
+LINE_CHARS = 79
+# A name and at least two spaces: what is said of it is folded to the right of them.
+NAME = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")
+MOST_INDENT = 24
+# A terminal that says nothing has 80 columns; in one that is narrower than this all is lost.
+LEAST_COLUMNS = 40
 
 
 def describe_moment(seconds: float) -> str:
@@ -30,6 +37,28 @@ def describe_moment(seconds: float) -> str:
     return f"{moment:%H:%M}" if is_today else f"{moment:%Y-%m-%d %H:%M}"
 
 
+def read_columns() -> int:
+    """The width of this terminal."""
+    return max(shutil.get_terminal_size().columns, LEAST_COLUMNS)
+
+
+def fold_line(text: str, columns: int) -> str:
+    """One line as several that fit; no word is broken, so that names can be copied."""
+    if len(text) <= columns:
+        return text
+    name = NAME.match(text)
+    indent = name.end() if name else MOST_INDENT + 1
+    if indent > MOST_INDENT:
+        indent = len(text) - len(text.lstrip()) + 2
+    return textwrap.fill(
+        text,
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def show_passing(text: str = "") -> None:
     """A line on the terminal that the next one is written over; without text, nothing is left."""
     if sys.stderr.isatty():
@@ -38,8 +67,10 @@ def show_passing(text: str = "") -> None:
 
 def show_step(seen: Progress) -> None:
     """One line for all steps, for work that is soon done."""
-    part = f" {seen.percent} %" if seen.total else ""
-    show_passing(f"{seen.step}{part}  {seen.detail[-DETAIL_CHARS:]}".rstrip())
+    head = f"{seen.step} {seen.percent} %  " if seen.total else f"{seen.step}  "
+    # The end of a path tells more than its beginning.
+    room = max(LINE_CHARS - len(head), 1)
+    show_passing(f"{head}{seen.detail[-room:]}".rstrip()[:LINE_CHARS])
 
 
 def show_kept_step(seen: Progress) -> None:
@@ -86,15 +117,16 @@ class Screen:
         if line.startswith("WARNING: "):
             self._print(line)
         elif COUNT.match(line):
-            self._draw(seen, line[:DETAIL_CHARS])
+            self._draw(seen, line)
         elif percent:
             self._draw(seen, draw_bar(int(percent[1])))
         elif line.startswith("I: "):
-            self._draw(seen, line[3:DETAIL_CHARS])
+            self._draw(seen, line[3:])
 
     def _draw(self, seen: Progress, text: str) -> None:
         if self.live:
-            click.echo(f"\r\033[K  {escape(seen.step):<22} {escape(text)}", nl=False, err=True)
+            line = f"  {escape(seen.step):<22} {escape(text)}"[:LINE_CHARS]
+            click.echo(f"\r\033[K{line}", nl=False, err=True)
 
     def _print(self, text: str) -> None:
         shown = escape(text)

@@ -22,13 +22,13 @@ FILE = click.Path(path_type=Path)
 PLACE = click.Path(path_type=Path, resolve_path=True)
 EXAMPLES = """\b
 Examples:
-  ramos vm run                           boot the newest image here, as a stick, by UEFI
-  ramos vm run stick.img --window        with its screen in a window
-  ramos vm run stick.img --print >vm.sh  only the QEMU command, as a script
-  ramos vm run stick.img --mode clean    with the third entry of the menu
+  ramos vm run                         boot the newest image here, as a stick
+  ramos vm run stick.img --window      with its screen in a window
+  ramos vm run stick.img --print       only the QEMU command, as a script
+  ramos vm run stick.img --mode clean  with the third entry of the menu
   ramos vm run stick.img --bios --snapshot
   ramos vm run stick.img --direct --share ~/src
-  ramos vm run stick.img --accel tcg     by software emulation, without a try of KVM
+  ramos vm run stick.img --accel tcg   by software emulation, not by KVM
 """
 
 
@@ -107,7 +107,7 @@ def run_command(
     check_request(plan, screenshot)
     if print_only:
         for line in render_machine(plan, accel, snapshot=snapshot).splitlines():
-            show_line(line)
+            show_line(line, whole=True)
     elif screenshot is None:
         run_in_terminal(plan, snapshot, accel)
     else:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.shell_completion import ShellComplete
 
 from ramos.cli import COMMANDS, COMPLETION_VARIABLE, root
 from ramos.cli.completion import SHELLS
 from tests.conftest import REPOSITORY
+from tests.lint.test_docs import LEAVES
 
 # As a shell that asks for the words after `ramos sta`, and for options.
 ASK = """
@@ -60,6 +62,18 @@ def test_completion_never_becomes_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ramos.cli.run_again_as_root", lambda: pytest.fail("it would"))
     complete = ShellComplete(root, {}, "ramos", COMPLETION_VARIABLE)
     assert complete.get_completions(["status"], "--j")[0].value == "--json"
+
+
+@pytest.mark.parametrize(("name", "command"), LEAVES, ids=[name for name, _ in LEAVES])
+def test_every_option_is_completed(name: str, command: click.Command) -> None:
+    complete = ShellComplete(root, {}, "ramos", COMPLETION_VARIABLE)
+    offered = {item.value for item in complete.get_completions(name.split()[1:], "--")}
+    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    assert offered >= {max(option.opts, key=len) for option in options}
+
+
+def test_a_mistyped_option_is_told_what_it_may_have_meant() -> None:
+    assert re.search("No such option.*--jsn.*--json", ramos("status", "--jsn").stderr)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ramos.cli.screen import Screen, show_kept_step, show_step
+from ramos.cli.screen import Screen, fold_line, show_kept_step, show_step
 from ramos.progress import OnProgress, Progress
 
 WORK = (
@@ -50,9 +50,9 @@ def test_a_build_is_a_bar_on_a_terminal(
     begun = f"\r\033[K  {'write':<22} "
     assert on_terminal(lambda seen: Screen(verbose=False).show(seen)) == [
         begun,
-        f"{begun}[{'#' * 6:<24}]  25 %  2.0 MiB/s, 0:03 left",
+        f"{begun}[{'#' * 5:<20}]  25 %  2.0 MiB/s, 0:03 left",
         f"{begun}(3/12) Fetching tzdata",
-        f"{begun}[{'#' * 9:<24}]  40 %",
+        f"{begun}[{'#' * 8:<20}]  40 %",
         "\r\033[KWARNING: no tzdata\n",
         "",
         f"\r\033[K  {'write':<22}    12.3 s\n",
@@ -94,3 +94,39 @@ def test_nobody_looks_on_without_a_terminal(
     way: OnProgress, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert show(way, capsys) == [""] * len(WORK)
+
+
+LONG = "ramos: cannot save: the stick: there is no room for 12.3 MiB. " * 3
+
+
+@pytest.mark.parametrize("columns", [40, 80, 250])
+@pytest.mark.parametrize(
+    ("head", "indent"),
+    [("", 2), ("unsaved      ", 13), ("  hint: ", 4), ("    42  2026-01-01 10:00:00  ", 8)],
+)
+def test_a_line_is_folded_beside_its_name(head: str, indent: int, columns: int) -> None:
+    first, *more = fold_line(head + LONG.rstrip(), columns).split("\n")
+    assert first.startswith(head)
+    assert bool(more) is (columns < 250)
+    assert all(len(line) <= columns for line in (first, *more))
+    assert all(len(line) - len(line.lstrip()) == indent for line in more)
+    assert " ".join((first, *more)).split() == (head + LONG).split(), "no word is lost"
+
+
+def test_a_name_is_never_broken() -> None:
+    path = "/home/user/" + "a-long-name-" * 12
+    assert path in fold_line(f"damaged: {path}: it differs", 80).split()[1] + ":"
+    assert fold_line(path, 80) == path
+    assert fold_line("x" * 50 + "  said " * 9, 80).split("\n")[1].startswith("  said")
+
+
+@pytest.mark.parametrize("total", [0, 100])
+def test_nothing_that_is_written_over_is_wider_than_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    seen = Progress("comparing with what was written", 99, total, "/usr/share/" * 20)
+    for on_progress in (show_step, show_kept_step, Screen(verbose=False).show):
+        on_progress(seen)
+        shown = capsys.readouterr().err.removeprefix("\r\033[K")
+        assert len(shown) < 80, shown
