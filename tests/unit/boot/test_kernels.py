@@ -1,5 +1,6 @@
 """Kernel directories on the ESP: names, order, and which one may go."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +186,14 @@ def test_a_complete_kernel_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is there already"):
         kernels.write_kernel(tmp_path / "esp", name, make_files(tmp_path, "two"))
     assert (tmp_path / f"esp/kernels/{name}/vmlinuz").read_text() == "kernel one"
+
+
+def test_a_stick_that_gives_back_other_bytes_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def lie(descriptor: int, *_: int) -> None:
+        os.pwrite(descriptor, b"?", 0)
+
+    monkeypatch.setattr(os, "posix_fadvise", lie)
+    with pytest.raises(OSError, match="other bytes than were written"):
+        kernels._write_bytes(tmp_path / "complete", b"6.1\n")
