@@ -11,8 +11,8 @@ from typing import Any, assert_never
 
 from ramos.config import MemoryConfig
 from ramos.daemon import swap
+from ramos.daemon.events import Job, JobDone, Return, Task
 from ramos.daemon.sources import Sources
-from ramos.daemon.step import Job, JobDone, Return, Task
 from ramos.errors import RamosError
 from ramos.layout import PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run

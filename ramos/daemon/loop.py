@@ -19,9 +19,7 @@ from typing import Any, assert_never
 from ramos.booted import Boot, ToRam, read_boot
 from ramos.config import Config, load_settings
 from ramos.daemon import links, notify, sources, swap
-from ramos.daemon.jobs import Jobs
-from ramos.daemon.sources import Sources
-from ramos.daemon.step import (
+from ramos.daemon.events import (
     Action,
     Event,
     Job,
@@ -35,14 +33,15 @@ from ramos.daemon.step import (
     PowerPressed,
     Reload,
     Start,
-    State,
     StickGone,
     StickSeen,
     SyncLinks,
     Task,
     Tell,
-    step,
 )
+from ramos.daemon.jobs import Jobs
+from ramos.daemon.sources import Sources
+from ramos.daemon.step import State, step
 from ramos.errors import RamosError, escape, find_reason
 from ramos.layout import LOG_DIR, PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import syscalls, terminals

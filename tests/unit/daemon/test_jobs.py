@@ -11,9 +11,9 @@ import pytest
 
 from ramos.config import MemoryConfig
 from ramos.daemon import jobs
+from ramos.daemon.events import JobDone, Task
 from ramos.daemon.jobs import Jobs
 from ramos.daemon.sources import Sources
-from ramos.daemon.step import JobDone, Task
 from ramos.errors import RamosError
 
 

@@ -12,9 +12,10 @@ import pytest
 from ramos.booted import Boot
 from ramos.config import Config, LinksConfig
 from ramos.daemon import jobs, links, loop
+from ramos.daemon.events import JobDone, Reload, Task
 from ramos.daemon.jobs import Jobs
 from ramos.daemon.sources import Sources
-from ramos.daemon.step import JobDone, Reload, State, Task
+from ramos.daemon.step import State
 from ramos.errors import RamosError
 from ramos.linux import syscalls
 from ramos.shutdown import keeper, stranded

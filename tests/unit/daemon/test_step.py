@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from ramos.config import Config, LinksConfig, MemoryConfig
-from ramos.daemon.pressure import Memory
-from ramos.daemon.step import (
+from ramos.daemon.events import (
     Action,
     Event,
     Job,
@@ -23,14 +22,14 @@ from ramos.daemon.step import (
     Reload,
     Return,
     Start,
-    State,
     StickGone,
     StickSeen,
     SyncLinks,
     Task,
     Tell,
-    step,
 )
+from ramos.daemon.pressure import Memory
+from ramos.daemon.step import State, step
 
 TOTAL_KIB = 500_000
 BACK = Return(Path("/dev/sdb2"))
