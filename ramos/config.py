@@ -26,6 +26,9 @@ else:
 
 
 TomlError = tomllib.TOMLDecodeError
+DURATION = re.compile(r"([0-9]{1,6}) ?(min|h)", re.ASCII)
+UNIT_SECONDS = {"min": 60, "h": 3600}
+LONGEST_SECONDS = 7 * 24 * 3600
 
 
 # Logs, package lists, seeds, clocks, leases, marks of timers; and what a first boot makes.
@@ -45,9 +48,11 @@ def _key(
     low: int | None = None,
     high: int | None = None,
     words: tuple[str, ...] = (),
+    duration: bool = False,
 ) -> Any:
     """A key with its default, its documentation, and its limits or the words that it may be."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "words": words})
+    limits = {"low": low, "high": high, "words": words, "duration": duration}
+    return field(default=default, metadata={"doc": doc, **limits})
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,9 @@ class SaveConfig:
     keep_daily: int = _key(7, "Of how many days the last save is kept.", 0, 1000)
     keep_weekly: int = _key(4, "Of how many weeks the last save is kept.", 0, 1000)
     at_shutdown: bool = _key(True, "Save when the system goes down (never in clean mode).")
+    every: str = _key("", "Save by itself after so long (30min, 2h); empty: never.", duration=True)
+    on_battery_low: bool = _key(False, "Save by itself when the battery gets low.")
+    on_lid_close: bool = _key(False, "Save by itself when the lid is closed.")
     shutdown_wait_seconds: int = _key(
         60, "How long a failed save at shutdown waits for an answer on the console.", 0, 3600
     )
@@ -151,6 +159,13 @@ class Loaded:
     problems: tuple[str, ...]
 
 
+def parse_duration(text: str) -> int | None:
+    """The seconds of such as 30min or 2h; None for anything else, and for nothing."""
+    match = DURATION.fullmatch(text)
+    seconds = int(match[1]) * UNIT_SECONDS[match[2]] if match else 0
+    return seconds if 0 < seconds <= LONGEST_SECONDS else None
+
+
 def compile_patterns(patterns: Iterable[str]) -> Callable[[bytes], bool]:
     """A test for paths; a star does match a slash, as in `tmp/*`."""
     joined = "|".join(fnmatch.translate(pattern.strip("/")) for pattern in patterns)
@@ -221,6 +236,8 @@ def _check_value(value: Any, default: Any, metadata: Any) -> tuple[Any, str]:
         return None, f"must be from {low} to {high}, not {value}"
     if metadata["words"] and value not in metadata["words"]:
         return None, f"must be one of {', '.join(metadata['words'])}, not {value}"
+    if metadata["duration"] and value and parse_duration(value) is None:
+        return None, f"must be a time from 1min to 168h, such as 30min or 2h, not {value}"
     return value, ""
 
 

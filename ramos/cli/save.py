@@ -52,6 +52,7 @@ def load_config() -> "SaveConfig":
 @click.option("--from-clean", is_flag=True, help="Save a clean system as the new default.")
 @click.option("--wait", default=0.0, help="Seconds to wait for another save to end.")
 @click.option("--reason", default="user", hidden=True, help="Who saves, as one word.")
+@click.option("--unasked", is_flag=True, hidden=True, help="Call off no rollback.")
 @JSON
 def commit_command(as_json: bool, wait: float, **options: Any) -> None:
     """Save what changed since the last save.

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ramos.config import Config
+from ramos.daemon.autosave import STILL, Writing
 from ramos.daemon.pressure import Memory
 
 
@@ -36,8 +37,18 @@ class Return:
         return "return"
 
 
+@dataclass(frozen=True)
+class Save:
+    """The job of saving, which nobody asked for but the settings."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return "save"
+
+
 # What may take long; a child does it.
-Job = Task | Return
+Job = Task | Return | Save
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Measured:
     now: float
     memory: Memory
     fill_percent: float
+    writing: Writing = STILL
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,19 @@ class PowerPressed:
 
 
 @dataclass(frozen=True)
+class LidClosed:
+    """The lid was closed."""
+
+
+@dataclass(frozen=True)
+class BatteryChanged:
+    """How full the battery is by now."""
+
+    percent: int
+    discharging: bool
+
+
+@dataclass(frozen=True)
 class Reload:
     """The settings were read again."""
 
@@ -105,6 +130,8 @@ Event = (
     | MountsChanged
     | LinksChanged
     | PowerPressed
+    | LidClosed
+    | BatteryChanged
     | Reload
     | JobDone
 )
@@ -120,6 +147,13 @@ class Start:
 @dataclass(frozen=True)
 class Tell:
     """Everyone at a terminal must know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """A line for the log of ramosd alone."""
 
     text: str
 
@@ -148,4 +182,4 @@ class Leave:
     """Go down without the help of any program: none can be started."""
 
 
-Action = Start | Tell | Note | MeetStick | SyncLinks | Leave
+Action = Start | Tell | Log | Note | MeetStick | SyncLinks | Leave

@@ -11,9 +11,9 @@ from typing import Any, assert_never
 
 from ramos.config import MemoryConfig
 from ramos.daemon import swap
-from ramos.daemon.events import Job, JobDone, Return, Task
+from ramos.daemon.events import Job, JobDone, Return, Save, Task
 from ramos.daemon.sources import Sources
-from ramos.errors import RamosError
+from ramos.errors import EXIT_LOCKED, RamosError
 from ramos.layout import PERSIST_DIR, RUN_DIR, Places
 from ramos.linux import run
 from ramos.linux.child import Work, Worker, end_worker, read_messages, start_worker
@@ -50,10 +50,25 @@ def choose_work(job: Job, config: MemoryConfig) -> Work:
             return lambda on_progress: scrub.scrub_on_schedule(on_progress, Places())
         case Task.POWER_OFF:
             return lambda _: {"text": run.run(["poweroff"]).text}
+        case Save(reason):
+            return lambda _: {"text": save_unasked(reason)}
         case Return(node):
             return lambda on_progress: {"text": watch.return_stick(node, on_progress)}
         case _:
             assert_never(job)
+
+
+def save_unasked(reason: str) -> str:
+    """As 'ramos commit' does it; what came of it."""
+    argv = ["ramos", "commit", "--unasked", "--reason", reason, "--json"]
+    done = run.run(argv, check=False)
+    if done.code == EXIT_LOCKED:
+        return f"no save ({reason}): another one is at work"
+    if done.code:
+        raise run.failure(argv, done)
+    report = json.loads(done.text)
+    made = f"generation {report['generation']}" if report["generation"] else "nothing to save"
+    return f"{reason}: {'; '.join([made, *report['notes']])}"
 
 
 def name_growth() -> str:

@@ -16,16 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
-from ramos.booted import Boot, ToRam, read_boot
+from ramos.booted import Boot, Mode, ToRam, read_boot
 from ramos.config import Config, load_settings
 from ramos.daemon import links, notify, sources, swap
+from ramos.daemon.autosave import Writing
 from ramos.daemon.events import (
     Action,
     Event,
     Job,
     JobDone,
     Leave,
+    LidClosed,
     LinksChanged,
+    Log,
     Measured,
     MeetStick,
     MountsChanged,
@@ -49,6 +52,7 @@ from ramos.linux.fs import write_changed
 from ramos.linux.mounts import find_mount
 from ramos.shutdown import keeper, stranded
 from ramos.stick import toram, watch
+from ramos.stick.check import read_written_bytes
 from ramos.stick.identity import Identity
 from ramos.store import records, seal
 
@@ -114,9 +118,17 @@ def open_daemon() -> Daemon:
     )
     sources.open_signals(opened, lambda number: _signal_came(daemon, number))
     _open_pressure(daemon)
-    sources.open_udev(opened, lambda action, node: _device_changed(daemon, action, node))
+    sources.open_udev(
+        opened,
+        lambda action, node: _device_changed(daemon, action, node),
+        lambda battery: handle_now(daemon, battery),
+    )
     sources.open_mounts(opened, lambda: _mounts_changed(daemon))
-    sources.open_buttons(opened, lambda: handle(daemon, PowerPressed()))
+    sources.open_buttons(
+        opened,
+        lambda: handle(daemon, PowerPressed()),
+        lambda: handle_now(daemon, LidClosed()),
+    )
     opened.listen(daemon.folders.descriptor, lambda: _links_stirred(daemon))
     start_job(daemon, Task.SETUP)
     if watch.is_there():
@@ -138,6 +150,7 @@ def first_state(boot: Boot, config: Config) -> State:
     in_ram = toram.is_in_ram(Places())
     return State(
         config=config,
+        clean=boot.mode is Mode.CLEAN,
         swap_allowed=in_ram or boot.restore != "mount",
         reads_stick=not in_ram,
         toram="done" if in_ram else "waiting" if boot.toram is ToRam.LATER else "no",
@@ -190,6 +203,12 @@ def handle(daemon: Daemon, event: Event) -> None:
     show_state(daemon)
 
 
+def handle_now(daemon: Daemon, event: Event) -> None:
+    """What may make a save due, and a look at whether it can begin."""
+    handle(daemon, event)
+    handle(daemon, measure())
+
+
 def act(daemon: Daemon, action: Action) -> None:
     """Do one thing."""
     match action:
@@ -198,6 +217,8 @@ def act(daemon: Daemon, action: Action) -> None:
         case Tell(text):
             log(text)
             terminals.tell_everyone(text)
+        case Log(text):
+            log(text)
         case Note(what, error):
             records.note("failures", what=what, error=error)
         case MeetStick():
@@ -224,8 +245,24 @@ def _job_ended(daemon: Daemon, done: JobDone) -> None:
 
 def measure() -> Measured:
     """How memory and the upper are now."""
-    fill = swap.read_fill_percent(Places().upper)
-    return Measured(time.monotonic(), swap.read_memory(), fill)
+    places = Places()
+    fill = swap.read_fill_percent(places.upper)
+    return Measured(time.monotonic(), swap.read_memory(), fill, read_writing(places))
+
+
+def read_writing(places: Places) -> Writing:
+    """How much the upper holds and has written, and what became of the last save."""
+    used = written = 0
+    with contextlib.suppress(OSError):
+        space = os.statvfs(places.upper)
+        used = (space.f_blocks - space.f_bfree) * space.f_frsize
+        mount = find_mount(places.upper)
+        number = Path(mount.source).stat().st_rdev if mount else 0
+        written = read_written_bytes(f"{os.major(number)}:{os.minor(number)}") or 0
+    mark = 0.0
+    with contextlib.suppress(OSError):
+        mark = places.saved_file.stat().st_mtime
+    return Writing(used, written, mark, places.rollback_file.exists())
 
 
 def sync_links(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""What wakes ramosd: signals, memory pressure, buttons, block devices, mounts, and whoever reports.
+"""What wakes ramosd: signals, memory pressure, buttons, disks, batteries, mounts, who reports.
 
 Owns: opening each source, and one reader for each descriptor. Refuses: knowing what an event
 means: a source calls whom it was given. Invariant: nothing that it reads is waited for.
@@ -8,15 +8,18 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyudev
 
-from ramos.daemon import powerbutton, swap
+from ramos.daemon import buttons, swap
+from ramos.daemon.events import BatteryChanged
 
 MOUNTS = Path("/proc/self/mountinfo")
 UDEV_CONTROL = Path("/run/udev/control")
+# Where a battery has no percents, or calls itself low above ours.
+LEVELS = {"Critical": 5, "Low": 10}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -66,16 +69,25 @@ def open_pressure(sources: Sources, on_pressure: Callable[[], None]) -> None:
     sources.listen(swap.open_pressure(), on_pressure, select.POLLPRI)
 
 
-def open_buttons(sources: Sources, on_press: Callable[[], None]) -> None:
-    """Each press of a power button."""
-    for descriptor in powerbutton.open_buttons():
+def open_buttons(
+    sources: Sources, on_press: Callable[[], None], on_close: Callable[[], None]
+) -> None:
+    """Each press of a power button, and each time that the lid is shut."""
+    for descriptor in buttons.open_buttons():
+        _listen_to(sources, descriptor, buttons.is_pressed, on_press)
+    for descriptor in buttons.open_lids():
+        _listen_to(sources, descriptor, buttons.is_closed, on_close)
 
-        def read_button(button: int = descriptor) -> None:
-            with contextlib.suppress(BlockingIOError):
-                if powerbutton.is_pressed(os.read(button, 4096)):
-                    on_press()
 
-        sources.listen(descriptor, read_button)
+def _listen_to(
+    sources: Sources, device: int, is_it: Callable[[bytes], bool], on_it: Callable[[], None]
+) -> None:
+    def read_device() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if is_it(os.read(device, 4096)):
+                on_it()
+
+    sources.listen(device, read_device)
 
 
 def open_mounts(sources: Sources, on_change: Callable[[], None]) -> None:
@@ -84,15 +96,40 @@ def open_mounts(sources: Sources, on_change: Callable[[], None]) -> None:
     sources.listen(descriptor, on_change, select.POLLPRI | select.POLLERR)
 
 
-def open_udev(sources: Sources, on_device: Callable[[str, str | None], None]) -> None:
-    """What happens to each block device: the action, and its node."""
+def open_udev(
+    sources: Sources,
+    on_device: Callable[[str, str | None], None],
+    on_battery: Callable[[BatteryChanged], None],
+) -> None:
+    """What happens to each block device (the action, and its node), and to each battery."""
     source = "udev" if UDEV_CONTROL.exists() else "kernel"
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
     monitor.filter_by("block")
+    monitor.filter_by("power_supply")
     monitor.start()
 
     def read_devices() -> None:
         while (device := monitor.poll(timeout=0)) is not None:
-            on_device(device.action, device.device_node)
+            if device.subsystem == "block":
+                on_device(device.action, device.device_node)
+            elif (battery := read_battery(device.properties)) is not None:
+                on_battery(battery)
 
     sources.listen(monitor.fileno(), read_devices)
+
+
+def read_battery(properties: Mapping[str, str]) -> BatteryChanged | None:
+    """How the battery that an event is about is; None for all that the machine does not run on."""
+    words = {
+        key.removeprefix("POWER_SUPPLY_").lower(): value
+        for key, value in properties.items()
+        if key.startswith("POWER_SUPPLY_")
+    }
+    if words.get("type") != "Battery" or words.get("scope", "System") == "Device":
+        return None
+    level = LEVELS.get(words.get("capacity_level", ""))
+    capacity = words.get("capacity", "")
+    percent = int(capacity) if capacity.isascii() and capacity.isdigit() else level
+    if percent is None:
+        return None
+    return BatteryChanged(min(percent, level or percent), words.get("status") == "Discharging")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramos.booted import ToRam, read_boot
-from ramos.config import Config, load_settings
+from ramos.booted import Mode, ToRam, read_boot
+from ramos.config import Config, SaveConfig, load_settings
 from ramos.daemon import links, swap
 from ramos.layout import Places
 from ramos.sizes import KIB, format_size
@@ -46,6 +46,8 @@ class RuntimeStatus:
     links: int
     conflicts: tuple[str, ...]
     warnings: tuple[str, ...]
+    # When it saves by itself, in words.
+    saves: str = ""
 
 
 def read_status(places: Places) -> RuntimeStatus:
@@ -72,7 +74,16 @@ def read_status(places: Places) -> RuntimeStatus:
         links=count,
         conflicts=conflicts,
         warnings=tuple(_list_warnings(alive, stick, upper, conflicts, config)),
+        saves="" if read_boot(places).mode is Mode.CLEAN else describe_saves(config.save),
     )
+
+
+def describe_saves(config: SaveConfig) -> str:
+    """When the system saves by itself; empty for never."""
+    words = [f"every {config.every}"] if config.every else []
+    words += ["when the battery gets low"] * config.on_battery_low
+    words += ["when the lid is closed"] * config.on_lid_close
+    return ", ".join(words)
 
 
 def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
@@ -85,6 +96,7 @@ def describe_status(status: RuntimeStatus) -> list[tuple[str, str]]:
         ("memory", memory),
         ("in RAM", TORAM_WORDS[status.toram] if status.swapfile == "off" else SWAPPED_WORDS),
         ("links", linked),
+        *((("by itself", f"saves {status.saves}"),) if status.saves else ()),
         *(("warning", text) for text in status.warnings),
     ]
 

@@ -11,13 +11,17 @@ from typing import Literal, assert_never
 
 from ramos.booted import ToRam
 from ramos.config import Config
-from ramos.daemon import pressure
+from ramos.daemon import autosave, pressure
+from ramos.daemon.autosave import Autosave
 from ramos.daemon.events import (
     Action,
+    BatteryChanged,
     Event,
     JobDone,
     Leave,
+    LidClosed,
     LinksChanged,
+    Log,
     Measured,
     MeetStick,
     MountsChanged,
@@ -25,6 +29,7 @@ from ramos.daemon.events import (
     PowerPressed,
     Reload,
     Return,
+    Save,
     Start,
     StickGone,
     StickSeen,
@@ -70,6 +75,9 @@ class State:
     toram_bytes: int = 0
     scrubbing: bool = False
     asks_growth: bool = False
+    # Saving by itself; never in clean mode.
+    clean: bool = False
+    saves: Autosave = field(default_factory=Autosave)
     next_scrub: float = 0.0
     tick_seconds: float = IDLE_TICK_SECONDS
 
@@ -92,6 +100,10 @@ def step(state: State, event: Event) -> Decided:
             return replace(state, config=event.config), [SyncLinks()]
         case PowerPressed():
             return state, [Start(Task.POWER_OFF)]
+        case LidClosed():
+            return _lid_closed(state)
+        case BatteryChanged():
+            return _battery_changed(state, event)
         case JobDone():
             return _job_done(state, event)
         case LinksChanged():
@@ -107,10 +119,11 @@ def _measured(state: State, event: Measured) -> Decided:
     state, seals = _decide_seal(state, event.now)
     state, copies = _decide_copies(state, event)
     state, scrubs = _decide_scrub(state, event.now)
+    state, saves = _decide_save(state, event)
     near = event.memory.available_percent < 2 * state.config.memory.swap_on_percent
-    busy = grows or near or state.swap != "off"
+    busy = grows or near or state.swap != "off" or bool(state.saves.due)
     tick = BUSY_TICK_SECONDS if busy else IDLE_TICK_SECONDS
-    return replace(state, tick_seconds=tick), [*actions, *told, *seals, *copies, *scrubs]
+    return replace(state, tick_seconds=tick), [*actions, *told, *seals, *copies, *scrubs, *saves]
 
 
 def _decide_swap(state: State, event: Measured) -> Decided:
@@ -186,6 +199,55 @@ def _decide_scrub(state: State, now: float) -> Decided:
     return replace(state, scrubbing=True, next_scrub=next_scrub), [Start(Task.SCRUB)]
 
 
+def _decide_save(state: State, event: Measured) -> Decided:
+    """One that is due: now, a little later, or not at all."""
+    saves = autosave.look(state.saves, event.now, event.writing, state.config.save)
+    reason, skipped = saves.due, _find_obstacle(state, saves)
+    if not reason or saves.running:
+        return replace(state, saves=saves), []
+    if skipped:
+        saves = replace(saves, due="", since=event.now, postponed=False)
+        return replace(state, saves=saves), [Log(f"no save ({reason}): {skipped}")]
+    if saves.busy:
+        told = Log(f"the save ({reason}) is postponed: much is being written")
+        actions: list[Action] = [] if saves.postponed else [told]
+        return replace(state, saves=replace(saves, postponed=True)), actions
+    saves = replace(saves, due="", since=event.now, running=True, postponed=False)
+    return replace(state, saves=saves), [Start(Save(reason))]
+
+
+def _find_obstacle(state: State, saves: Autosave) -> str:
+    """Why nothing is saved at all."""
+    if state.clean:
+        return "the system runs in clean mode"
+    if state.stick != "present":
+        return "the stick is gone"
+    return "a rollback waits for the reboot" * saves.writing.rollback_waits
+
+
+def _lid_closed(state: State) -> Decided:
+    if not state.config.save.on_lid_close:
+        return state, []
+    return replace(state, saves=autosave.ask(state.saves, autosave.LID)), []
+
+
+def _battery_changed(state: State, event: BatteryChanged) -> Decided:
+    saves, is_news = autosave.weigh_battery(
+        state.saves, event.percent, discharging=event.discharging
+    )
+    if is_news and state.config.save.on_battery_low:
+        saves = autosave.ask(saves, autosave.BATTERY)
+    return replace(state, saves=saves), []
+
+
+def _save_done(state: State, event: JobDone) -> Decided:
+    """The words of an error may name any file: the records have them, for root."""
+    is_news = bool(event.error) and not state.saves.failed
+    saves = replace(state.saves, running=False, failed=bool(event.error))
+    text = "a save by itself has failed: 'sudo ramos status' says why."
+    return replace(state, saves=saves), [Tell(text)] if is_news else []
+
+
 def _stick_gone(state: State, event: StickGone) -> Decided:
     if state.stick == "gone":
         return replace(state, ejected=False), []
@@ -254,16 +316,22 @@ def _job_done(state: State, event: JobDone) -> Decided:
         case Task.POWER_OFF:
             alone = error and state.stick == "gone"
             return state, [*failed, Leave()] if alone else failed
+        case Save():
+            return _save_done(state, event)
         case Return():
-            state = replace(state, returning=False)
-            if error:
-                return state, failed + _tell_error("the stick is back but cannot be used", error)
-            back: list[Action] = [] if state.released else [Tell(event.text)]
-            again: Copies = "waiting" if state.toram == "failed" else state.toram
-            state = replace(state, stick="present", released=False, toram=again)
-            return state, [*back, MeetStick(), SyncLinks()]
+            return _return_done(replace(state, returning=False), event)
         case _:
             assert_never(event.job)
+
+
+def _return_done(state: State, event: JobDone) -> Decided:
+    if event.error:
+        told = _tell_error("the stick is back but cannot be used", event.error)
+        return state, [Note(str(event.job), event.error), *told]
+    back: list[Action] = [] if state.released else [Tell(event.text)]
+    again: Copies = "waiting" if state.toram == "failed" else state.toram
+    state = replace(state, stick="present", released=False, toram=again)
+    return state, [*back, MeetStick(), SyncLinks()]
 
 
 def _copies_done(state: State, event: JobDone) -> Decided:

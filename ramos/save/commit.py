@@ -69,7 +69,7 @@ class CommitRequest:
     `live` means that it is this machine's own system, and that others run in it: they stand still
     for the moment that is saved. `shutdown` means that nobody runs, and that it is the last chance:
     from a tmpfs, where a write through a mapping leaves no trace in a file's times, all of this
-    boot is written again.
+    boot is written again. Where it is `unasked`, nobody wants what waits to be called off.
     """
 
     message: str = ""
@@ -79,6 +79,7 @@ class CommitRequest:
     dry_run: bool = False
     shutdown: bool = False
     live: bool = False
+    unasked: bool = False
     from_clean: bool = False
     wait_seconds: float = 0
     base_files: tuple[StoredFile, ...] | None = None
@@ -149,7 +150,7 @@ def _commit(places: Places, request: CommitRequest, on_progress: OnProgress) -> 
     started = time.monotonic()
     boot = read_boot(places)
     refuse_mode(boot, request)
-    if request.shutdown and places.rollback_file.exists():
+    if (request.shutdown or request.unasked) and places.rollback_file.exists():
         return report_nothing("a rollback waits for the reboot: what runs is not saved over it")
     device = check_stick(places, boot).device
     written = read_written_bytes(device)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from ramos.config import SaveConfig
 from ramos.store.generation import COMPACTED, Generation
 
+# Made by the system itself, by its settings.
+UNASKED = frozenset(("timer", "battery", "lid"))
 REPEATING = frozenset((COMPACTED, "rollback"))
 DAY_SECONDS = 86400
 WEEK_SECONDS = 7 * DAY_SECONDS
@@ -25,8 +27,8 @@ def plan_prune(
 ) -> list[Generation]:
     """Those to delete: all but default, its parent, pins, what is protected, and real saves.
 
-    Of these the newest `keep` stay; where there is room, the newest with a message, and the last
-    of each day and week.
+    Of these the newest `keep` stay, and as many that somebody asked for; where there is room, the
+    newest with a message, and the last of each day and week.
     """
     if not generations:
         return []
@@ -35,7 +37,8 @@ def plan_prune(
     saves = [
         generation for generation in reversed(generations) if _is_real(generation, generations)
     ]
-    kept.update(save.number for save in saves[: config.keep])
+    asked = [save for save in saves if save.reason not in UNASKED]
+    kept.update(save.number for save in (*saves[: config.keep], *asked[: config.keep]))
     if room:
         named = [save.number for save in saves if save.message]
         kept.update(named[: config.keep_named])

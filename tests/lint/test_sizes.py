@@ -23,7 +23,6 @@ SMALL = {
     "cli/completion": "loads all that a shell may ask for, which no other command needs",
     "cli/passphrase": "the one place where a secret is typed",
     "daemon/notify": "the one place that knows the service manager's ear",
-    "daemon/powerbutton": "devices of its own, and not there with logind",
     "image/rootless": "goes into a user namespace before the build begins",
     "image/steps": "a build and the writing of a stick have the same steps",
     "layers/overlay": "the one place that mounts layers to look at them",

@@ -1,6 +1,8 @@
 """The configuration: defaults, drop-ins, and what is said of a broken one."""
 
-from ramos.config import Config, merge
+import pytest
+
+from ramos.config import Config, merge, parse_duration
 
 
 def test_no_file_gives_the_defaults() -> None:
@@ -43,3 +45,23 @@ def test_a_word_that_is_none_of_the_known_ones() -> None:
         "b.toml:2: memory.toram must be of type str, not int; the default stays",
     )
     assert merge([("a.toml", '[memory]\ntoram = "no"\n')]).config.memory.toram == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("30min", 1800), ("2h", 7200), ("1 min", 60), ("168h", 604800)),
+        *(("", None), ("0min", None), ("169h", None), ("30", None), ("30 seconds", None)),
+        *(("-1h", None), ("1.5h", None), ("\u0663h", None), ("30min\n", None), ("h", None)),
+    ],
+)
+def test_how_long_is_read(text: str, seconds: int | None) -> None:
+    assert parse_duration(text) == seconds
+
+
+def test_a_time_that_is_none_is_named() -> None:
+    loaded = merge([("a.toml", '[save]\nevery = "now"\n')])
+    assert loaded.config.save.every == ""
+    said = "save.every must be a time from 1min to 168h, such as 30min or 2h, not now"
+    assert loaded.problems == (f"a.toml:2: {said}; the default stays",)
+    assert merge([("a.toml", '[save]\nevery = ""\n')]).problems == ()

@@ -97,6 +97,21 @@ def test_rollback_lasts_until_somebody_commits(lab: Lab) -> None:
     assert (root / "file").read_text() == "3"
 
 
+def test_a_save_by_itself_calls_off_no_rollback(lab: Lab) -> None:
+    root = lab.places.root
+    for text in ("1", "2"):
+        (root / "file").write_text(text)
+        ramos(lab, "commit", "--unasked", "--reason", "timer")
+    assert [line.split()[3] for line in ramos(lab, "log").splitlines()] == ["timer", "timer"]
+    ramos(lab, "rollback")
+    (root / "file").write_text("3")
+    said = ramos(lab, "commit", "--unasked", "--reason", "timer")
+    assert said.startswith("not saved\nnote: a rollback waits for the reboot")
+    assert lab.numbers() == [1, 2, 3]
+    assert json.loads(ramos(lab, "status", "--json"))["rollback"] == "1"
+    assert "generation 4" in ramos(lab, "commit"), "whoever asks for it gets it"
+
+
 def test_export_and_import(lab: Lab) -> None:
     root = lab.places.root
     (root / "file").write_text("1")

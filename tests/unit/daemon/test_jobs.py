@@ -73,8 +73,41 @@ def test_the_largest_growth_names_no_folder_of_a_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], told: str
 ) -> None:
     rows = [{"path": path, "total_bytes": 3 << 20} for path in paths]
-    program = tmp_path / "ramos"
-    program.write_text(f"#!/bin/sh\necho '{json.dumps({'directories': rows})}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stand_in(tmp_path, monkeypatch, {"directories": rows})
     assert jobs.name_growth() == told
+
+
+def stand_in(
+    place: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], code: int = 0
+) -> None:
+    """A command that notes what it was asked for, and says this."""
+    program = place / "ramos"
+    words = f"echo \"$@\" >{place}/asked\necho '{json.dumps(told)}'\nexit {code}\n"
+    program.write_text(f"#!/bin/sh\n{words}")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("report", "code", "text"),
+    [
+        ({"generation": 5, "notes": []}, 0, "lid: generation 5"),
+        ({"generation": 0, "notes": []}, 0, "lid: nothing to save"),
+        ({"generation": 5, "notes": ["it is slow"]}, 0, "lid: generation 5; it is slow"),
+        ({"error": {}}, 4, "no save (lid): another one is at work"),
+    ],
+)
+def test_a_save_by_itself_is_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], code: int, text: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, report, code)
+    assert jobs.save_unasked("lid") == text
+    assert (tmp_path / "asked").read_text() == "commit --unasked --reason lid --json\n"
+
+
+def test_a_save_by_itself_that_fails_is_a_failed_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, {"error": {}}, 1)
+    with pytest.raises(RamosError, match="exit status 1"):
+        jobs.save_unasked("timer")

@@ -12,8 +12,8 @@ from ramos.boot import esp, grubenv
 from ramos.boot.bootchart import chart_init, chart_openrc, chart_systemd, draw_svg, parse_steps
 from ramos.booted import Boot
 from ramos.config import Config, MemoryConfig, load_settings
+from ramos.daemon.buttons import EVENT, is_closed, is_pressed, open_buttons, open_lids
 from ramos.daemon.loop import first_state
-from ramos.daemon.powerbutton import EVENT, is_pressed, open_buttons
 from ramos.daemon.pressure import Memory, find_level, is_calm, wants_swap
 from ramos.errors import RamosError
 from ramos.save.usage import measure_upper, pick_telling
@@ -163,6 +163,22 @@ def test_only_a_press_of_the_power_key_counts(tmp_path: Path) -> None:
     assert not is_pressed(release + EVENT.pack(1, 2, 1, 30, 1) + EVENT.pack(1, 2, 0, 116, 1))
     assert not is_pressed(press[:-1])
     assert open_buttons(tmp_path) == []
+
+
+def test_only_a_lid_that_is_shut_counts(tmp_path: Path) -> None:
+    shut, opened = EVENT.pack(1, 2, 5, 0, 1), EVENT.pack(1, 2, 5, 0, 0)
+    assert is_closed(opened + shut)
+    assert not is_closed(opened + EVENT.pack(1, 2, 5, 1, 1) + EVENT.pack(1, 2, 1, 0, 1))
+    assert not is_closed(shut[:-1])
+    inputs, devices = tmp_path / "input", tmp_path / "dev"
+    devices.mkdir()
+    for number, name in enumerate(("Lid Switch", "AT Translated Set 2 keyboard", "Power Button")):
+        (inputs / f"event{number}/device").mkdir(parents=True)
+        (inputs / f"event{number}/device/name").write_text(f"{name}\n")
+        (devices / f"event{number}").write_bytes(shut)
+    (descriptor,) = open_lids(inputs, devices)
+    assert is_closed(os.read(descriptor, 4096)), "and no keyboard is opened"
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize(("restore", "allowed"), [("mount", False), ("ram", True), ("none", True)])

@@ -48,8 +48,9 @@ def test_what_was_taken_to_the_stick_is_told_as_well(tmp_path: Path) -> None:
         {"time": now - 10, "boot": boot},
     ]
     (log / "failures.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    records.note("failures", records.find_records(places), what="save", error="no room")
+    places.run.mkdir()
     public.publish(places.run, "stick")
+    records.note("failures", records.find_records(places), what="save", error="no room")
     assert find_failures(places) == [
         Failure(now - 10, "stick", "pulled out", past=True),
         Failure(now - 10, "", ""),

@@ -68,3 +68,10 @@ def test_a_clock_that_jumps_costs_nobody_the_newest() -> None:
     assert keep(made, replace(BARE, keep_daily=2)) == [18, 19]
     made = [save(n, created=0) for n in range(1, 20)]
     assert keep(made, replace(BARE, keep_daily=5, keep_weekly=5)) == [18, 19]
+
+
+@pytest.mark.parametrize("reason", ["timer", "battery", "lid"])
+def test_saves_that_nobody_asked_for_push_out_none_that_somebody_did(reason: str) -> None:
+    made = [save(1), save(2), save(3), *(save(number, reason=reason) for number in range(4, 9))]
+    assert keep(made, BARE) == [2, 3, 7, 8]
+    assert keep(made[3:], BARE) == [7, 8], "and they have a place as well"
