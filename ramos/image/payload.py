@@ -36,6 +36,9 @@ COMPLETIONS = {
     "zsh": "usr/local/share/zsh/site-functions/_ramos",
     "fish": "usr/share/fish/vendor_completions.d/ramos.fish",
 }
+MANUALS_DIR = "usr/share/man"
+# What makes the index of `man -k`, of man-db and of mandoc: program, words.
+INDEXERS = {"usr/bin/mandb": "-q", "usr/sbin/makewhatis": f"/{MANUALS_DIR}"}
 OPENRC_RUNLEVEL = re.compile(r"^# runlevel: ([a-z]+)$", re.MULTILINE)
 
 
@@ -49,7 +52,7 @@ def list_sources() -> Iterator[tuple[str, Path]]:
         for path in _walk(root):
             yield f"usr/share/ramos/{folder}/{path.relative_to(root)}", path
     for path in _walk(layout.find_data("man")):
-        yield f"usr/share/man/man{path.suffix[1:]}/{path.name}.gz", path
+        yield f"{MANUALS_DIR}/man{path.suffix[1:]}/{path.name}.gz", path
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -74,17 +77,31 @@ def install_payload(plan: Plan, tree: Path) -> None:
     """Put RAMOS into a root tree."""
     for place, path in list_sources():
         data = path.read_bytes()
-        if place.startswith("usr/share/man/"):
+        if place.startswith(f"{MANUALS_DIR}/"):
             data = gzip.compress(data, mtime=0)
         write_file(tree / place, data, 0o755 if os.access(path, os.X_OK) else 0o644)
     for place, module in LAUNCHERS.items():
         write_file(tree / place, LAUNCHER.format(module=module), 0o755)
+    index_manuals(plan.epoch, tree)
     install_config(tree)
     compile_python(tree)
     install_completion(tree)
     install_services(plan.init, plan.init, tree)
     # Services that the base itself lacks.
     install_services(f"{plan.init}-{plan.base}", plan.init, tree)
+
+
+def index_manuals(epoch: int | None, tree: Path) -> None:
+    """Let `man -k` find the pages of RAMOS: the packages' own index was made before they came.
+
+    Where there is no such program (profile minimal) nobody reads manuals. No build fails for it.
+    """
+    if epoch is not None:
+        for page in (tree / MANUALS_DIR).rglob("ramos*.gz"):
+            os.utime(page, (epoch, epoch))  # the index has it
+    for program, words in INDEXERS.items():
+        if (tree / program).exists():
+            run.run(["chroot", str(tree), f"/{program}", words], check=False)
 
 
 def install_config(tree: Path) -> None:

@@ -90,7 +90,11 @@ ramos_greet() {
     *) echo "'ramos commit' saves, and so does a shutdown." ;;
     esac
     ramos_network
-    echo "Help: 'man ramos', 'ramos --help'; what is unsaved: 'ramos status'."
+    if command -v man >/dev/null; then
+        echo "Help: 'man ramos', 'man -k ramos'; what is unsaved: 'ramos status'."
+    else
+        echo "Help: 'ramos --help'; what is unsaved: 'ramos status'."
+    fi
     # What was skipped or repaired, and a ramosd that does not stay up.
     cat "$1/motd" "$1/ramosd.failed" 2>/dev/null || :
 }

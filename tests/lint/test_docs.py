@@ -58,5 +58,15 @@ def test_man_page_is_sound(page: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("page", MAN_PAGES, ids=lambda page: page.name)
+def test_man_page_is_found_by_its_name_and_from_the_first_one(page: Path) -> None:
+    """What `man -k` shows comes from the line NAME: one word, and what it is."""
+    text = page.read_text(encoding="utf-8").replace("\\-", "-")
+    assert f".SH NAME\n{page.stem} - " in text
+    front = (rules.REPOSITORY / "man/ramos.1").read_text(encoding="utf-8").replace("\\-", "-")
+    mentioned = f".BR {page.stem} ({page.suffix[1:]})" in front.partition(".SH SEE ALSO")[2]
+    assert mentioned or page.name == "ramos.1"
+
+
 def test_the_root_is_lazy() -> None:
     assert isinstance(root, LazyGroup)

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +17,9 @@ from ramos.layout import find_data
 
 # Why the images are not in RAM; what follows is the same for who reads the greeting.
 KNOWN_TO_STATUS_ALONE = {(word, "off") for word in ("running", "waiting", "failed", "too large")}
+# With manuals, as in the profile rescue, and without.
+HELP = {True: "'man ramos', 'man -k ramos'", False: "'ramos --help'"}
+UNSAVED = "what is unsaved: 'ramos status'."
 SHELLS = (("dash",), ("busybox", "ash"), ("bash",))
 SCRIPT = find_data("services") / "login/ramos.sh"
 AFTER = '; echo "then $(type ramos_greet >/dev/null 2>&1 && echo left || echo gone) $PATH"'
@@ -72,7 +76,7 @@ def test_greeting_says_what_runs_and_how_to_save(tmp_path: Path, shell: tuple[st
     assert re.fullmatch(unsaved, lines[2])
     assert lines[3] == "'ramos commit' saves, and so does a shutdown."
     assert re.fullmatch(r"Network: (none yet|[\d.]+ on \w+).*\.", lines[4])
-    assert lines[5].startswith("Help: 'man ramos', 'ramos --help'; what ")
+    assert lines[5] == f"Help: {HELP[bool(shutil.which('man', path='/usr/bin:/bin'))]}; {UNSAVED}"
     assert lines[-3:-1] == ["RAMOS: the ESP was repaired", "ramosd does not run"]
     assert lines[-1] == "then gone /usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     assert len(lines) == 6 + 2 + 1, "six lines of our own"
@@ -183,3 +187,14 @@ def test_greeting_goes_to_terminals_alone(tmp_path: Path, shell: tuple[str, ...]
     )
     assert "RAMOS" not in done.stdout
     assert "then gone" in done.stdout
+
+
+def test_greeting_names_no_manual_where_there_is_none(tmp_path: Path) -> None:
+    write_boot(tmp_path, "default", 7)
+    for program in ("date", "df", "find", "grep", "head", "ip", "sed", "tail", "timeout", "wc"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "/bin/false")
+    for has_manuals in (False, True):
+        if has_manuals:
+            (tmp_path / "man").symlink_to("/bin/true")
+        said = greet(tmp_path, ("dash",), f"PATH={tmp_path}; ")
+        assert f"Help: {HELP[has_manuals]}; {UNSAVED}\n" in said

@@ -1,11 +1,13 @@
 """RAMOS as it is put into a root tree: its services, and where a user changes it."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ramos.image import payload
+from ramos import layout
+from ramos.image import common_setup, payload
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,32 @@ def test_a_user_finds_the_settings_and_folders_for_files_of_ones_own(tmp_path: P
     assert settings.stat().st_mode & 0o777 == 0o644
     for name in ("conf.d", "recipes.d"):
         assert (settings.parent / name).stat().st_mode & 0o777 == 0o755
+
+
+# As chroot would: the program of the tree finds the manuals of the tree.
+CHROOT = """\
+#!/bin/sh
+exec "$1$2" "$1$3"
+"""
+
+
+def test_the_manuals_are_found_by_what_they_are_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, manuals = tmp_path / "tree", tmp_path / "tree" / payload.MANUALS_DIR
+    for place, path in payload.list_sources():
+        if place.startswith(payload.MANUALS_DIR):
+            common_setup.write_file(tree / place.removesuffix(".gz"), path.read_bytes())
+    chroot = tmp_path / "bin/chroot"
+    common_setup.write_file(chroot, CHROOT, 0o755)
+    monkeypatch.setenv("PATH", f"{chroot.parent}:{os.environ['PATH']}")
+    payload.index_manuals(0, tree)
+    assert not (manuals / "mandoc.db").exists(), "there is no program for it"
+    indexer = tree / "usr/sbin/makewhatis"
+    indexer.parent.mkdir()
+    indexer.symlink_to("/usr/sbin/makewhatis")
+    payload.index_manuals(0, tree)
+    argv = ["mapropos", "-M", str(manuals), "ramos"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    pages = {path.name for path in layout.find_data("man").iterdir()}
+    assert {f"{line.split('(')[0]}.{line.split('(')[1][0]}" for line in shown.splitlines()} == pages
