@@ -114,9 +114,23 @@ def test_bios_systemd_virtio(boot: Boot, systemd_image: Path, tmp_path: Path) ->
         for words in ("status", "diff", "log", "usage", "health"):
             told = machine.check_shell(f"{as_user} {words} </dev/null")
             assert "private" not in told, "reading takes no root, and shows no name of root's"
+        save_by_itself(machine)
+        for words in ("status", "diff", "log", "usage", "health"):
+            machine.check_shell(f"{as_user} {words} </dev/null")
         machine.power_off()
     with boot(disk, firmware="direct", bus="virtio") as machine:
-        assert await_init(machine) == ("default", 2)
+        mode, number = await_init(machine)
+        assert (mode, number in (2, 3)) == ("default", True), "by itself, and on the way down"
+        machine.login(USER)
+        assert machine.check_shell("cat /etc/kept") == "kept"
+
+
+def save_by_itself(machine: Machine) -> None:
+    """ramosd does, with what its service lets it do."""
+    machine.check_shell("mkdir -p /etc/ramos/conf.d")
+    machine.write_file("/etc/ramos/conf.d/every.toml", b'[save]\nevery = "1min"\n')
+    machine.check_shell("systemctl reload ramosd")
+    machine.check_shell("until ramos log | grep -q ' timer '; do sleep 2; done", 180)
 
 
 @SAVED
