@@ -126,7 +126,10 @@ def note_boot(boot: Boot, uptime_seconds: float) -> None:
 
 
 def tell_last_shutdown(places: Places) -> str:
-    """Have the next login told of a save that failed at the last shutdown."""
+    """Have the next login told of a save that failed at the last shutdown.
+
+    Whoever logs in reads it, and the words of an error may name any file.
+    """
     last: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
         text = (places.persist / layout.LOG_DIR / layout.LAST_SHUTDOWN).read_text(encoding="utf-8")
@@ -135,7 +138,7 @@ def tell_last_shutdown(places: Places) -> str:
         return ""
     lines = [f"the save at the last shutdown did not succeed: {last.get('text', '')}."]
     if last.get("error"):
-        lines.append(str(last["error"]))
+        lines.append("'sudo ramos health' says what was wrong.")
     return tell_logins(places, lines)
 
 

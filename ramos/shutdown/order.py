@@ -197,9 +197,11 @@ def _save_elsewhere(run: _Run, save_to: SaveTo) -> Outcome | None:
         run.consoles.say(f"SAVING ELSEWHERE FAILED TOO. {error}")
         return None
     text = f"saved to {report['path']}; bring it back with: ramos import --add {report['path']}"
-    if report.get("left_out"):
-        text += f"; NOT SAVED: {'; '.join(report['left_out'])}"
-    return Outcome("elsewhere", text)
+    if not report.get("left_out"):
+        return Outcome("elsewhere", text)
+    left_out = f"NOT SAVED: {'; '.join(report['left_out'])}"
+    run.consoles.say(left_out)
+    return Outcome("elsewhere", text, left_out)
 
 
 def list_targets(mountinfo: str | None = None) -> list[tuple[Path, int]]:

@@ -19,6 +19,7 @@ from ramos.layout import Places
 from ramos.linux import terminals
 from ramos.progress import Progress
 from ramos.shutdown.order import Consoles
+from ramos.store.records import note
 from tests.names import HOSTILE, HOSTILE_TEXTS, find_harm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -67,13 +68,12 @@ def test_commands_escape_the_names_in_their_errors(name: str, tmp_path: Path) ->
 @EVERY_NAME
 def test_status_escapes_what_the_boot_and_the_records_tell(name: str, tmp_path: Path) -> None:
     places = Places.below(tmp_path)
-    for folder in (places.run / "records", places.persist / "upperfs/generations"):
+    for folder in (places.run, places.persist / "upperfs/generations"):
         folder.mkdir(parents=True)
     spoiled = name.replace("\n", " ")
     text = f"mode=default\ngeneration=0\nskipped=000007 {spoiled}\nwarning={spoiled}\n"
     places.boot_file.write_bytes(os.fsencode(text))
-    records = places.run / "records/failures.jsonl"
-    records.write_text(json.dumps({"what": name, "error": name}) + "\n")
+    note("failures", places.run / "records", what=name, error=name)
     shown = ramos("status", tree=tmp_path)
     assert not find_harm(shown)
     lines = [line.split()[0] for line in shown.decode().splitlines()]

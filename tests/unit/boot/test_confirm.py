@@ -83,14 +83,15 @@ def test_only_a_default_boot_makes_its_generation_good(mode: Mode, counts: int) 
 def test_only_a_save_that_failed_is_told_to_logins(places: Places, result: str, told: bool) -> None:
     log = places.persist / "log"
     log.mkdir(parents=True)
-    entry = {"result": result, "text": "gave up", "error": "the stick was out"}
+    entry = {"result": result, "text": "gave up", "error": "the largest is /home/x/y"}
     (log / "last-shutdown.json").write_text(json.dumps(entry))
     for _ in range(2):  # once, however often it is asked
         assert bool(tell_last_shutdown(places)) is told
     motd = places.run / "motd"
     assert motd.exists() is told
     if told:
-        assert motd.read_text().count("the stick was out") == 1
+        assert motd.read_text().count("gave up") == 1
+        assert "/home" not in motd.read_text(), "whoever logs in reads it"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
