@@ -1,5 +1,6 @@
 """Every command has examples and a man page; every man page is sound; no leftovers in the docs."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,14 @@ import pytest
 from ramos.cli import COMMANDS, LazyGroup, root
 from tests.lint import rules
 
+MOST_PICTURE_BYTES = 60 << 10
+# A line of README.md -> the line of bench/RESULTS.md that it rounds.
+FIGURES = {
+    "on the stick": "image, MiB used",
+    "RAM in use at idle": "RAM at idle, MiB",
+    "from the kernel to the login": "login, s",
+    "a save of 1 MB": "a commit of 1 MB, s",
+}
 MAN_PAGES = sorted((rules.REPOSITORY / "man").glob("*.[1-8]"))
 
 
@@ -66,6 +75,34 @@ def test_man_page_is_found_by_its_name_and_from_the_first_one(page: Path) -> Non
     front = (rules.REPOSITORY / "man/ramos.1").read_text(encoding="utf-8").replace("\\-", "-")
     mentioned = f".BR {page.stem} ({page.suffix[1:]})" in front.partition(".SH SEE ALSO")[2]
     assert mentioned or page.name == "ramos.1"
+
+
+def test_the_readme_shows_what_is_there() -> None:
+    """Pictures and files that it names; a clone is not to be large for them."""
+    text = (rules.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pictures = [rules.REPOSITORY / name for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)]
+    assert pictures
+    assert set(pictures) == set((rules.REPOSITORY / "docs/pictures").iterdir())
+    assert all(path.stat().st_size <= MOST_PICTURE_BYTES for path in pictures)
+    files = re.findall(r"\b[A-Z]+\.md\b|\bbench/\w+\.md\b|\./[\w-]+\.sh\b", text)
+    files += re.findall(r"^\| `(\w[\w-]*/)` \|", text, re.M)
+    assert [name for name in files if not (rules.REPOSITORY / name).exists()] == []
+
+
+def read_row(text: str, section: str, row: str) -> list[float]:
+    """The numbers in the cells of a table's row."""
+    table = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    cells = re.search(rf"^\| {re.escape(row)} \|(.*)\|$", table, re.M)
+    assert cells, f"{section} has no row: {row}"
+    return [float(number) for number in re.findall(r"[\d.]+", cells[1])]
+
+
+@pytest.mark.parametrize(("said", "measured"), FIGURES.items())
+def test_the_figures_of_the_readme_are_measured(said: str, measured: str) -> None:
+    readme = (rules.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    results = (rules.REPOSITORY / "bench/RESULTS.md").read_text(encoding="utf-8")
+    shown = read_row(readme, "Times and sizes", said)
+    assert shown == pytest.approx(read_row(results, "Two bases", measured), abs=0.5)
 
 
 def test_the_root_is_lazy() -> None:
