@@ -4,8 +4,10 @@ Owns: the options of the builder, the bar and the last words. Refuses: the build
 """
 
 import contextlib
+import functools
 import os
 import signal
+import time
 import types
 from collections.abc import Callable
 from dataclasses import Field
@@ -14,7 +16,7 @@ from typing import Any, get_args
 
 import click
 
-from ramos.cli import JSON, HelpfulGroup, print_json, root, show_line, wizard
+from ramos.cli import JSON, HelpfulGroup, describe_error, print_json, root, show_line, wizard
 from ramos.cli.passphrase import choose_passphrase
 from ramos.cli.provision import (
     add_device_options,
@@ -26,15 +28,16 @@ from ramos.cli.provision import (
 )
 from ramos.cli.screen import Screen
 from ramos.errors import UsageError
-from ramos.image import build, plan, provision, rootless
+from ramos.image import bases, build, checks, plan, provision, rootless
 from ramos.image.build import Built
-from ramos.image.plan import Flag, Plan
+from ramos.image.cache import empty_cache, list_kept
+from ramos.image.checks import Refusal
+from ramos.image.plan import Flag, NoImageError, Plan
 from ramos.image.provision import Written
 from ramos.image.steps import Steps
 from ramos.linux import run
 from ramos.progress import Progress
 from ramos.sizes import format_size
-from ramos.stick import disks
 from ramos.stick.disks import Disk
 from ramos.vm import accelerator
 
@@ -120,14 +123,13 @@ def build_command(context: click.Context, /, **options: Any) -> None:
       SOURCE_DATE_EPOCH=1763700000 ramos image build --batch --output same.img
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    if not options["plan_only"]:
-        rootless.become_root()
+    rootless.become_root()
     screen = Screen(options["verbose"])
-    asked = wizard.is_wanted(options)
-    if asked:
-        options = wizard.ask_options(context, options)
+    if wizard.is_wanted(options):
+        options = _ask(context, options)
     disk = _choose_target(options)
-    chosen = make_plan(options, screen, disk)
+    chosen, why = make_plan(options, disk)
+    screen.show(Progress(why, ended=True))
     if options["plan_only"]:
         show_plan(chosen, disk, options["as_json"])
         return
@@ -137,14 +139,29 @@ def build_command(context: click.Context, /, **options: Any) -> None:
             held = hold_disk(disk, options["confirmed"], batch=options["batch"])
             target = stack.enter_context(held)
             stack.callback(chosen.output.unlink, missing_ok=True)
-        elif asked:
-            wizard.confirm_summary(plan.summarize_plan(chosen))
         chosen, built = _build(chosen, options, screen)
         written = provision.provision(target, built.output, Steps(screen.show)) if target else None
     show_outcome(chosen, built, written, options["as_json"])
     if options["try_it"]:
         words = ["vm", "run", "--accel", options["accel"], str(built.output)]
         root.main(words, standalone_mode=False)
+
+
+def _ask(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, completed by what the user answers."""
+
+    def find_refusals(answers: dict[str, Any]) -> list[Refusal]:
+        try:
+            return [*checks.find_refusals(make_plan(answers, _choose_target(answers))[0])]
+        except NoImageError as error:
+            return [Refusal("base", error)]  # no base has a mirror that answers
+
+    def confirm(answers: dict[str, Any]) -> None:
+        disk = _choose_target(answers)
+        wizard.confirm_summary(wizard.describe_choices(make_plan(answers, disk)[0], disk))
+
+    wizard.greet()
+    return wizard.answer_all(wizard.list_questions(context), options, find_refusals, confirm)
 
 
 def _build(chosen: Plan, options: dict[str, Any], screen: Screen) -> tuple[Plan, Built]:
@@ -164,18 +181,22 @@ def _choose_target(options: dict[str, Any]) -> Disk | None:
 
 
 def show_plan(chosen: Plan, disk: Disk | None, as_json: bool) -> None:
-    """What would be done, without doing it."""
+    """What would be done, without doing it, and all that stands against it."""
     steps = [*build.STEPS, *(provision.STEPS if disk else ())]
+    refusals = [refusal.error for refusal in checks.find_refusals(chosen)]
     if as_json:
         described = vars(disk) if disk else None
-        print_json({"plan": plan.describe_plan(chosen), "disk": described, "steps": steps})
-        return
-    rows = plan.summarize_plan(chosen)
-    if disk:
-        rows["overwrites"] = disks.describe(disk)
-    for name, value in rows.items():
-        show_line(f"{name:<14} {value}")
-    show_line(f"{'steps':<14} {', '.join(steps)}")
+        told = [describe_error(error) for error in refusals]
+        parts = {"plan": plan.describe_plan(chosen), "disk": described, "steps": steps}
+        print_json({**parts, "refused": told})
+    else:
+        for name, value in wizard.describe_choices(chosen, disk).items():
+            show_line(f"{name:<14} {value}")
+        show_line(f"{'steps':<14} {', '.join(steps)}")
+        for error in refusals[1:]:
+            show_line(f"{'refused':<14} {error}")
+    if refusals:
+        raise refusals[0]
 
 
 def show_outcome(chosen: Plan, built: Built, written: Written | None, as_json: bool) -> None:
@@ -192,8 +213,8 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Plan:
-    """The plan that the options ask for."""
+def make_plan(options: dict[str, Any], disk: Disk | None) -> tuple[Plan, str]:
+    """The plan that the options ask for, and why its base is what it is."""
     epoch = read_epoch(os.environ.get("SOURCE_DATE_EPOCH", ""))
     values = {item.name: plan.read_choice(item, options[item.name]) for item in plan.list_choices()}
     values["cache"] = (options["cache"] or default_cache()).absolute()
@@ -206,15 +227,48 @@ def make_plan(options: dict[str, Any], screen: Screen, disk: Disk | None) -> Pla
         device_bytes=disk.size_bytes if disk else 0,
         epoch=epoch,
     )
-    chosen, why = build.choose_base(chosen)
-    screen.show(Progress(why, ended=True))
-    return chosen
+    return settle_base(chosen)
+
+
+@functools.cache
+def settle_base(chosen: Plan) -> tuple[Plan, str]:
+    """The base that `auto` means, and why; the mirrors are asked once, however often it is."""
+    return bases.choose_base(chosen)
 
 
 def default_cache() -> Path:
     """Where builds keep what the next one can use."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "ramos"
+
+
+@image.command("cache")
+@click.option("--cache", type=PATH, help="Another folder than the usual one.")
+@click.option("--prune", is_flag=True, help="Delete all of it; the next build fetches it anew.")
+@JSON
+def cache_command(cache: Path | None, prune: bool, as_json: bool) -> None:
+    """Show what is kept between builds: packages, root trees, images.
+
+    \b
+    Examples:
+      ramos image cache
+      ramos image cache --prune
+    """
+    rootless.become_root()
+    folder = cache or default_cache()
+    kept = list_kept(folder)
+    total = sum(entry.size_bytes for entry in kept)
+    if prune:
+        empty_cache(folder, Steps(Screen(verbose=False).show))
+    if as_json:
+        entries = [vars(entry) for entry in kept]
+        print_json({"cache": folder, "bytes": total, "entries": entries, "pruned": prune})
+        return
+    for entry in () if prune else kept:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_at))
+        show_line(f"{format_size(entry.size_bytes):>10}  {used}  {entry.kind:<9}  {entry.path}")
+    words = "were deleted from" if prune else "are kept in"
+    show_line(f"{format_size(total)} {words} {folder}")
 
 
 def read_epoch(text: str) -> int | None:

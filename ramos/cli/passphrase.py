@@ -22,6 +22,9 @@ def choose_passphrase(options: dict[str, Any]) -> bytes:
         return b""
     if file:
         return luks.read_passphrase_file(file)
+    if options.get("passphrase"):
+        typed: bytes = options["passphrase"]
+        return typed
     if options["plan_only"]:
         return b""
     if options["batch"] or not sys.stdin.isatty():

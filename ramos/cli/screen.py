@@ -84,7 +84,7 @@ def show_kept_step(seen: Progress) -> None:
 
 
 class Screen:
-    """Shows a build: on a terminal a bar, elsewhere a line for each step that has ended."""
+    """Shows a build: on a terminal a bar, elsewhere a line for the begin and the end of a step."""
 
     def __init__(self, verbose: bool) -> None:
         self.verbose = verbose
@@ -98,8 +98,10 @@ class Screen:
             self._show_part(seen)
         elif seen.detail:
             self._show_line(seen)
-        else:
+        elif self.live:
             self._draw(seen, "")
+        else:
+            self._print(f"  {seen.step} ...")
 
     def _show_part(self, seen: Progress) -> None:
         if self.verbose:

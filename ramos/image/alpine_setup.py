@@ -7,7 +7,7 @@ service is switched on only when the tree has it, so that a smaller choice of pa
 from pathlib import Path
 
 from ramos.image.common_setup import list_serial, replace_link, write_file
-from ramos.image.plan import NoImageError, Plan
+from ramos.image.plan import Plan, unknown_keymap
 from ramos.packages.alpine import SPECIAL_FILE
 from ramos.packages.recipe import render_special
 from ramos.packages.recipes import load_recipes
@@ -121,9 +121,4 @@ def set_keymap(tree: Path, keymap: str) -> None:
         write_file(tree / place, maps[0].read_bytes())
         write_file(tree / "etc/conf.d/loadkmap", f"KEYMAP=/{place}\n")
     elif keymap != "us":
-        raise NoImageError(
-            "unknown keyboard layout",
-            keymap,
-            "the image has no such file in /usr/share/bkeymaps",
-            hint="Give --keymap a layout such as us, de or fr.",
-        )
+        raise unknown_keymap(keymap, "the image has no such file in /usr/share/bkeymaps")

@@ -13,36 +13,25 @@ from pathlib import Path
 
 from ramos.boot import initramfs
 from ramos.errors import RamosError, RefusedError
-from ramos.image import (
-    alpine,
-    cache,
-    common_setup,
-    contents,
-    debian,
-    grub,
-    partitions,
-    payload,
-    squash,
-)
+from ramos.image import cache, common_setup, contents, partitions, payload, squash
+from ramos.image.bases import BASES, settle_init
+from ramos.image.checks import refuse_early
 from ramos.image.contents import Parts
 from ramos.image.plan import (
     Base,
     NoImageError,
     Plan,
-    check_plan,
     choose_size,
     describe_plan,
     make_key,
 )
 from ramos.image.steps import Steps
-from ramos.linux import fs, run
+from ramos.linux import fs
 from ramos.packages.build import find_microcode
 from ramos.progress import OnProgress, Progress
 from ramos.stick import luks
 from ramos.store.generation import StoredFile
 
-# In the order in which `auto` prefers them.
-BASES: dict[str, Base] = {"alpine": alpine, "debian": debian}
 STEPS = (
     *("find the release", "root tree", "set up the system", "initramfs", "rootfs", "modules"),
     *("firmware", "checksums", "ESP", "persist", "encryption", "image"),
@@ -66,30 +55,6 @@ class Built:
     seconds: dict[str, float]
 
 
-def choose_base(plan: Plan) -> tuple[Plan, str]:
-    """Settle `auto`: the first base whose mirror answers; and say why."""
-    if plan.base != "auto":
-        return settle_init(plan), f"base: {plan.base}"
-    reasons: list[str] = []
-    for name, base in BASES.items():
-        reason = base.probe(replace(plan, base=name))
-        if not reason:
-            because = "; ".join(reasons) or "its mirror answers"
-            return settle_init(replace(plan, base=name)), f"base: {name} ({because})"
-        reasons.append(f"{name}: {reason}")
-    raise NoImageError(
-        "cannot choose a base",
-        "auto",
-        "; ".join(reasons),
-        hint="Check the network, or name a mirror with --mirror.",
-    )
-
-
-def settle_init(plan: Plan) -> Plan:
-    """The init system: as asked for, else the base's own."""
-    return replace(plan, init=plan.init or BASES[plan.base].DEFAULT_INIT)
-
-
 def build_or_fall_back(plan: Plan, init: str, on_progress: OnProgress) -> tuple[Plan, Built]:
     """Build what `auto` has chosen; what stops Alpine (a mirror that has half of it) means Debian.
 
@@ -110,9 +75,7 @@ def build_or_fall_back(plan: Plan, init: str, on_progress: OnProgress) -> tuple[
 
 def build_image(plan: Plan, on_progress: OnProgress) -> Built:
     """Make an image; an error leaves no half-made file under the output's name."""
-    check_plan(plan)
-    check_output(plan.output)
-    check_tools(plan)
+    refuse_early(plan)
     steps = Steps(on_progress)
     try:
         with cache.lock_cache(plan.cache, steps) as work:
@@ -144,37 +107,6 @@ def _build(plan: Plan, work: Path, steps: Steps) -> Built:
         tuple(steps.reused),
         steps.seconds,
     )
-
-
-def check_output(output: Path) -> None:
-    """Refuse a place where no image file can be."""
-    reason, hint = "", "Give --output the name of a file."
-    if output.is_dir():
-        reason = "it is a directory"
-    elif output.exists() and not output.is_file():
-        reason = "it is a device"
-        hint = "Give --device to write to a stick, or --output the name of a file."
-    elif not output.parent.is_dir():
-        reason = f"there is no directory {output.parent}"
-    elif not os.access(output.parent, os.W_OK):
-        reason = f"the directory {output.parent} cannot be written to"
-    if reason:
-        raise RefusedError("cannot write image", output, reason, hint=hint)
-
-
-def check_tools(plan: Plan) -> None:
-    """Name every program that is missing, before anything is fetched."""
-    base = BASES[plan.base]
-    missing = run.find_missing((*base.TOOLS, *partitions.TOOLS, *squash.TOOLS, *grub.TOOLS))
-    missing += run.find_missing(["cryptsetup"]) if plan.encrypt else []
-    missing += grub.list_missing_platforms()
-    if missing:
-        raise RefusedError(
-            "cannot build",
-            ", ".join(missing),
-            "missing on this machine",
-            hint="On Debian, ./build-image.sh installs what is missing when it runs as root.",
-        )
 
 
 def provide_parts(

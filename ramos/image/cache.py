@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ramos.errors import LockedError, RamosError
@@ -22,9 +23,22 @@ from ramos.image.plan import Base, NoImageError, Origin, Plan, make_key
 from ramos.image.steps import Steps
 from ramos.linux import fs
 
+# What lies in the cache, by its folder; a base's own folder holds packages.
+KINDS = {"trees": "root tree", "images": "image", "alpine": "packages", "debian": "packages"}
 KEPT_IMAGES = 16
 KEPT_TREES = 6
 WAIT_SECONDS = 3600
+SECTOR_BYTES = 512  # of st_blocks
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One thing that a build can use again."""
+
+    kind: str
+    path: str
+    size_bytes: int
+    used_at: float
 
 
 @contextlib.contextmanager
@@ -61,7 +75,7 @@ def provide_tree(
         os.utime(place)
         return place / "tree", make_key({"inputs": inputs, "state": old_state})
     if not source.state:
-        raise _no_answer(source)
+        raise no_answer(source)
     downloads = plan.cache / plan.base
     downloads.mkdir(exist_ok=True)
     fresh = work / "place"
@@ -90,7 +104,13 @@ def _name_inputs(plan: Plan, source: Origin, base: Base) -> str:
     )
 
 
-def _no_answer(source: Origin) -> RamosError:
+def has_tree(plan: Plan, source: Origin, base: Base) -> bool:
+    """Whether an earlier build left the root tree that this one wants."""
+    return (plan.cache / "trees" / _name_inputs(plan, source, base) / "state").exists()
+
+
+def no_answer(source: Origin) -> RamosError:
+    """The error where neither the mirror nor an earlier build has a root tree."""
     return NoImageError(
         "mirror does not answer",
         source.mirror,
@@ -108,3 +128,32 @@ def prune_cache(cache: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+
+def list_kept(cache: Path) -> list[Kept]:
+    """What is kept, what was used last first; the packages of a base are one thing."""
+    found = []
+    for folder, kind in KINDS.items():
+        top = cache / folder
+        names = [] if not top.is_dir() else [top] if kind == "packages" else [*top.iterdir()]
+        for path in names:
+            place = str(path.relative_to(cache))
+            found.append(Kept(kind, place, _measure(path), path.stat().st_mtime))
+    return sorted(found, key=lambda kept: -kept.used_at)
+
+
+def _measure(path: Path) -> int:
+    """The bytes that a file, or all in a directory, takes on its disk."""
+    total = path.lstat().st_blocks * SECTOR_BYTES
+    if path.is_dir() and not path.is_symlink():
+        total += sum(_measure(entry) for entry in path.iterdir())
+    return total
+
+
+def empty_cache(cache: Path, steps: Steps) -> None:
+    """Forget everything: the next build fetches and makes it anew."""
+    if not cache.is_dir():
+        return
+    with lock_cache(cache, steps):
+        for folder in KINDS:
+            shutil.rmtree(cache / folder, ignore_errors=True)

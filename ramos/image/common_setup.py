@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ramos import layout
-from ramos.image.plan import NoImageError, Plan
+from ramos.image.plan import NoImageError, Plan, unknown_timezone
 
 USER_ID = 1000
 DIRECTORY_MODE = 0o755
@@ -79,12 +79,7 @@ def set_timezone(tree: Path, name: str) -> None:
     if not zone.is_file():
         if name == "UTC":
             return
-        raise NoImageError(
-            "unknown time zone",
-            name,
-            "the image has no such file in /usr/share/zoneinfo",
-            hint="Give --timezone a name such as Europe/Berlin, or UTC.",
-        )
+        raise unknown_timezone(name, "the image has no such file in /usr/share/zoneinfo")
     replace_link(tree / "etc/localtime", f"/usr/share/zoneinfo/{name}")
     write_file(tree / "etc/timezone", f"{name}\n")
 

@@ -9,7 +9,7 @@ import gzip
 from pathlib import Path
 
 from ramos.image.common_setup import list_serial, make_directories, replace_link, write_file
-from ramos.image.plan import NoImageError, Plan
+from ramos.image.plan import Plan, unknown_keymap
 from ramos.linux import run
 from ramos.packages.debian_settings import render_settings
 from ramos.packages.recipes import load_recipes
@@ -128,12 +128,7 @@ def set_keymap(tree: Path, keymap: str) -> None:
     argv = ["chroot", str(tree), "/usr/bin/ckbcomp", "-layout", layout, "-variant", variant]
     keys = run.run(argv).stdout if known else b""
     if b"keycode" not in keys:
-        raise NoImageError(
-            "unknown keymap",
-            keymap,
-            "there is no such layout in /usr/share/X11/xkb",
-            hint="Give --keymap a layout such as us, de or fr, or with a variant: de-nodeadkeys.",
-        )
+        raise unknown_keymap(keymap, "there is no such layout in /usr/share/X11/xkb")
     binary = run.run(["chroot", tree, "/bin/loadkeys", "-u", "-b", "-"], stdin=keys)
     write_file(tree / f"etc/keymap/{keymap}.bmap.gz", gzip.compress(binary.stdout, mtime=0))
     text = f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\n'

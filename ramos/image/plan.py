@@ -293,6 +293,18 @@ def too_small(plan: Plan, smallest: int) -> UsageError:
     )
 
 
+def unknown_timezone(name: str, reason: str) -> UsageError:
+    """The error for a time zone that there is not."""
+    hint = "Give --timezone a name such as Europe/Berlin, or UTC."
+    return UsageError("unknown time zone", name, reason, hint=hint)
+
+
+def unknown_keymap(name: str, reason: str) -> UsageError:
+    """The error for a keyboard that there is not."""
+    hint = "Give --keymap a layout such as us, de or fr; on Debian also de-nodeadkeys."
+    return UsageError("unknown keyboard layout", name, reason, hint=hint)
+
+
 def read_package_list(base: str, sections: tuple[str, ...]) -> tuple[str, ...]:
     """The packages under the given headings of a base's list, without repetition."""
     return select_packages((HERE / f"{base}.packages").read_text(encoding="ascii"), sections)

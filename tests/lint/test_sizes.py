@@ -23,6 +23,7 @@ SMALL = {
     "cli/completion": "loads all that a shell may ask for, which no other command needs",
     "cli/passphrase": "the one place where a secret is typed",
     "daemon/notify": "the one place that knows the service manager's ear",
+    "image/bases": "the build and its checks know the bases, which know neither",
     "image/rootless": "goes into a user namespace before the build begins",
     "image/steps": "a build and the writing of a stick have the same steps",
     "layers/overlay": "the one place that mounts layers to look at them",

@@ -120,7 +120,7 @@ def test_a_mistyped_name_writes_nothing(image: Path, disk: str) -> None:
     with_terminal.expect("will be lost")
     with_terminal.expect("to overwrite it")
     with_terminal.sendline("sda")
-    with_terminal.expect("Nothing was changed")
+    with_terminal.expect(r"Nothing\s+was\s+changed")
     with_terminal.expect(pexpect.EOF)
     with_terminal.close()
     assert with_terminal.exitstatus == 2
@@ -137,19 +137,30 @@ def test_the_wizard_asks_explains_and_stops_on_no(tmp_path: Path) -> None:
     for question, answer in (
         ("Profile", "minimal"),
         ("Name of the user", "Not A Name"),
-        ("bad user name|bad --user", ""),
+        ("bad user name|bad --user", "ann"),
+        ("Name of the machine", "<"),
+        ("Name of the user", ""),
         ("Name of the machine", "stick"),
         ("Time zone", ""),
         ("Keyboard", "de"),
         ("Password", ""),
-        ("Encrypt", "n"),
+        ("Encrypt", "y"),
+        ("Passphrase", ""),
+        ("it is empty.*Passphrase", "a long one"),
+        ("Again", "another one"),
+        ("The two differ.*Passphrase", "a long one"),
+        ("Again", "a long one"),
     ):
         wizard.expect(question)
         wizard.sendline(answer)
     wizard.expect("hostname +stick")
     wizard.expect("Go on")
+    wizard.sendline("<")
+    wizard.expect("Encrypt")
     wizard.sendline("n")
-    wizard.expect("Nothing was changed")
+    wizard.expect("Go on")
+    wizard.sendline("n")
+    wizard.expect(r"Nothing\s+was\s+changed")
     wizard.expect(pexpect.EOF)
     wizard.close()
     assert wizard.exitstatus == 2

@@ -60,15 +60,17 @@ def test_a_build_is_a_bar_on_a_terminal(
     ]
 
 
-def test_elsewhere_a_build_leaves_what_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_a_build_says_what_runs_and_what_has_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     left = show(Screen(verbose=False).show, capsys)
-    assert left[:4] == [""] * 4
+    assert left[:4] == ["  write ...\n", "", "", ""]
     assert left[4:] == ["WARNING: no tzdata\n", "", f"  {'write':<22}    12.3 s\n", "a note\n"]
 
 
 def test_whoever_wants_all_of_it_has_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     left = show(Screen(verbose=True).show, capsys)
-    assert left[:2] == ["", "25 % 2.0 MiB/s, 0:03 left\n"]
+    assert left[:2] == ["  write ...\n", "25 % 2.0 MiB/s, 0:03 left\n"]
     assert left[2:6] == [f"{seen.detail}\n" for seen in WORK[2:6]]
 
 

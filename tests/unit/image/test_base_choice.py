@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ramos.errors import RamosError, UsageError
-from ramos.image import alpine, alpine_source, build, mirror
+from ramos.image import alpine, alpine_source, bases, build, mirror
 from ramos.image.plan import Plan
 from ramos.progress import Progress
 from tests.unit.image.test_mirror import serve
@@ -89,7 +89,7 @@ def test_what_stops_alpine_brings_debian(
 ) -> None:
     hide_debian(tmp_path, monkeypatch)
     events: list[Progress] = []
-    chosen = build.settle_init(replace(plan, base="alpine"))
+    chosen = bases.settle_init(replace(plan, base="alpine"))
     with pytest.raises(RamosError) as caught:
         build.build_or_fall_back(chosen, "", events.append)
     assert (caught.value.what, caught.value.obj) == ("cannot build", "mmdebstrap")
@@ -103,7 +103,7 @@ def test_what_only_alpine_knows_is_not_built_as_debian(
     plan: Plan, more: str, empty_mirror: str
 ) -> None:
     asked: dict[str, Any] = {"release": "3.23", "mirror": empty_mirror, "keys": Path("/")}
-    chosen = build.settle_init(replace(plan, base="alpine", **{more: asked[more]}))
+    chosen = bases.settle_init(replace(plan, base="alpine", **{more: asked[more]}))
     with pytest.raises(RamosError) as caught:
         build.build_or_fall_back(chosen, "", lambda _: None)
     assert caught.value.hint.endswith("--base debian.")
@@ -111,7 +111,7 @@ def test_what_only_alpine_knows_is_not_built_as_debian(
 
 def test_what_no_base_would_do_is_refused_at_once(plan: Plan) -> None:
     events: list[Progress] = []
-    chosen = build.settle_init(replace(plan, base="alpine", hostname="-"))
+    chosen = bases.settle_init(replace(plan, base="alpine", hostname="-"))
     with pytest.raises(UsageError, match="--hostname"):
         build.build_or_fall_back(chosen, "", events.append)
     assert events == []

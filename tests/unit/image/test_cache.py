@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ramos.errors import RamosError
-from ramos.image.cache import provide_tree
+from ramos.image.cache import empty_cache, list_kept, provide_tree
 from ramos.image.plan import Origin, Plan
 from ramos.image.steps import Steps
 from ramos.progress import Progress
@@ -48,3 +48,26 @@ def test_a_mirror_without_an_answer_is_told_and_the_old_tree_is_used(tmp_path: P
 def test_without_an_answer_and_an_old_tree_there_is_nothing_to_build(tmp_path: Path) -> None:
     with pytest.raises(RamosError, match="mirror does not answer: http://here/alpine"):
         provide(tmp_path, "", [])
+
+
+def test_what_is_kept_is_listed_and_forgotten(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    told: list[Progress] = []
+    assert list_kept(cache) == []
+    empty_cache(cache, Steps(told.append))
+    assert not cache.exists()
+    for name in ("trees/one/tree/file", "images/rootfs-1", "debian/a.deb", "debian/b.deb"):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(b"x" * 5000)
+    (cache / "trees/one/tree/out").symlink_to("/usr")
+    found = {(kept.kind, kept.path): kept.size_bytes for kept in list_kept(cache)}
+    assert {*found} == {
+        ("root tree", "trees/one"),
+        ("image", "images/rootfs-1"),
+        ("packages", "debian"),
+    }
+    assert all(size >= 5000 for size in found.values())
+    assert sum(found.values()) < 1 << 20, "a link is not followed"
+    empty_cache(cache, Steps(told.append))
+    assert list_kept(cache) == []
+    assert told == []

@@ -10,7 +10,7 @@ import pytest
 
 from ramos import config, layout
 from ramos.errors import RamosError
-from ramos.image import build, grub, partitions, payload, squash
+from ramos.image import bases, checks, grub, partitions, payload, squash
 from ramos.image.common_setup import render_issue
 from ramos.image.plan import ALIGNMENT_BYTES, Plan
 from ramos.sizes import MIB
@@ -74,7 +74,7 @@ def test_where_no_image_can_be(tmp_path: Path, kind: str) -> None:
         "no parent": tmp_path / "none" / "x.img",
     }
     with pytest.raises(RamosError, match=str(places[kind])) as caught:
-        build.check_output(places[kind])
+        checks.check_output(Plan(output=places[kind]))
     assert caught.value.hint
 
 
@@ -124,7 +124,7 @@ def test_a_tree_without_a_kernel(tmp_path: Path) -> None:
 
 
 def test_the_bases_are_interchangeable() -> None:
-    for name, base in build.BASES.items():
+    for name, base in bases.BASES.items():
         for function in ("probe", "resolve", "bootstrap", "configure", "list_packages"):
             assert callable(getattr(base, function)), f"{name}.{function}"
         assert base.list_packages(replace(PLAN, base=name, init=base.DEFAULT_INIT))
