@@ -209,7 +209,7 @@ def test_no_room_refuses_before_and_loses_nothing_midway(quick_lab: Lab) -> None
     room = SaveConfig(reserve_mib=os.statvfs(persist).f_bavail * 4096 // (1 << 20) - 10)
     with pytest.raises(RamosError, match="would be larger than") as refused:
         quick_lab.commit(config=room)
-    assert f"the largest file is /big with {30 << 20}" in refused.value.reason
+    assert "the largest file is /big with 30.0 MiB" in refused.value.reason
     assert "delete what need not be kept" in refused.value.hint
     assert quick_lab.numbers() == [1], "a save is whole, or none"
     fill_up(persist / "filler")
