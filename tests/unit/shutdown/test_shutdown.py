@@ -27,7 +27,7 @@ QUICK = SaveConfig(shutdown_wait_seconds=1, shutdown_stall_seconds=1)
 PATIENT = SaveConfig(shutdown_wait_seconds=60, shutdown_stall_seconds=60)
 
 
-QUESTIONS = ("nobody answers", "[s] skips it")
+QUESTIONS = ("nobody answers", "[s] skips it", "[1] ")
 
 
 class Console:
@@ -121,6 +121,23 @@ def test_giving_up_and_retrying_on_the_console(console: Console, tmp_path: Path)
     outcome = go(console, count, PATIENT)
     assert outcome.text.startswith("gave up as asked")
     assert tries.read_text() == "xxx"
+
+
+def test_what_cannot_be_saved_elsewhere_is_no_word_of_the_login(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.answers = ["s", "1"]
+    monkeypatch.setattr(order, "list_targets", lambda: [(tmp_path, 1 << 30)])
+
+    def leave_out(target: Path, _: OnProgress) -> dict[str, Any]:
+        return {"path": str(target / "file"), "left_out": ["/home/x/y: it is too deep"]}
+
+    outcome = save_at_shutdown(DEFAULT, PATIENT, fail, leave_out, Consoles([console.path]))
+    assert outcome.result == "elsewhere"
+    assert "/home" not in outcome.text
+    assert outcome.error == "NOT SAVED: /home/x/y: it is too deep"
+    time.sleep(0.2)
+    assert "NOT SAVED: /home/x/y" in console.text
 
 
 def test_a_retry_that_works_is_a_save(console: Console, tmp_path: Path) -> None:

@@ -145,9 +145,10 @@ def stall_for_a_while(machine: Machine) -> None:
 
 
 def fill_the_stick(machine: Machine) -> None:
-    machine.check_shell("until grep 'no progress' /run/ramos/motd; do sleep 1; done")
+    machine.check_shell("until grep 'gave up' /run/ramos/motd; do sleep 1; done")
     last = json.loads(machine.check_shell("cat /persist/log/last-shutdown.json"))
-    assert last["result"] == "failed"
+    assert (last["result"], "no progress" in last["error"]) == ("failed", True)
+    assert "no progress" in machine.check_shell("ramos health"), "as the login says"
     machine.check_shell("! test -e /root/large; mount /dev/vda /mnt")
     machine.check_shell("echo elsewhere >/root/marker")
     machine.shell("head -c 4G /dev/zero >/persist/user/filler")
