@@ -7,6 +7,8 @@ UPPER_BYTES=0
 UPPER_OPTIONS=noatime,discard=async
 # A GiB, less what the kernel keeps for itself.
 LATER_KIB=921600
+# The same of 512 MiB, the smallest machine that RAMOS is made for.
+LEAST_KIB=409600
 
 # make_upper: once; unpacking layers may have needed it before its turn
 make_upper() {
@@ -32,6 +34,8 @@ make_upper() {
 compute_upper_size() {
     local number limit
     read_memory
+    [ "$TOTAL_KIB" -ge "$LEAST_KIB" ] ||
+        warn "this machine is too small: $((TOTAL_KIB >> 10)) MiB of RAM, where 512 MiB are the least; programs may be ended for want of it"
     plan_copies
     number=${UPPER_SIZE%?}
     strip_zeros "$number"

@@ -58,3 +58,15 @@ def test_images_stay_where_they_need_more_than_a_quarter_or_the_machine_is_small
     assert machine.read("run/ramos/motd") == "", "nobody asked for it: nobody is told"
     noted = "stay on the stick" in machine.read("run/ramos/boot.log")
     assert noted is (toram == "no")
+
+
+@pytest.mark.parametrize(
+    ("total_kib", "small"), [(216_000, True), (409_599, True), (409_600, False)]
+)
+def test_a_machine_that_is_too_small_says_so(
+    machine: Machine, shell: str, total_kib: int, small: bool
+) -> None:
+    machine.write("proc/meminfo", f"MemTotal: {total_kib} kB\nMemAvailable: {total_kib // 2} kB\n")
+    machine.boot(shell)
+    told = f"too small: {total_kib // 1024} MiB of RAM, where 512 MiB are the least"
+    assert (told in machine.read("run/ramos/motd")) is small
