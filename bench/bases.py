@@ -1,8 +1,9 @@
 """`python -m bench.bases IMAGE...`: what images of several bases cost, beside each other.
 
 Boots each image in turns, directly from a virtual disk: how large it is, when init, the system and
-the login prompt are there, what an idle system takes of the RAM, what a save of 1 MB takes. There
-are medians, in a column for each image.
+the login prompt are there, what an idle system takes of the RAM while the base images stay on the
+stick, what these would take besides, what a save of 1 MB takes. There are medians, in a column for
+each image.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from ramos.vm.qemu import VmPlan
 IDLE_SECONDS = 30
 COMMIT_SECONDS = 600
 READ_USED = "awk '/^MemTotal/{t=$2} /^MemAvailable/{print (t - $2) / 1024}' /proc/meminfo"
+READ_IMAGES = "cat /persist/*.squashfs | wc -c | awk '{print $1 / 1048576}'"
 CHANGE = "head -c 1000000 /dev/urandom >/etc/bench; sync"
 
 
@@ -52,6 +54,7 @@ def measure(image: Path, kvm: bool) -> dict[str, float]:
                 "login, s": marks.login,
                 "to login, CPU s": marks.cpu_login,
                 "RAM at idle, MiB": float(machine.check_shell(READ_USED)),
+                "base images, MiB": float(machine.check_shell(READ_IMAGES)),
             }
             machine.check_shell(CHANGE)
             found["a commit of 1 MB, s"] = time_command(machine, "ramos commit -m bench")
