@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ramos.errors import RamosError
+from ramos.linux import syscalls
 from ramos.linux.mounts import mount_image
 
 SAFE = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
@@ -27,3 +28,16 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     image.write_bytes(bytes(8192))
     with pytest.raises(RamosError, match=r"image: it is not a squashfs image"), mount_image(image):
         pass
+
+
+def test_what_is_mounted_in_a_corner_of_ones_own_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    if (child := os.fork()) == 0:
+        try:
+            syscalls.leave_mounts()
+            syscalls.mount(Path("none"), tmp_path, "tmpfs")
+            (tmp_path / "inside").touch()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [*tmp_path.iterdir()] == []
