@@ -127,6 +127,17 @@ def test_a_test_that_fails_anyway_proves_nothing(checkout: Path, tmp_path: Path)
     assert reach.select(fault) == [{f"{test}::test_double": ANY}]
 
 
+def test_a_test_that_has_begun_to_fail_kills_nothing(checkout: Path, tmp_path: Path) -> None:
+    """Measured while it passed, it fails from its second run on, whatever is planted."""
+    test, left = "tests/unit/toys/test_toy.py", "ramos/left"
+    body = f"    assert not os.path.exists({left!r})\n    pathlib.Path({left!r}).touch()\n"
+    (checkout / test).write_text(f"{TEST}\n\ndef test_it():\n    double(3)\n{body}")
+    fault = next(f for f in choice.list_faults(checkout, ["ramos/toy.py"]) if f.operator == "drop")
+    (verdict,) = judge(checkout, tmp_path, [fault]).values()
+    assert (verdict.killed, verdict.known) == (False, False)
+    assert "test_it" in verdict.told
+
+
 def test_what_a_program_of_the_test_runs_is_known(checkout: Path, tmp_path: Path) -> None:
     test = "tests/unit/toys/test_toy.py"
     (checkout / test).write_text(PROGRAM)
