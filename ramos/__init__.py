@@ -1,3 +1,1 @@
 """RAMOS: an operating system that lives in RAM and keeps what its user changed."""
-
-__version__ = "0.1.0"

@@ -21,6 +21,7 @@ def parse_env(text: str) -> dict[str, str]:
 ENV_FILE = HERE / "layout.env"
 ENV = parse_env(ENV_FILE.read_text(encoding="ascii"))
 
+VERSION = ENV["RAMOS_VERSION"]
 ESP_LABEL = ENV["RAMOS_ESP_LABEL"]
 PERSIST_LABEL = ENV["RAMOS_PERSIST_LABEL"]
 PERSIST_DIR = Path(ENV["RAMOS_PERSIST_DIR"])

@@ -1,5 +1,5 @@
-# Telling what happens: the boot log, the console, what the user is greeted with at login, and the
-# shell of last resort. Values that a verb hands back stand in globals: a $(...) costs a fork.
+# Telling what happens: the boot log, the console, and what the user is greeted with at login. Values
+# that a verb hands back stand in globals: a $(...) costs a fork.
 # shellcheck shell=dash disable=SC2034,SC2153
 
 PROC=/proc
@@ -9,13 +9,10 @@ NEWROOT=/newroot
 STEP=start
 WHY=""
 DONE=""
-CONSOLE=console
 SKIPPED=""
 WARNINGS=""
 PLAIN=""
 NOW_CS=0
-ROUND_SECONDS=1
-TRIAL_SECONDS=10
 
 # read_clock: NOW_CS = the uptime in hundredths of a second
 read_clock() {
@@ -86,68 +83,6 @@ run_step() {
     done
     note "$1" "${DONE:-done}"
 }
-
-# open_shell REASON: on the console; leaving it goes on with the boot
-open_shell() {
-    local reason
-    make_plain "$1"
-    reason=$PLAIN
-    note "$STEP" "shell: $reason"
-    load_keyboards
-    busybox --install -s 2>/dev/null
-    {
-        echo
-        printf "RAMOS stopped at step '%s': %s\n" "$STEP" "$reason"
-        echo
-        tell_way_out
-    } | tell_consoles
-    find_console
-    setsid -c sh -l <>"$DEV/$CONSOLE" >&0 2>&1
-    sleep "$ROUND_SECONDS"
-}
-
-# find_console: CONSOLE = the terminal behind /dev/console, where a shell has job control
-find_console() {
-    CONSOLE=console
-    read -r CONSOLE <"$SYS/class/tty/console/active"
-    CONSOLE=${CONSOLE##* }
-    [ "$CONSOLE" != tty0 ] || read -r CONSOLE <"$SYS/class/tty/tty0/active"
-} 2>/dev/null
-
-# give_up_trial REASON: GRUB has counted this attempt, and takes the good kernel after the last one
-give_up_trial() {
-    local reason
-    make_plain "$1"
-    reason=$PLAIN
-    note "$STEP" "restart: $reason"
-    {
-        echo
-        printf "RAMOS stopped at step '%s': %s\n" "$STEP" "$reason"
-        echo
-        echo "This kernel is on trial. The machine restarts in $TRIAL_SECONDS s, and after the last try the old kernel"
-        echo "is back. To look around, pick this kernel below 'Older kernels' in the boot menu."
-    } | tell_consoles
-    sleep "$TRIAL_SECONDS"
-    reboot -f
-}
-
-tell_way_out() {
-    echo "The boot so far: cat $RAMOS_BOOT_LOG"
-    echo "exit          tries this step again"
-    echo "reboot -f     starts over (a menu entry below RAMOS may work)"
-    echo "poweroff -f   switches off"
-}
-
-# tell_consoles: standard input to every console there is, not only to the last one named
-tell_consoles() {
-    local text names name
-    text=$(cat)
-    names=console
-    read -r names <"$SYS/class/tty/console/active"
-    for name in $names; do
-        printf '%s\n' "$text" >"$DEV/$name"
-    done
-} 2>/dev/null
 
 # write_greeting: what /etc/profile.d/ramos.sh shows at login, only when there is something to say
 write_greeting() {

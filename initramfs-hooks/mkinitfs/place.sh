@@ -9,7 +9,7 @@ place_files() {
     for folder in proc sys dev run tmp newroot persist etc/modprobe.d lib/ramos; do
         mkdir -p "$1/$folder"
     done
-    for file in "$hooks"/lib/*.sh "$hooks"/mkinitfs/modules.* "$1/usr/lib/ramos/ramos/layout.env"; do
+    for file in "$hooks"/lib/* "$hooks"/mkinitfs/modules.* "$1/usr/lib/ramos/ramos/layout.env"; do
         ln -s -f "${file#"$1"}" "$library/${file##*/}"
     done
     for file in "$1"/etc/keymap/*.bmap.gz; do

@@ -21,7 +21,7 @@ BIN_FOLDERS = ("usr/sbin", "sbin", "usr/bin", "bin")
 
 # What init and its verbs call; in a shell of last resort `busybox --install` adds all the others.
 APPLETS = """
- ash busybox cat chgrp chmod chown chroot cp cut date dd dmesg echo env false find grep
+ ash awk busybox cat chgrp chmod chown chroot cp cut date dd dmesg echo env false find fold grep
  head kill ln loadkmap ls lsmod mkdir mkfifo mknod modprobe mount mv od poweroff printf ps pwd
  readlink reboot rm rmdir sed setsid sh sha256sum sleep sort stat stty switch_root sync tail test
  touch tr true umount uname vi wc
@@ -130,7 +130,7 @@ def _add_skeleton(archive: cpio.Archive) -> None:
 def _add_hooks(archive: cpio.Archive) -> None:
     hooks = layout.find_data("initramfs-hooks")
     archive.add_file("init", (hooks / "init").read_bytes(), 0o755)
-    for path in sorted((hooks / "lib").glob("*.sh")):
+    for path in sorted((hooks / "lib").iterdir()):
         archive.add_file(f"{LIBRARY}/{path.name}", path.read_bytes())
     archive.add_file(f"{LIBRARY}/layout.env", layout.ENV_FILE.read_bytes())
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from ramos import __version__
+from ramos import layout
 from ramos.cli.screen import fold_line, read_columns
 from ramos.errors import EXIT_ERROR, EXIT_INTERRUPTED, RamosError, RefusedError, escape
 from ramos.layout import Places
@@ -167,7 +167,7 @@ def run_again_as_root() -> None:
     epilog=EPILOG_HINT,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="ramos")
+@click.version_option(layout.VERSION, prog_name="ramos")
 @click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
 def root(debug: bool) -> None:
     """RAMOS: a system that lives in RAM, and keeps what you changed safe on a USB stick."""

@@ -117,7 +117,7 @@ def place(lines: str, root: Path, fakes: str = FAKES) -> str:
     script += [f". {path}" for path in sorted((HOOKS / "lib").glob("*.sh"))]
     script += [f"{name}=$R/{name.lower()}" for name in ("PROC", "SYS", "DEV", "NEWROOT")]
     script += ["MODULES=$R/lib/modules", "RAMOS_RUN_DIR=$R/run/ramos"]
-    script += ["RAMOS_PERSIST_DIR=$R/persist"]
+    script += ["RAMOS_PERSIST_DIR=$R/persist", f"CODER={HOOKS}/lib/code.awk"]
     places = "BOOT_FILE:boot BOOT_LOG:boot.log UPPER_DIR:upper STACK_DIR:layers GUARD_PIPE:guard"
     places += " GENERATION_COPY:generation IN_RAM_FILE:in-ram"
     for name in places.split():

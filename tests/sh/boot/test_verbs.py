@@ -208,11 +208,11 @@ def test_greeting_says_nothing_when_all_is_well(machine: Machine, shell: str) ->
 
 
 def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell: str) -> None:
-    source = Path(__file__).parents[3] / "initramfs-hooks/lib/10-report.sh"
+    source = Path(__file__).parents[3] / "initramfs-hooks/lib/11-failure.sh"
     machine.write("sys/class/tty/console/active", "tty0 ttyS0\n")
     lines = f"""
         . {source}
-        PROC=$R/proc SYS=$R/sys DEV=$R/dev BREAK=""
+        PROC=$R/proc SYS=$R/sys DEV=$R/dev BREAK="" CODER={source.with_name("code.awk")}
         RAMOS_RUN_DIR=$R/run/ramos RAMOS_BOOT_LOG=$R/run/ramos/boot.log
         busybox() {{ [ "$*" != "--install -s" ] || NAMES=all; }}
         NAMES=few
@@ -225,6 +225,7 @@ def test_shell_of_last_resort_says_why_and_how_to_go_on(machine: Machine, shell:
     for console in ("tty0", "ttyS0"):
         text = machine.read(f"dev/{console}")
         assert "RAMOS stopped at step 'persist': the stick is gone" in text
+        assert "Put the stick into another port" in text
         assert "poweroff -f" in text
     assert "persist shell: the stick is gone" in machine.read("run/ramos/boot.log")
     assert f"shell with all names on {machine.root}/dev/ttyS0: -c sh -l" in machine.read("calls")
