@@ -26,11 +26,15 @@ SERIAL_PRODUCT = "ramos-vm-serial"
 WORDS = """
     normal configfile part_gpt part_msdos fat search search_fs_file regexp test true
     echo loadenv hashsum gcry_sha256 linux boot serial terminal smbios sleep minicmd ls cat reboot
-    halt all_video
+    halt font gfxterm gfxmenu png
 """
 COMMON_MODULES = tuple(WORDS.split())
-# GRUB's name of a platform -> the modules of its image
-MODULES = {"x86_64-efi": COMMON_MODULES, "i386-pc": (*COMMON_MODULES, "biosdisk")}
+# GRUB's name of a platform -> the modules of its image. Screens by their firmware alone: a VGA that
+# answers to its ports and to nothing else would take seconds to draw the menu.
+MODULES = {
+    "x86_64-efi": (*COMMON_MODULES, "efi_gop", "efi_uga"),
+    "i386-pc": (*COMMON_MODULES, "biosdisk", "vbe"),
+}
 
 WORD_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+~-]*")
 FIELD_PATTERN = re.compile(r"@([A-Z_]+)@")

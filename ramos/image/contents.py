@@ -13,7 +13,7 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot import grubenv, menu, titles
 from ramos.booted import ToRam
-from ramos.image import grub, partitions
+from ramos.image import grub, partitions, theme
 from ramos.image.common_setup import USER_ID
 from ramos.image.plan import Plan
 from ramos.linux import fs, verity
@@ -133,5 +133,6 @@ def fill_esp(
         f"{folder}/initramfs": parts.initramfs,
         f"{folder}/sha256": sums,
         f"{folder}/complete": complete,
+        **theme.make_theme(grub.read_template(theme.TEMPLATE), work),
     }
     return names, grub.make_bios(work, early, partitions.BIOS_START_BYTES)

@@ -7,14 +7,19 @@ import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
 from ramos.boot import menu
+from ramos.image import theme
+from ramos.vm.qmp import Qmp
 
 ESP_UUID = "ABCD-1234"
+# From the first line on the serial line to all of the picture.
+SETTLE_SECONDS = 2.0
 GRUB_DIR = Path("/usr/lib/grub/i386-pc")
 STAND_INS = """
 function linux {
@@ -55,6 +60,10 @@ class GrubDisk:
         run("mkfs.vfat", "-C", "-i", ESP_UUID.replace("-", ""), self.image, "4096")
         run("mmd", "-i", self.image, "::/grub", f"::/{layout.KERNELS_DIR}")
         run("mcopy", "-i", self.image, folder / "grub.cfg", f"::/{layout.GRUB_CFG}")
+        run("mmd", "-i", self.image, f"::/{theme.FOLDER}")
+        text = (templates / theme.TEMPLATE).read_text()
+        for name, source in theme.make_theme(text, folder).items():
+            run("mcopy", "-i", self.image, source, f"::/{name}")
 
     def _make_program(self) -> None:
         core = self.folder / "core.img"
@@ -103,17 +112,49 @@ class GrubDisk:
     def run_grub(self, mode: str = "default", *, writable: bool = True) -> str:
         """All that GRUB writes, the menu too if it is shown, to the start of a kernel."""
         drive = f"file={self.image},format=raw,if=none,id=d,readonly={'off' if writable else 'on'}"
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
-        argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
-        argv += ["-kernel", str(self.program)]
+        argv = [*self._list_machine(drive), "-serial", "stdio"]
         argv += ["-smbios", f"type=1,product={menu.SERIAL_PRODUCT},version={mode}"]
-        argv += ["-drive", drive, "-device", "virtio-blk-pci,drive=d"]
         output = subprocess.run(
             argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True
         ).stdout
-        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
+        plain = read_plain(output)
         assert "WORD END" in plain, plain
         return plain
+
+    def take_picture(self, picture: Path, wanted: str) -> str:
+        """Save what the screen shows once the serial line has shown `wanted`; all of that line."""
+        line, socket = self.folder / "serial", self.folder / "qmp"
+        line.write_bytes(b"")
+        drive = f"file={self.image},format=raw,if=none,id=d"
+        argv = [*self._list_machine(drive), "-vga", "std", "-serial", f"file:{line}"]
+        with subprocess.Popen([*argv, "-qmp", f"unix:{socket},server,nowait"]) as process:
+            try:
+                wait_for(lambda: wanted.encode() in line.read_bytes())
+                qmp = Qmp(socket)
+                time.sleep(SETTLE_SECONDS)
+                qmp.execute("screendump", filename=str(picture))
+                qmp.close()
+            finally:
+                process.kill()
+        return read_plain(line.read_bytes())
+
+    def _list_machine(self, drive: str) -> list[str]:
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "64", "-no-reboot"]
+        argv += ["-nodefaults", "-display", "none", "-kernel", str(self.program)]
+        return [*argv, "-drive", drive, "-device", "virtio-blk-pci,drive=d"]
+
+
+def wait_for(is_there: Callable[[], bool]) -> None:
+    """Until it is so, for a minute."""
+    deadline = time.monotonic() + 60
+    while not is_there():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def read_plain(output: bytes) -> str:
+    """What a terminal shows, without what moves its cursor."""
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", output).decode("latin-1")
 
 
 def run(*argv: str | Path) -> bytes:

@@ -1,5 +1,6 @@
 """The state machine of the boot menu, in GRUB itself: every state of grubenv boots something."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from ramos import layout
 from ramos.boot import grubenv, titles
 from ramos.boot.grubenv import BootEnv
-from tests.labs.grub import GrubDisk, Started
+from ramos.image import theme
+from tests.labs.grub import GrubDisk, Started, run
 
 OLD, NEW, NEWER = "6.1.0-1-amd64", "6.1.0-2-amd64", "6.12~bpo+1-amd64"
 STANDARD = BootEnv(OLD, "", 0, 7, 3)
@@ -145,3 +147,34 @@ def test_a_bad_generation_gets_three_tries_and_a_bad_kernel_two(tmp_path: Path) 
     assert [boot.generation for boot in started] == [""] * 5 + ["7"] * 2
     assert [boot.trial for boot in started] == [True] * 2 + [False] * 5
     assert [boot.fallback for boot in started] == [""] * 2 + [NEW] * 5
+
+
+def read_colours(picture: Path) -> tuple[bytes, dict[bytes, int]]:
+    """The size of a picture in QEMU's own format, and how often each colour is in it."""
+    _, size, _, pixels = picture.read_bytes().split(b"\n", 3)
+    return size, Counter(pixels[at : at + 3] for at in range(0, len(pixels), 3))
+
+
+def test_the_menu_is_drawn_on_the_screen_and_written_on_the_serial_line(tmp_path: Path) -> None:
+    disk = GrubDisk(tmp_path, timeout_seconds=60)
+    disk.add_kernel(OLD)
+    picture = tmp_path / "picture.ppm"
+    shown = disk.take_picture(picture, "6  RAMOS checked")
+    for name in ("1  RAMOS           ", "2  RAMOS (backup)  ", "4  Older kernels   another kernel"):
+        assert name in shown
+    size, colours = read_colours(picture)
+    assert size == b"1024 768"
+    assert max(colours, key=colours.__getitem__) == bytes(theme.NIGHT)
+    # The bar behind one entry, and a title of large letters.
+    assert colours[bytes(theme.ACCENT)] > 15_000
+    assert colours[bytes(theme.LIGHT)] > 60 * theme.BLOCK_PIXELS**2
+
+
+@pytest.mark.parametrize("name", [theme.TEMPLATE, theme.FONT.name, theme.TITLE, theme.BAR])
+def test_the_menu_is_there_without_each_file_of_its_theme(name: str, tmp_path: Path) -> None:
+    disk = GrubDisk(tmp_path, timeout_seconds=60)
+    run("mdel", "-i", disk.image, f"::/{theme.FOLDER}/{name}")
+    picture = tmp_path / "picture.ppm"
+    assert "1  RAMOS           " in disk.take_picture(picture, "6  RAMOS checked")
+    _, colours = read_colours(picture)
+    assert len(colours) > 1, "something is on the screen, too"

@@ -1,5 +1,6 @@
 """The boot menu and the boot environment as text."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramos.boot import grubenv, menu
+from ramos.boot import grubenv, menu, titles
 from ramos.boot.grubenv import BootEnv
 from ramos.errors import DamagedError, UsageError
 
@@ -28,6 +29,14 @@ def test_menu_is_valid_grub(template: str, tmp_path: Path) -> None:
         file = tmp_path / "grub.cfg"
         file.write_text(text)
         subprocess.run(["grub-script-check", file], check=True)
+
+
+def test_each_entry_says_what_it_does_on_a_terminal_of_80_columns(template: str) -> None:
+    entries = re.findall(r'^(?:menuentry|submenu) "(\d  .{15} )(\S.*?)" --id', template, re.M)
+    assert [title[0] for title, _ in entries] == list("123456")
+    for title, text in entries:
+        room = titles.MOST_CHARS if text.startswith("$ramos_") else len(text)
+        assert len(title) + room <= 74
 
 
 def test_early_configuration_names_no_stick(repository: Path) -> None:
