@@ -4,8 +4,6 @@ Owns: the options of the builder, the bar and the last words. Refuses: the build
 """
 
 import contextlib
-import functools
-import os
 import signal
 import time
 import types
@@ -16,32 +14,41 @@ from typing import Any, get_args
 
 import click
 
-from ramos.cli import JSON, HelpfulGroup, describe_error, print_json, root, show_line, wizard
-from ramos.cli.passphrase import choose_passphrase
+from ramos.cli import (
+    JSON,
+    HelpfulGroup,
+    describe_error,
+    print_json,
+    root,
+    show_error,
+    show_line,
+    wizard,
+)
 from ramos.cli.provision import (
     add_device_options,
-    choose_disk,
     disks_command,
     hold_disk,
     show_written,
     write_command,
 )
+from ramos.cli.request import (
+    Request,
+    complete_plan,
+    default_cache,
+    find_refusals,
+    read_request,
+)
 from ramos.cli.screen import Screen
-from ramos.errors import UsageError
-from ramos.image import bases, build, checks, plan, provision, rootless
+from ramos.image import build, plan, provision, rootless
 from ramos.image.build import Built
 from ramos.image.cache import empty_cache, list_kept
-from ramos.image.checks import Refusal
-from ramos.image.plan import Flag, NoImageError, Plan
+from ramos.image.plan import Flag, Plan
 from ramos.image.provision import Written
 from ramos.image.steps import Steps
-from ramos.linux import run
 from ramos.progress import Progress
 from ramos.sizes import format_size
-from ramos.stick.disks import Disk
 from ramos.vm import accelerator
 
-DEVICE_IMAGE = "device.img"
 PATH = click.Path(path_type=Path)
 
 # What is no part of the plan: how it is built, and where from or to besides.
@@ -119,24 +126,25 @@ def build_command(context: click.Context, /, **options: Any) -> None:
       ramos image build --try
       ramos image build --batch --base debian --profile minimal --output stick.img
       ramos image build --encrypt --device /dev/sdb
-      ramos image build --plan --batch --device /dev/sdb
+      ramos image build --plan --device /dev/sdb
       SOURCE_DATE_EPOCH=1763700000 ramos image build --batch --output same.img
     """
     signal.signal(signal.SIGTERM, _interrupt)
     rootless.become_root()
     screen = Screen(options["verbose"])
     if wizard.is_wanted(options):
-        options = _ask(context, options)
-    disk = _choose_target(options)
-    chosen, why = make_plan(options, disk)
-    screen.show(Progress(why, ended=True))
+        options = dict(wizard.ask_options(context, options))
+    request = read_request(options)
+    screen.show(Progress(request.why, ended=True))
     if options["plan_only"]:
-        show_plan(chosen, disk, options["as_json"])
+        show_plan(context, request)
         return
+    for refusal in find_refusals(request, only_quick=True):
+        raise refusal.error
     with contextlib.ExitStack() as stack:
-        target = None
-        if disk:
-            held = hold_disk(disk, options["confirmed"], batch=options["batch"])
+        chosen, target = complete_plan(request), None
+        if request.disk:
+            held = hold_disk(request.disk, options["confirmed"], batch=options["batch"])
             target = stack.enter_context(held)
             stack.callback(chosen.output.unlink, missing_ok=True)
         chosen, built = _build(chosen, options, screen)
@@ -147,23 +155,6 @@ def build_command(context: click.Context, /, **options: Any) -> None:
         root.main(words, standalone_mode=False)
 
 
-def _ask(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, completed by what the user answers."""
-
-    def find_refusals(answers: dict[str, Any]) -> list[Refusal]:
-        try:
-            return [*checks.find_refusals(make_plan(answers, _choose_target(answers))[0])]
-        except NoImageError as error:
-            return [Refusal("base", error)]  # no base has a mirror that answers
-
-    def confirm(answers: dict[str, Any]) -> None:
-        disk = _choose_target(answers)
-        wizard.confirm_summary(wizard.describe_choices(make_plan(answers, disk)[0], disk))
-
-    wizard.greet()
-    return wizard.answer_all(wizard.list_questions(context), options, find_refusals, confirm)
-
-
 def _build(chosen: Plan, options: dict[str, Any], screen: Screen) -> tuple[Plan, Built]:
     """As planned; only what `auto` has chosen may give way."""
     if options["base"] != "auto":
@@ -171,32 +162,22 @@ def _build(chosen: Plan, options: dict[str, Any], screen: Screen) -> tuple[Plan,
     return build.build_or_fall_back(chosen, options["init"] or "", screen.show)
 
 
-def _choose_target(options: dict[str, Any]) -> Disk | None:
-    """The disk to write to, if one was named."""
-    if not options["path"]:
-        return None
-    if options["output"]:
-        raise UsageError("cannot use", "--output", "--device says where the image goes")
-    return choose_disk(options["path"], allow_fixed=options["allow_fixed"])
-
-
-def show_plan(chosen: Plan, disk: Disk | None, as_json: bool) -> None:
+def show_plan(context: click.Context, request: Request) -> None:
     """What would be done, without doing it, and all that stands against it."""
-    steps = [*build.STEPS, *(provision.STEPS if disk else ())]
-    refusals = [refusal.error for refusal in checks.find_refusals(chosen)]
-    if as_json:
-        described = vars(disk) if disk else None
-        told = [describe_error(error) for error in refusals]
-        parts = {"plan": plan.describe_plan(chosen), "disk": described, "steps": steps}
-        print_json({**parts, "refused": told})
+    steps = [*build.STEPS, *(provision.STEPS if request.disk else ())]
+    refusals = [refusal.error for refusal in find_refusals(request)]
+    if request.options["as_json"]:
+        parts = {"plan": plan.describe_plan(request.plan), "steps": steps}
+        disk = vars(request.disk) if request.disk else None
+        print_json({**parts, "disk": disk, "refused": [*map(describe_error, refusals)]})
     else:
-        for name, value in wizard.describe_choices(chosen, disk).items():
+        for name, value in wizard.describe_request(request).items():
             show_line(f"{name:<14} {value}")
         show_line(f"{'steps':<14} {', '.join(steps)}")
-        for error in refusals[1:]:
-            show_line(f"{'refused':<14} {error}")
+    for error in refusals:
+        show_error(error)
     if refusals:
-        raise refusals[0]
+        context.exit(refusals[0].exit_code)
 
 
 def show_outcome(chosen: Plan, built: Built, written: Written | None, as_json: bool) -> None:
@@ -211,35 +192,6 @@ def show_outcome(chosen: Plan, built: Built, written: Written | None, as_json: b
 def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
     """To be told to end is the same as Ctrl-C: everything is cleaned up."""
     raise KeyboardInterrupt
-
-
-def make_plan(options: dict[str, Any], disk: Disk | None) -> tuple[Plan, str]:
-    """The plan that the options ask for, and why its base is what it is."""
-    epoch = read_epoch(os.environ.get("SOURCE_DATE_EPOCH", ""))
-    values = {item.name: plan.read_choice(item, options[item.name]) for item in plan.list_choices()}
-    values["cache"] = (options["cache"] or default_cache()).absolute()
-    if disk:
-        values["output"] = values["cache"] / DEVICE_IMAGE
-    chosen = Plan(
-        **values,
-        password_hash=hash_password(read_password(options), epoch),
-        passphrase=choose_passphrase(options),
-        device_bytes=disk.size_bytes if disk else 0,
-        epoch=epoch,
-    )
-    return settle_base(chosen)
-
-
-@functools.cache
-def settle_base(chosen: Plan) -> tuple[Plan, str]:
-    """The base that `auto` means, and why; the mirrors are asked once, however often it is."""
-    return bases.choose_base(chosen)
-
-
-def default_cache() -> Path:
-    """Where builds keep what the next one can use."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "ramos"
 
 
 @image.command("cache")
@@ -269,40 +221,6 @@ def cache_command(cache: Path | None, prune: bool, as_json: bool) -> None:
         show_line(f"{format_size(entry.size_bytes):>10}  {used}  {entry.kind:<9}  {entry.path}")
     words = "were deleted from" if prune else "are kept in"
     show_line(f"{format_size(total)} {words} {folder}")
-
-
-def read_epoch(text: str) -> int | None:
-    """SOURCE_DATE_EPOCH: the time that everything in the image is to have."""
-    if not text:
-        return None
-    if not text.isdecimal() or int(text) >= 1 << 32:
-        raise UsageError("bad SOURCE_DATE_EPOCH", repr(text), "it is a number of seconds")
-    return int(text)
-
-
-def read_password(options: dict[str, Any]) -> bytes:
-    """The user's password: typed, or from a file; empty where there is none."""
-    path: Path | None = options["password_file"]
-    if path is None:
-        typed: bytes = options.get("password", b"")
-        return typed
-    try:
-        password = path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
-    except OSError as error:
-        raise UsageError("cannot read password", path, error) from error
-    if not password or b"\n" in password or b"\0" in password:
-        raise UsageError("cannot use password", path, "it must hold one line of text")
-    return password
-
-
-def hash_password(password: bytes, epoch: int | None) -> str:
-    """A password hashed as /etc/shadow wants it; empty where there is none."""
-    if not password:
-        return ""
-    # A build that is to be the same each time needs the same salt each time.
-    salt = [] if epoch is None else ["-salt", f"ramos{epoch}"]
-    done = run.run(["openssl", "passwd", "-6", *salt, "-stdin"], stdin=password + b"\n")
-    return done.text
 
 
 def show_result(chosen: Plan, built: Built, written: Written | None) -> None:

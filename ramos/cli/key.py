@@ -12,6 +12,7 @@ import click
 from ramos import layout
 from ramos.cli import JSON, HelpfulGroup, print_json, show_line
 from ramos.cli.passphrase import ask_new_passphrase
+from ramos.cli.prompt import encode_secret, read_secret
 from ramos.errors import RefusedError
 from ramos.linux.run import run
 from ramos.sizes import format_count, format_size
@@ -193,8 +194,7 @@ def _read_new(file: Path | None) -> bytes:
 def _read_current(file: Path | None, prompt: str = "Passphrase") -> bytes:
     if file:
         return luks.read_passphrase_file(file)
-    text: str = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
-    return text.encode()
+    return encode_secret(read_secret(prompt))
 
 
 def _find_device(device: Path | None) -> Path:

@@ -4,43 +4,50 @@ Owns: the typing, twice where it is a new one. Refuses: showing it.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
+from ramos.cli import show_line
+from ramos.cli.prompt import encode_secret, read_secret
 from ramos.errors import UsageError
 from ramos.stick import luks
 
 
-def choose_passphrase(options: dict[str, Any]) -> bytes:
-    """The passphrase of an encrypted stick: from a file, else typed twice."""
+def check_source(options: Mapping[str, Any]) -> None:
+    """Refuse an encrypted stick whose passphrase cannot be had, and one that is for nothing."""
     file: Path | None = options["passphrase_file"]
-    if not options["encrypt"]:
-        if file:
-            raise UsageError("cannot use", "--passphrase-file", "there is no --encrypt")
-        return b""
+    if file and not options["encrypt"]:
+        raise UsageError("cannot use", "--passphrase-file", "there is no --encrypt")
     if file:
-        return luks.read_passphrase_file(file)
-    if options.get("passphrase"):
-        typed: bytes = options["passphrase"]
-        return typed
-    if options["plan_only"]:
-        return b""
-    if options["batch"] or not sys.stdin.isatty():
+        luks.read_passphrase_file(file)
+    elif options["encrypt"] and (options["batch"] or not sys.stdin.isatty()):
         raise UsageError(
             "cannot encrypt",
             "--encrypt",
             "nobody can be asked for a passphrase",
             hint="Give --passphrase-file FILE.",
         )
-    return ask_new_passphrase("Passphrase that unlocks the stick")
+
+
+def choose_passphrase(options: Mapping[str, Any]) -> bytes:
+    """The passphrase of an encrypted stick: from a file, as answered before, else typed twice."""
+    if not options["encrypt"]:
+        return b""
+    if options["passphrase_file"]:
+        return luks.read_passphrase_file(options["passphrase_file"])
+    return options.get("passphrase") or ask_new_passphrase("Passphrase that unlocks the stick")
 
 
 def ask_new_passphrase(text: str = "New passphrase") -> bytes:
-    """A new passphrase, typed twice."""
-    first: str = click.prompt(text, hide_input=True, default="", show_default=False, err=True)
-    chosen = luks.check_passphrase(first.encode())
-    if click.prompt("Again", hide_input=True, default="", show_default=False, err=True) != first:
-        raise UsageError("cannot use passphrase", "passphrase", "the two differ")
-    return chosen
+    """A new passphrase, typed twice; what cannot be one is explained, and asked for again."""
+    while True:
+        typed = encode_secret(read_secret(text))
+        try:
+            luks.check_passphrase(typed)
+        except UsageError as error:
+            show_line(f"{error.reason}: type another.".capitalize(), err=True)
+            continue
+        if encode_secret(read_secret("Again")) == typed:
+            return typed
+        show_line("The two differ: type it again.", err=True)

@@ -13,8 +13,9 @@ import click
 
 from ramos import booted, layout
 from ramos.cli import JSON, print_json, show_line
+from ramos.cli.prompt import read_line
 from ramos.cli.screen import Screen
-from ramos.errors import RefusedError, UsageError, escape
+from ramos.errors import RefusedError, UsageError
 from ramos.image import write
 from ramos.image.provision import Written, provision
 from ramos.image.steps import Steps
@@ -107,22 +108,31 @@ def hold_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> Iterato
         yield target
 
 
+def list_confirmations(disk: Disk) -> list[str]:
+    """The words that have to be typed before a disk is overwritten."""
+    return [disk.name] if disk.removable else [disk.name, disk.serial or "fixed"]
+
+
+def check_confirmation(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> None:
+    """Where nobody is asked, the words have to be there already."""
+    wanted = list_confirmations(disk)
+    if (batch or confirmed) and list(confirmed) != wanted:
+        words = " ".join(f"--confirm {word}" for word in wanted)
+        raise _unconfirmed(disk, "it was not confirmed", f"Give {words} to overwrite it.")
+
+
 def confirm_disk(disk: Disk, confirmed: tuple[str, ...], *, batch: bool) -> None:
     """The user types what is to be overwritten; anything else ends it."""
-    wanted = [disk.name] if disk.removable else [disk.name, disk.serial or "fixed"]
+    check_confirmation(disk, confirmed, batch=batch)
     if batch or confirmed:
-        if list(confirmed) != wanted:
-            words = " ".join(f"--confirm {word}" for word in wanted)
-            raise _unconfirmed(disk, "it was not confirmed", f"Give {words} to overwrite it.")
         return
-    show_line("")
-    show_line("Everything on this disk will be lost:")
-    show_line(f"  {disks.describe(disk)}")
-    for word in wanted:
+    show_line("", err=True)
+    show_line("Everything on this disk will be lost:", err=True)
+    show_line(f"  {disks.describe(disk)}", err=True)
+    for word in list_confirmations(disk):
         if word != disk.name:
-            show_line("This is a FIXED disk, part of this machine.")
-        question = f"Type {escape(word)} to overwrite it"
-        typed: str = click.prompt(question, default="", show_default=False)
+            show_line("This is a FIXED disk, part of this machine.", err=True)
+        typed = read_line(f"Type {word} to overwrite it")
         if typed != word:
             raise _unconfirmed(disk, f"{typed!r} was typed, not {word!r}", "")
 

@@ -16,6 +16,7 @@ import click
 from ramos.boot import bootchart, confirm
 from ramos.booted import Boot, read_boot
 from ramos.cli import JSON, print_json, show_line
+from ramos.cli.prompt import encode_secret, read_secret
 from ramos.cli.save import describe_mode, find_places
 from ramos.cli.screen import show_passing, show_step
 from ramos.config import load_settings
@@ -271,7 +272,7 @@ def reconnect(as_json: bool) -> None:
             "the one this system was started from is not plugged in",
         )
     if info.luks:
-        node = watch.unlock(node, click.prompt("Passphrase", hide_input=True, err=True).encode())
+        node = watch.unlock(node, encode_secret(read_secret("Passphrase")))
     told = watch.return_stick(
         node, lambda seen: show_line(f"  {seen.step} {seen.detail}", err=True)
     )

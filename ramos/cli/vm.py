@@ -152,13 +152,18 @@ def render_machine(plan: qemu.VmPlan, accel: accelerator.Accel, *, snapshot: boo
     return script.render_script(plan, host, script.ACCELERATORS[accel], snapshot=snapshot)
 
 
-def check_request(plan: qemu.VmPlan, screenshot: Path | None) -> None:
-    """Say what is missing before anything starts."""
+def check_programs() -> None:
+    """Refuse to begin where this machine has no QEMU."""
     missing = run.find_missing(["qemu-system-x86_64", "qemu-img", "setpriv", "mcopy"])
     if missing:
         hint = "Install qemu-system-x86, qemu-utils, util-linux and mtools."
         reason = "this machine does not have it"
         raise RefusedError("cannot run a virtual machine", missing[0], reason, hint=hint)
+
+
+def check_request(plan: qemu.VmPlan, screenshot: Path | None) -> None:
+    """Say what is missing before anything starts."""
+    check_programs()
     if not plan.image.is_file():
         hint = "Make one with: ramos image build --output stick.img"
         raise RefusedError("cannot boot", plan.image, "there is no such image file", hint=hint)

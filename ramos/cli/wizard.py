@@ -1,47 +1,26 @@
 """The first hour of a user: few questions with good defaults, and a summary before anything.
 
-Owns: what is asked, in which order, and the way back. Refuses: deciding; every answer is the value
-of an option, and an option that was given is not asked for. Invariant: an answer that the build
-would refuse is told at once, and asked for again.
+Owns: when it asks, how questions look, and the summary. Refuses: which questions (`questions`), the
+way through them (`dialog`), and what stands against an answer (`request`). Invariant: what the
+build would refuse is told as soon as the last answer that it depends on is given, and asked again.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from ramos.cli import show_line
+from ramos.cli.dialog import BACK, Answers, Dialog, Question
+from ramos.cli.prompt import read_line, read_secret
 from ramos.cli.provision import list_offered
+from ramos.cli.questions import GO_ON, list_questions
+from ramos.cli.request import Request, find_last, find_refusals, read_request
 from ramos.errors import RamosError, UsageError
-from ramos.image import checks, plan
-from ramos.image.checks import Refusal
-from ramos.image.plan import Plan
-from ramos.stick import disks, luks
-
-BACK = "<"
-Value = TypeVar("Value")
-Answers = dict[str, Any]
-# What is measured is in bench/RESULTS.md.
-PROFILE_HELP = (
-    "minimal: what boots; the image takes about 90 MiB (Alpine) or 190 MiB (Debian).",
-    "rescue: tools for disks and file systems besides; several times that, and minutes to build.",
-)
-NEUTRAL_PLAN = plan.Plan()
-
-
-class GoBackError(Exception):
-    """The user wants to answer the question before this one again."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """`option` is what it answers; `ask` gives the answers that come of it."""
-
-    option: str
-    ask: Callable[[Answers], Answers]
+from ramos.image import figures, plan
+from ramos.stick import disks
 
 
 def is_wanted(options: Mapping[str, Any]) -> bool:
@@ -58,187 +37,90 @@ def is_wanted(options: Mapping[str, Any]) -> bool:
     return True
 
 
-def list_questions(context: click.Context) -> list[Question]:
-    """What is asked: everything that the command line leaves open."""
+def ask_options(context: click.Context, options: Answers) -> Answers:
+    """The options, completed by what the user answers."""
 
     def is_open(name: str) -> bool:
         return context.get_parameter_source(name) is ParameterSource.DEFAULT
 
-    return [question for question in QUESTIONS if all(map(is_open, question.option.split()))]
+    questions = list_questions(is_open, list_offered(), lambda told: read_request(told).plan.base)
+    return run_dialog(make_dialog(questions, options))
 
 
-def answer_all(
-    questions: Sequence[Question],
-    answers: Answers,
-    find_refusals: Callable[[Answers], Sequence[Refusal]],
-    confirm: Callable[[Answers], None],
-) -> Answers:
-    """Ask one after the other, and back; it ends with answers that nothing stands against."""
-    at = 0
-    while True:
+def make_dialog(questions: tuple[Question, ...], options: Answers) -> Dialog:
+    """The dialog about these options; what nobody is asked about is looked at now."""
+
+    def find_faults(name: str, answers: Answers) -> list[RamosError]:
+        if name == "base":
+            show_line("Asking the mirror ...", err=True)
+        asked = [question.name for question in questions if question.is_wanted(answers)]
         try:
-            while at < len(questions):
-                answers = {**answers, **questions[at].ask(answers)}
-                at += 1
-            refusals = find_refusals(answers)
-            if not refusals:
-                confirm(answers)
-                return answers
-            at = find_question(questions, refusals)
-        except GoBackError:
-            at = max(at - 1, 0)
-
-
-def find_question(questions: Sequence[Question], refusals: Sequence[Refusal]) -> int:
-    """Show what stands against the answers; where to ask again."""
-    asked = [question.option.split()[0] for question in questions]
-    again = [asked.index(refusal.question) for refusal in refusals if refusal.question in asked]
-    if not again:
-        raise refusals[0].error
-    for refusal in refusals:
-        show_line(f"That cannot be built: {refusal.error}")
-    return min(again)
-
-
-def confirm_summary(rows: Mapping[str, str]) -> None:
-    """Show what will be done, and go on only with a yes."""
-    show_line("")
-    for name, value in rows.items():
-        show_line(f"  {name:<14} {value}")
-    if not _ask_yes("\nGo on", default=True):
-        raise UsageError("stopped", "the wizard", "the answer was no")
-
-
-def greet() -> None:
-    """How to answer."""
-    show_line("RAMOS: a few questions. Enter takes what is in brackets; Ctrl-C stops.")
-    show_line(f"{BACK} goes back to the question before.")
-    show_line("")
-
-
-def _prompt(
-    text: str, default: str, read: Callable[[str], Value], *, is_hidden: bool = False
-) -> Value:
-    """One answer; what cannot be read is explained, and asked for again."""
-
-    def convert(word: str) -> Value:
-        if word.strip() == BACK:
-            raise GoBackError
-        try:
-            return read(word)
+            request = read_request(answers)
         except RamosError as error:
-            raise click.BadParameter(str(error)) from error
+            return [error]
+        return [refusal.error for refusal in find_refusals(request, asked=asked, last=name)]
 
-    answer: Value = click.prompt(
-        text,
-        default=default,
-        value_proc=convert,
-        hide_input=is_hidden,
-        show_default=bool(default),
-    )
-    return answer
+    dialog = Dialog(questions, options, find_faults).begin()
+    request = read_request(options, is_base_known="base" not in dialog.asked)
+    for refusal in find_refusals(request, asked=dialog.asked, last=None):
+        raise refusal.error
+    return dialog
 
 
-def _ask_yes(text: str, *, default: bool) -> bool:
-    words = {"y": True, "yes": True, "n": False, "no": False, "": default}
-
-    def read(word: str) -> bool:
-        if word.strip().lower() not in words:
-            raise click.BadParameter("It takes y or n.")
-        return words[word.strip().lower()]
-
-    return _prompt(f"{text} ({'Y/n' if default else 'y/N'})", "", read)
-
-
-def _choose(option: str, text: str, choices: Sequence[str], more: Sequence[str] = ()) -> Question:
-    """One of a few words, with what there is to say of them."""
-
-    def ask(answers: Answers) -> Answers:
-        for line in more:
-            show_line(line)
-        kind = click.Choice(list(choices))
-
-        def read(word: str) -> str:
-            return str(kind.convert(word, None, None))
-
-        return {option: _prompt(f"{text} ({', '.join(choices)})", answers[option], read)}
-
-    return Question(option, ask)
+def run_dialog(dialog: Dialog) -> Answers:
+    """Ask until everything is answered, and nothing stands against it."""
+    show_line("RAMOS: a few questions. Enter takes what is in brackets; Ctrl-C stops.", err=True)
+    show_line(f"{BACK} goes back to the question before.", err=True)
+    while (question := dialog.question) is not None:
+        if question.name == GO_ON:
+            request = read_request(dialog.answers)
+            if (again := find_way_back(dialog, request)) is not None:
+                dialog = again
+                continue
+            show_line("", err=True)
+            for name, value in describe_request(request).items():
+                show_line(f"  {name:<14} {value}", err=True)
+        for line in dialog.told:
+            show_line(line, err=True)
+        dialog = dialog.take(read_answer(question, dialog.answers))
+    if not dialog.answers[GO_ON]:
+        raise UsageError("stopped", "the questions", "the answer was no")
+    return dialog.answers
 
 
-def _ask_word(option: str, text: str) -> Question:
-    """A word that the build accepts."""
-
-    def ask(answers: Answers) -> Answers:
-        def read(word: str) -> str:
-            changes: dict[str, Any] = {option: word, "base": answers["base"]}
-            checks.check_answer(option, replace(NEUTRAL_PLAN, **changes))
-            return word
-
-        return {option: _prompt(text, answers[option], read)}
-
-    return Question(option, ask)
+def find_way_back(dialog: Dialog, request: Request) -> Dialog | None:
+    """The first question that has to be answered in another way; none when all is well."""
+    refusals = find_refusals(request)
+    for refusal in refusals:
+        if find_last(refusal.about, dialog.asked) is None:
+            raise refusal.error
+    about = {find_last(refusal.about, dialog.asked) for refusal in refusals}
+    first = next((name for name in dialog.asked if name in about), None)
+    return dialog.return_to(first, [refusal.error for refusal in refusals]) if first else None
 
 
-def _ask_place(answers: Answers) -> Answers:
-    """An image file, or one of the disks that may be written to."""
-    offered = list_offered()
-    if not offered:
-        if not answers["path"]:
-            show_line("No free removable disk is plugged in: an image file will be made.")
-        return {"path": answers["path"]}
-    show_line("Where to?")
-    show_line("  0  an image file")
-    for number, disk in enumerate(offered, 1):
-        show_line(f"  {number}  {disks.describe(disk)}")
-    numbers = [str(number) for number in range(len(offered) + 1)]
-    kind = click.Choice(numbers)
-    number = int(_prompt("Number", "0", lambda word: str(kind.convert(word, None, None))))
-    return {"path": offered[number - 1].path if number else None}
+def read_answer(question: Question, answers: Answers) -> str:
+    """Show a question, and what can be chosen; give what was typed."""
+    choices = question.list_choices(answers)
+    has_notes = any(choice.note for choice in choices)
+    text, default = question.text(answers), question.default(answers)
+    if has_notes:
+        show_line(f"{text}:", err=True)
+        for choice in choices:
+            show_line(f"  {choice.word:<9} {choice.note}".rstrip(), err=True)
+    elif choices:
+        text = f"{text} ({'/'.join(choice.word for choice in choices)})"
+    shown = f"{text} [{default}]" if default else text
+    return read_secret(shown) if question.is_hidden else read_line(shown)
 
 
-def _ask_twice(text: str, check: Callable[[bytes], object]) -> bytes:
-    """What is not shown is typed twice; nothing is nothing, where that is allowed."""
-    while True:
-
-        def read(word: str) -> str:
-            check(word.encode())
-            return word
-
-        first = _prompt(text, "", read, is_hidden=True)
-        if not first or _prompt("Again", "", str, is_hidden=True) == first:
-            return first.encode()
-        show_line("The two differ.")
-
-
-def _ask_password(_: Answers) -> Answers:
-    text = "Password of the user (empty: none, console only)"
-    return {"password": _ask_twice(text, lambda _: None)}
-
-
-def _ask_encryption(_: Answers) -> Answers:
-    if not _ask_yes("Encrypt your data", default=False):
-        return {"encrypt": False, "passphrase": b""}
-    passphrase = _ask_twice("Passphrase that unlocks the stick", luks.check_passphrase)
-    return {"encrypt": True, "passphrase": passphrase}
-
-
-def _list_all() -> Iterator[Question]:
-    yield _choose("base", "Base", plan.BASES)
-    yield _choose("profile", "Profile", plan.PROFILES, PROFILE_HELP)
-    yield Question("output path", _ask_place)
-    yield _ask_word("user", "Name of the user")
-    yield _ask_word("hostname", "Name of the machine")
-    yield _ask_word("timezone", "Time zone")
-    yield _ask_word("keymap", "Keyboard")
-    yield Question("password_file", _ask_password)
-    yield Question("encrypt passphrase_file", _ask_encryption)
-
-
-QUESTIONS = tuple(_list_all())
-
-
-def describe_choices(chosen: Plan, disk: disks.Disk | None) -> dict[str, str]:
-    """The summary: what is built, and what it overwrites."""
-    rows = plan.summarize_plan(chosen)
-    return {**rows, "overwrites": disks.describe(disk)} if disk else rows
+def describe_request(request: Request) -> dict[str, str]:
+    """The summary: what is built, what it takes, and what it overwrites."""
+    rows, chosen = plan.summarize_plan(request.plan), request.plan
+    if takes := figures.describe_build(chosen.base, chosen.profile):
+        rows["takes"] = takes
+    if request.disk:
+        rows["overwrites"] = disks.describe(request.disk)
+    elif chosen.output.is_file():
+        rows["overwrites"] = str(chosen.output)
+    return rows

@@ -109,6 +109,11 @@ def has_tree(plan: Plan, source: Origin, base: Base) -> bool:
     return (plan.cache / "trees" / _name_inputs(plan, source, base) / "state").exists()
 
 
+def has_any_tree(cache: Path) -> bool:
+    """Whether an earlier build left a root tree: most likely the next one needs no other."""
+    return any((cache / "trees").glob("*/state"))
+
+
 def no_answer(source: Origin) -> RamosError:
     """The error where neither the mirror nor an earlier build has a root tree."""
     return NoImageError(

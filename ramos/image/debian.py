@@ -24,7 +24,7 @@ from ramos.linux.run import OnLine
 # Raise this when the commands below change what is in a tree.
 DEFAULT_INIT = "systemd"
 RECIPE_VERSION = 1
-TOOLS = ("mmdebstrap", "apt-get", "dpkg-deb", "unshare")
+TOOLS = ("mmdebstrap", "apt-config", "apt-get", "dpkg-deb", "unshare")
 TIMEOUT_SECONDS = 15
 OPTION_NAMES = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 STAND_IN_CONTROL = """Package: ramos-initramfs

@@ -99,11 +99,12 @@ def choose_sources(plan: Plan, directory: Path = APT_DIR) -> list[SourceLine]:
     codename = read_codename()
     release = plan.release or codename or DEFAULT_RELEASE
     keyring = str(plan.keys or KEYRING)
-    if not Path(keyring).exists():
+    if not Path(keyring).is_file():
+        is_folder = Path(keyring).is_dir()
         raise NoImageError(
             "cannot check packages",
             keyring,
-            "there is no such keyring",
+            "it is a directory" if is_folder else "there is no such keyring",
             hint="Install debian-archive-keyring, or name a keyring file with --keys.",
         )
     lines = []

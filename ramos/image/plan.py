@@ -1,14 +1,14 @@
 """What an image is to be: every choice of the builder, checked before anything is fetched.
 
 Owns: the `Plan`, its defaults, the words that users may give, and the lists of packages. Refuses:
-doing any of it. Invariant: a `Plan` that `check_plan` passes can be carried out as far as words
-and numbers go; what only the machine or the mirror can know is found out by the steps themselves.
+doing any of it. Invariant: a `Plan` whose `WORDS` pass can be carried out as far as words go; what
+the machine and the mirror say to it is up to `checks`, and to the steps themselves.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,13 +33,34 @@ TIMEZONE_PATTERN = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 KEYMAP_PATTERN = re.compile(r"[a-z][a-z0-9-]{1,30}")
 PACKAGE_PATTERN = re.compile(r"[a-z0-9][a-z0-9+._-]*")
 CONSOLE_PATTERN = re.compile(r"tty[A-Za-z]*[0-9]+(,[0-9]{3,7}[noe]?[78]?)?")
-RELEASE_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
+RELEASE_PATTERN = re.compile(r"([a-z0-9][a-z0-9.-]*)?")
 # Names that a Linux system uses itself: a user of that name could not be told apart.
 TAKEN = """
     root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody
     adm tty disk kmem dialout sudo wheel audio video users shadow input kvm render
 """
 TAKEN_NAMES = frozenset(TAKEN.split())
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a word of a plan has to look like, and how to say so."""
+
+    option: str
+    pattern: re.Pattern[str]
+    takes: str
+
+
+# By the field of the plan.
+WORDS = {
+    "user": Word("--user", NAME_PATTERN, "small letters, digits, - and _, up to 32"),
+    "hostname": Word("--hostname", HOST_PATTERN, "letters, digits and -, up to 64"),
+    "timezone": Word("--timezone", TIMEZONE_PATTERN, "a name such as Europe/Berlin"),
+    "keymap": Word("--keymap", KEYMAP_PATTERN, "a layout such as us, de or fr"),
+    "packages": Word("--packages", PACKAGE_PATTERN, "package names, separated by commas"),
+    "consoles": Word("--console", CONSOLE_PATTERN, "a device such as ttyS0,115200"),
+    "release": Word("--release", RELEASE_PATTERN, "a release such as bookworm or 3.23"),
+}
 
 
 class NoImageError(RamosError):
@@ -235,29 +256,16 @@ def align(size_bytes: int, to_bytes: int = ALIGNMENT_BYTES) -> int:
     return -(-size_bytes // to_bytes) * to_bytes
 
 
-def check_plan(plan: Plan) -> None:
-    """Refuse what can never work, naming the option and what it takes."""
-    _check_word("--user", plan.user, NAME_PATTERN, "small letters, digits, - and _, up to 32")
-    if plan.user in TAKEN_NAMES:
-        raise UsageError("bad user name", plan.user, "the system uses it", hint="Take another.")
-    _check_word("--hostname", plan.hostname, HOST_PATTERN, "letters, digits and -, up to 64")
-    _check_word("--timezone", plan.timezone, TIMEZONE_PATTERN, "a name such as Europe/Berlin")
-    _check_word("--keymap", plan.keymap, KEYMAP_PATTERN, "a layout such as us, de or fr")
-    for package in plan.packages:
-        _check_word("--packages", package, PACKAGE_PATTERN, "package names, separated by commas")
-    for console in plan.consoles:
-        _check_word("--console", console, CONSOLE_PATTERN, "a device such as ttyS0,115200")
-    if plan.release:
-        _check_word(
-            "--release", plan.release, RELEASE_PATTERN, "a release such as bookworm or 3.23"
-        )
-    if plan.size_bytes and plan.size_bytes < (smallest := minimum_size(plan, 0)):
-        raise too_small(plan, smallest)
-
-
-def _check_word(option: str, word: str, pattern: re.Pattern[str], takes: str) -> None:
-    if pattern.fullmatch(word) is None:
-        raise UsageError(f"bad {option}", repr(word), f"it takes {takes}", hint="Nothing was done.")
+def check_word(field: str, plan: Plan) -> None:
+    """Refuse a word that can never work, naming its option and what that takes."""
+    word, value = WORDS[field], getattr(plan, field)
+    for text in value if isinstance(value, tuple) else (value,):
+        if word.pattern.fullmatch(text) is None:
+            raise UsageError(
+                f"bad {word.option}", repr(text), f"it takes {word.takes}", "Nothing was done"
+            )
+    if field == "user" and value in TAKEN_NAMES:
+        raise UsageError("bad user name", value, "the system uses it", hint="Take another.")
 
 
 def minimum_size(plan: Plan, content_bytes: int) -> int:
@@ -271,26 +279,25 @@ def minimum_size(plan: Plan, content_bytes: int) -> int:
 def choose_size(plan: Plan, content_bytes: int) -> int:
     """The size of the image: as asked for, else what is needed and room for as much again."""
     smallest = minimum_size(plan, content_bytes)
+    if 0 < (plan.device_bytes or plan.size_bytes) < smallest:
+        raise too_small(plan, smallest)
     if plan.device_bytes:
-        if plan.device_bytes < smallest:
-            raise too_small(replace(plan, size_bytes=plan.device_bytes), smallest)
         return smallest
     if not plan.size_bytes:
         return align(smallest + max(content_bytes, 512 * MIB), 256 * MIB)
-    if plan.size_bytes < smallest:
-        raise too_small(plan, smallest)
     return plan.size_bytes // ALIGNMENT_BYTES * ALIGNMENT_BYTES
 
 
 def too_small(plan: Plan, smallest: int) -> UsageError:
-    """The error for a size that cannot hold the image."""
+    """The error for a size, or a disk, that cannot hold the image."""
     needed = f"{-(-smallest // MIB)}M"
-    return UsageError(
-        "cannot build",
-        plan.output,
-        f"{format_size(plan.size_bytes)} is too small, it needs {needed}",
-        hint=f"Give --size {needed} or more, or leave --size out.",
-    )
+    size = format_size(plan.device_bytes or plan.size_bytes)
+    hint = f"Give --size {needed} or more, or leave --size out."
+    if plan.device_bytes:
+        hint = "Take a larger disk, or fewer packages."
+    place = "the disk" if plan.device_bytes else plan.output
+    reason = f"{size} is too small, it needs {needed}"
+    return UsageError("cannot build", place, reason, hint=hint)
 
 
 def unknown_timezone(name: str, reason: str) -> UsageError:

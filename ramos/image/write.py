@@ -58,8 +58,7 @@ def hold_target(disk: Disk) -> Iterator[HeldDisk]:
     try:
         descriptor = os.open(disk.path, flags)
     except OSError as error:
-        reason = "it is in use" if error.errno == errno.EBUSY else find_reason(error)
-        raise RefusedError("cannot write", disk.path, reason) from error
+        raise _unopened(disk, error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISBLK(status.st_mode):
@@ -72,6 +71,14 @@ def hold_target(disk: Disk) -> Iterator[HeldDisk]:
         yield HeldDisk(disk.path, descriptor, status.st_rdev, size, sequence)
     finally:
         os.close(descriptor)
+
+
+def check_free(disk: Disk) -> None:
+    """Refuse a disk that cannot be opened for this process alone; nothing is written to it."""
+    try:
+        os.close(os.open(disk.path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        raise _unopened(disk, error) from error
 
 
 def check_identity(target: HeldDisk, state: str = "Nothing was written") -> None:
@@ -234,6 +241,11 @@ def _buffer(size: int) -> Iterator[mmap.mmap]:
     """Memory aligned to a page, as O_DIRECT needs it."""
     with mmap.mmap(-1, size) as buffer:
         yield buffer
+
+
+def _unopened(disk: Disk, error: OSError) -> RefusedError:
+    reason = "it is in use" if error.errno == errno.EBUSY else find_reason(error)
+    return RefusedError("cannot write", disk.path, reason)
 
 
 def _replaced(path: str, state: str) -> RamosError:

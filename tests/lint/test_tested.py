@@ -11,11 +11,9 @@ from tests.lint import rules
 THROUGH = {
     "ramos.cli.health": "root/daemon/test_runtime.py",
     "ramos.cli.history": "root/cli/test_save_cli.py",
-    "ramos.cli.passphrase": "root/image/test_provision.py",
     "ramos.cli.packages": "root/packages/test_apt_wrapper.py",
     "ramos.cli.recipes": "unit/test_escape.py",
     "ramos.cli.vm": "root/vm/test_accelerator.py",
-    "ramos.cli.wizard": "root/image/test_provision.py",
     "ramos.daemon.notify": "root/daemon/test_runtime.py",
     "ramos.image.common_setup": "root/image/test_image_build.py",
     "ramos.image.rootless": "root/image/test_image_build.py",

@@ -1,5 +1,7 @@
 """Provisioning from the command line, on real loop devices and a real terminal."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -127,46 +129,6 @@ def test_a_mistyped_name_writes_nothing(image: Path, disk: str) -> None:
     assert is_untouched(disk)
 
 
-def test_the_wizard_asks_explains_and_stops_on_no(tmp_path: Path) -> None:
-    words = ["image", "build", "--base", "debian", "--output", str(tmp_path / "x.img")]
-    environment = {**os.environ, "TERM": "dumb"}
-    wizard = pexpect.spawn(
-        RAMOS[0], [*RAMOS[1:], *words], cwd=REPOSITORY, timeout=60, env=environment
-    )
-    wizard.expect("Enter takes what is in brackets; Ctrl-C stops")
-    for question, answer in (
-        ("Profile", "minimal"),
-        ("Name of the user", "Not A Name"),
-        ("bad user name|bad --user", "ann"),
-        ("Name of the machine", "<"),
-        ("Name of the user", ""),
-        ("Name of the machine", "stick"),
-        ("Time zone", ""),
-        ("Keyboard", "de"),
-        ("Password", ""),
-        ("Encrypt", "y"),
-        ("Passphrase", ""),
-        ("it is empty.*Passphrase", "a long one"),
-        ("Again", "another one"),
-        ("The two differ.*Passphrase", "a long one"),
-        ("Again", "a long one"),
-    ):
-        wizard.expect(question)
-        wizard.sendline(answer)
-    wizard.expect("hostname +stick")
-    wizard.expect("Go on")
-    wizard.sendline("<")
-    wizard.expect("Encrypt")
-    wizard.sendline("n")
-    wizard.expect("Go on")
-    wizard.sendline("n")
-    wizard.expect(r"Nothing\s+was\s+changed")
-    wizard.expect(pexpect.EOF)
-    wizard.close()
-    assert wizard.exitstatus == 2
-    assert not list(tmp_path.glob("*.img"))
-
-
 def test_without_a_terminal_the_builder_wants_to_be_told(tmp_path: Path) -> None:
     done = ramos("image", "build", "--base", "debian", "--output", tmp_path / "x.img")
     assert done.returncode == 2
@@ -176,9 +138,48 @@ def test_without_a_terminal_the_builder_wants_to_be_told(tmp_path: Path) -> None
 
 
 def test_the_plan_says_what_would_be_done_and_does_nothing(disk: str) -> None:
-    words = ("--plan", "--batch", "--base", "debian", "--device", disk, "--allow-fixed")
+    words = ("--plan", "--base", "debian", "--device", disk, "--allow-fixed")
     done = ramos("image", "build", *words)
-    assert done.returncode == 0
-    assert f"overwrites     {disk}" in done.stdout
-    assert "read back" in done.stdout
+    assert (done.returncode, "too small" in done.stderr) == (1, True)
+    with Path(disk).open("rb") as held, hold_alone(disk):
+        done = ramos("image", "build", *words, "--batch", "--json")
+        told = [error["reason"] for error in json.loads(done.stdout)["refused"]]
+        assert any("too small" in reason for reason in told)
+        assert held.read(8) == b"precious"
     assert is_untouched(disk)
+
+
+@contextlib.contextmanager
+def hold_alone(disk: str) -> Iterator[None]:
+    """Somebody else has the disk for himself."""
+    descriptor = os.open(disk, os.O_RDWR | os.O_EXCL)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def large_disk(tmp_path: Path) -> Iterator[str]:
+    """A fixed disk of 2 GiB, with nothing in it."""
+    file = tmp_path / "large"
+    with file.open("wb") as stream:
+        stream.truncate(2048 * MIB)
+    path = run("losetup", "--find", "--show", file).strip()
+    yield path
+    subprocess.run(["losetup", "--detach", path], check=False)
+
+
+def test_the_plan_sees_a_disk_that_is_held_or_not_confirmed(large_disk: str) -> None:
+    words = ("image", "build", "--plan", "--base", "debian", "--device", large_disk)
+    done = ramos(*words, "--allow-fixed")
+    assert done.returncode == 0, done.stderr
+    assert f"overwrites     {large_disk}" in done.stdout
+    assert "read back" in done.stdout
+    done = ramos(*words, "--allow-fixed", "--batch")
+    assert (done.returncode, "was not confirmed" in done.stderr) == (2, True)
+    with hold_alone(large_disk):
+        done = ramos(*words, "--allow-fixed")
+    assert (done.returncode, "it is in use" in done.stderr) == (1, True)
+    done = ramos(*words)
+    assert (done.returncode, "fixed disk" in done.stderr) == (1, True)

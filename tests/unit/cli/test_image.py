@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramos.cli.image import read_epoch, read_password
+from ramos.cli.request import read_epoch, read_password
 from ramos.errors import UsageError
 
 

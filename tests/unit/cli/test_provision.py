@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import click
 import pytest
 
 from ramos.cli import provision
@@ -40,9 +39,9 @@ STICK = Disk(
 def test_who_is_asked_sees_the_disk(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(click, "prompt", lambda *_, **__: "sdz")
+    monkeypatch.setattr("sys.stdin", io.StringIO("sdz\n"))
     provision.confirm_disk(STICK, (), batch=False)
-    asked = capsys.readouterr().out
+    asked = capsys.readouterr().err
     assert "Everything on this disk will be lost:\n" in asked
     assert disks.describe(STICK) in asked
 
@@ -69,4 +68,4 @@ def test_enter_alone_confirms_nothing(
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     with pytest.raises(UsageError, match="'' was typed, not 'sdz'"):
         provision.confirm_disk(STICK, (), batch=False)
-    assert "Type sdz to overwrite it: " in capsys.readouterr().out
+    assert "Type sdz to overwrite it: " in capsys.readouterr().err

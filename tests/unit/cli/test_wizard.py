@@ -1,20 +1,34 @@
-"""The builder's questions: when it asks, the way back, and what is asked again."""
+"""The builder's questions: when it asks, how they look, and the way back from the summary."""
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ramos.cli import wizard
-from ramos.cli.wizard import Answers, GoBackError, Question
-from ramos.errors import RamosError, RefusedError, UsageError
+from ramos.cli.dialog import Answers, Choice, Dialog, Question
+from ramos.cli.questions import GO_ON, list_questions
+from ramos.cli.request import Request
+from ramos.errors import RefusedError, UsageError
 from ramos.image import checks
-from ramos.image.checks import Refusal
+from ramos.image.checks import Check
+from ramos.image.plan import Plan
+from tests.unit.cli.test_provision import STICK
 
 NOTHING: dict[str, Any] = {"batch": False, "try_it": False, "plan_only": False}
+OPTIONS: dict[str, Any] = {
+    "base": "debian",
+    "profile": "rescue",
+    "path": None,
+    "output": None,
+    "encrypt": False,
+    "user": "user",
+    "hostname": "ramos",
+    "timezone": "UTC",
+    "keymap": "us",
+}
 
 
 @pytest.mark.parametrize("told", NOTHING)
@@ -28,108 +42,147 @@ def test_without_a_terminal_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch)
         wizard.is_wanted(NOTHING)
 
 
-def make_questions(typed: str, asked: list[str]) -> list[Question]:
-    """Three questions; the answers are these words, < is the way back."""
-    words = iter(typed.split())
-
-    def make(option: str) -> Question:
-        def ask(_: Answers) -> Answers:
-            asked.append(option)
-            if (word := next(words)) == "<":
-                raise GoBackError
-            return {option: word}
-
-        return Question(option, ask)
-
-    return [make(option) for option in ("one", "two path", "three")]
+def begin(*given: str, **more: Any) -> Dialog:
+    """All questions but for what is given, on a machine with one stick."""
+    questions = list_questions(lambda name: name not in given, [STICK], lambda told: told["base"])
+    return Dialog(questions, {**OPTIONS, **more}, lambda *_: ()).begin()
 
 
-@pytest.mark.parametrize(
-    ("typed", "asked"),
-    [
-        ("a b c", "one two three"),
-        ("a < b c d", "one two one two three"),
-        ("< < a b c", "one one one two three"),
-        ("a b < < d e f", "one two three two one two three"),
-    ],
-)
-def test_each_question_has_a_way_back(typed: str, asked: str) -> None:
-    seen: list[str] = []
-    answers = wizard.answer_all(make_questions(typed, seen), {}, lambda _: [], lambda _: None)
-    assert " ".join(option.split()[0] for option in seen) == asked
-    assert [*answers.values()] == typed.split()[-3:]
+def answer(dialog: Dialog, **typed: str) -> tuple[list[str], Dialog]:
+    """Go to the end; what is not typed is Enter."""
+    seen = []
+    while dialog.question:
+        seen.append(dialog.question.name)
+        dialog = dialog.take(typed.get(dialog.question.name.replace(" ", "_"), ""))
+    return seen, dialog
 
 
-def test_there_is_a_way_back_from_the_summary() -> None:
-    seen: list[str] = []
-    turns = iter([True, False])
-
-    def confirm(_: Answers) -> None:
-        if next(turns):
-            raise GoBackError
-
-    answers = wizard.answer_all(make_questions("a b c d", seen), {}, lambda _: [], confirm)
-    assert seen == ["one", "two path", "three", "three"]
-    assert answers["three"] == "d"
+def test_enter_takes_every_default() -> None:
+    seen, end = answer(begin())
+    first = ["base", "profile", "path", "output", "user", "hostname", "timezone", "keymap"]
+    assert seen == [*first, "password", "encrypt", GO_ON]
+    assert {**OPTIONS, "output": Path("ramos.img")}.items() <= end.answers.items()
+    assert (end.answers["password"], end.answers[GO_ON]) == (b"", True)
 
 
-def refuse_once(question: str) -> Callable[[Answers], list[Refusal]]:
-    error = RefusedError("cannot build", "it", "a reason")
-    turns = iter([[Refusal("", error), Refusal(question, error)], []])
-    return lambda _: next(turns)
+def test_what_is_given_is_not_asked_for() -> None:
+    seen, _ = answer(begin("base", "output", "password_file", "keymap", "encrypt", encrypt=True,
+                           passphrase=b"typed"))  # fmt: skip
+    assert seen == ["profile", "user", "hostname", "timezone", "passphrase", GO_ON]
+    seen, _ = answer(begin("passphrase_file"))
+    assert "encrypt" not in seen
 
 
-def test_what_would_be_refused_is_told_and_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[str] = []
-    questions = make_questions("a b c d e", seen)
-    answers = wizard.answer_all(questions, {}, refuse_once("two"), lambda _: None)
-    assert seen[3:] == ["two path", "three"]
-    assert (answers["two path"], answers["three"]) == ("d", "e")
-    assert capsys.readouterr().out.count("That cannot be built: cannot build: it: a reason") == 2
+def test_a_stick_is_chosen_by_its_name_and_needs_no_file() -> None:
+    seen, end = answer(begin(), path="sdz")
+    assert (end.answers["path"], end.answers["output"]) == ("/dev/sdz", None)
+    assert "output" not in seen
+    dialog = begin()
+    for typed in ("", "", "file", "a.img", "<", "<", "sdz"):
+        dialog = dialog.take(typed)
+    assert (dialog.answers["path"], dialog.answers["output"]) == ("/dev/sdz", None)
 
 
-def test_what_nobody_was_asked_about_ends_it() -> None:
-    with pytest.raises(RamosError, match="a reason"):
-        wizard.answer_all(make_questions("a b c", []), {}, refuse_once("keys"), lambda _: None)
+def test_secrets_are_typed_twice_and_kept_on_the_way_back() -> None:
+    dialog = begin()
+    while dialog.question and dialog.question.name != "password":
+        dialog = dialog.take("")
+    typed = dialog.take("one").take("two")
+    assert typed.question == dialog.question
+    assert "the two differ" in typed.told[0]
+    typed = typed.take("\udcfcone").take("\udcfcone")
+    assert typed.answers["password"] == b"\xfcone"
+    back = typed.take("<")
+    assert back.question is not None
+    assert "as before" in back.question.text(back.answers)
+    assert back.take("").answers["password"] == b"\xfcone"
+    assert back.take("-").answers["password"] == b""
+    assert dialog.take("-").question.name == "password again"  # type: ignore[union-attr]
 
 
-def test_every_check_is_about_a_question() -> None:
-    options = {question.option.split()[0] for question in wizard.QUESTIONS}
-    assert {check.question for check in checks.CHECKS} <= {"", *options}
+def test_a_passphrase_that_differs_is_asked_again() -> None:
+    dialog = begin(encrypt=True)
+    while dialog.question and dialog.question.name != "passphrase":
+        dialog = dialog.take("")
+    for wrong, told in (("", "it is empty"), ("x" * 513, "longer than 512"), ("a", "")):
+        dialog = dialog.take(wrong)
+        assert told in " ".join(dialog.told)
+    dialog = dialog.take("b")
+    assert dialog.question is not None
+    assert (dialog.question.name, "the two differ" in dialog.told[0]) == ("passphrase", True)
+    dialog = dialog.take("a").take("a")
+    assert dialog.answers["passphrase"] == b"a"
+    assert dialog.take("<").take("").answers["passphrase"] == b"a"
 
 
-@pytest.mark.parametrize(
-    ("option", "typed", "told"),
-    [
-        ("user", "Not A Name\n\n", "small letters, digits"),
-        ("user", "root\n\n", "the system uses it"),
-        ("hostname", "-\n\n", "letters, digits and -"),
-        ("timezone", "Mars/Olympus\n\n", "no zone has this name"),
-        ("base", "gentoo\n\n", "gentoo"),
-        ("profile", "huge\n\n", "huge"),
-    ],
-)
-def test_a_wrong_answer_is_explained_and_asked_for_again(
-    option: str,
-    typed: str,
-    told: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+def test_sizes_and_times_stand_beside_the_choices() -> None:
+    dialog = begin()
+    assert dialog.question is not None
+    notes = {choice.word: choice.note for choice in dialog.question.list_choices(dialog.answers)}
+    assert "about 90 MiB" in notes["alpine"]
+    dialog = dialog.take("debian")
+    assert dialog.question is not None
+    notes = {choice.word: choice.note for choice in dialog.question.list_choices(dialog.answers)}
+    assert "about 440 MiB, about 70 s" in notes["rescue"]
+
+
+def test_a_question_is_drawn_with_its_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "UTC").touch()
-    monkeypatch.setattr(checks, "ZONES", tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    question = next(q for q in wizard.QUESTIONS if q.option == option)
-    default = {"user": "ann", "hostname": "box", "timezone": "UTC", "profile": "minimal"}
-    answers = {"base": "debian", **default}
-    assert question.ask(answers) == {option: answers[option]}
-    assert told in capsys.readouterr().out
+    def draw(*choices: Choice) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("typed\n"))
+        question = Question("q", lambda _: "Which", lambda word, _: {"q": word},
+                            lambda _: "b", lambda _: choices)  # fmt: skip
+        assert wizard.read_answer(question, {}) == "typed"
+        out, err = capsys.readouterr()
+        assert out == "", "standard output is for results"
+        return err
+
+    assert draw() == "Which [b]: "
+    assert draw(Choice("a"), Choice("b")) == "Which (a/b) [b]: "
+    assert draw(Choice("a", "one"), Choice("b")) == "Which:\n  a         one\n  b\nWhich [b]: "
 
 
-@pytest.mark.parametrize("option", ["base", "user"])
-def test_a_sign_goes_back(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("<\n"))
-    question = next(q for q in wizard.QUESTIONS if q.option == option)
-    with pytest.raises(GoBackError):
-        question.ask({"base": "auto", "user": "ann"})
+@pytest.fixture
+def unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build to which something comes only after the last question."""
+
+    def refuse(plan: Plan) -> None:
+        if plan.hostname == "bad":
+            raise RefusedError("cannot build", "bad", "not with this user")
+
+    monkeypatch.setattr(checks, "CHECKS", (Check(("user", "hostname"), refuse),))
+    monkeypatch.setattr("ramos.cli.request.REQUEST_CHECKS", ())
+
+
+@pytest.mark.usefixtures("unlucky")
+def test_what_stands_against_all_of_it_leads_back() -> None:
+    dialog = begin(hostname="bad")
+    request = Request(OPTIONS, Plan(hostname="bad"), "")
+    back = wizard.find_way_back(dialog, request)
+    assert back is not None
+    assert back.question is not None
+    assert (back.question.name, "not with this user" in back.told[0]) == ("hostname", True)
+    assert wizard.find_way_back(dialog, Request(OPTIONS, Plan(), "")) is None
+    with pytest.raises(RefusedError, match="not with this user"):
+        wizard.find_way_back(begin("user", "hostname"), request)
+
+
+def test_the_summary_says_what_is_overwritten(tmp_path: Path) -> None:
+    output = tmp_path / "x.img"
+    made = Request({}, Plan(base="debian", output=output), "")
+    rows = wizard.describe_request(made)
+    assert (rows["takes"], "overwrites" in rows) == ("about 440 MiB, about 70 s to build", False)
+    output.touch()
+    assert wizard.describe_request(made)["overwrites"] == str(output)
+    on_disk = Request({}, Plan(base="debian"), "", STICK)
+    assert "/dev/sdz" in wizard.describe_request(on_disk)["overwrites"]
+
+
+def test_no_question_is_wider_than_a_terminal() -> None:
+    dialog: Dialog = begin(password=b"x", passphrase=b"x", encrypt=True)
+    answers: Answers = dialog.answers
+    for question in dialog.questions:
+        shown = f"{question.text(answers)} [{question.default(answers)}]: "
+        assert len(shown) <= 80
+        assert shown.isascii()

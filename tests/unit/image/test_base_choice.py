@@ -67,7 +67,7 @@ def hide_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What builds Debian is not here: nothing is built, and the error is Debian's."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    for name in ("openssl", "unshare", "chroot", "cp", "apt-get", "dpkg-deb"):
+    for name in ("openssl", "unshare", "chroot", "cp", "zstd", "apt-config", "apt-get", "dpkg-deb"):
         (bin_folder / name).symlink_to(shutil.which(name) or "/none")
     for path in Path("/usr/bin").iterdir():
         if path.name.startswith(("m", "sg", "grub", "deb")) and path.name != "mmdebstrap":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ramos.errors import RamosError, UsageError
-from ramos.image import contents, partitions, plan
+from ramos.image import checks, contents, partitions, plan
 from ramos.image.plan import Plan
 from ramos.sizes import MIB
 
@@ -15,7 +15,9 @@ GOOD = Plan(base="debian", output=Path("/x/stick.img"), cache=Path("/x/cache"), 
 
 
 def test_defaults_are_sound() -> None:
-    plan.check_plan(GOOD)
+    for field in plan.WORDS:
+        plan.check_word(field, GOOD)
+    checks.check_size(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_defaults_are_sound() -> None:
 )
 def test_bad_words_are_named(field: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        plan.check_plan(replace(GOOD, **{field: value}))
+        plan.check_word(field, replace(GOOD, **{field: value}))
     word = value[-1] if isinstance(value, tuple) else value
     assert str(word) in str(caught.value) or repr(word) in str(caught.value)
 
@@ -49,8 +51,10 @@ def test_bad_words_are_named(field: str, value: Any) -> None:
 def test_a_size_too_small_says_what_is_needed() -> None:
     small = replace(GOOD, size_bytes=100 * MIB)
     with pytest.raises(UsageError) as caught:
-        plan.check_plan(small)
+        checks.check_size(small)
     assert "too small" in str(caught.value)
+    with pytest.raises(UsageError, match=r"the disk: .* too small"):
+        checks.check_size(replace(GOOD, device_bytes=300 * MIB))
     smallest = plan.minimum_size(small, 200 * MIB)
     assert plan.choose_size(replace(GOOD, size_bytes=smallest), 200 * MIB) == smallest
     with pytest.raises(RamosError):
