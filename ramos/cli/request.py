@@ -14,14 +14,13 @@ from typing import Any
 
 from ramos.cli import passphrase, provision, vm
 from ramos.errors import RamosError, UsageError
-from ramos.image import bases, checks, figures, plan, write
+from ramos.image import bases, cache, checks, figures, plan, write
 from ramos.image.checks import Check, Refusal
 from ramos.image.plan import Plan
 from ramos.linux import run
 from ramos.stick.disks import Disk
 from ramos.vm import firmware
 
-DEVICE_IMAGE = "device.img"
 # In the place of a hash that is not made yet; nobody could log in with it.
 SOME_PASSWORD = "*"
 Options = Mapping[str, Any]
@@ -50,7 +49,7 @@ def read_request(options: Options, *, is_base_known: bool = True) -> Request:
         chosen = bases.settle_init(replace(chosen, base=name))
     if not options["path"]:
         return Request(options, chosen, why)
-    chosen = replace(chosen, output=chosen.cache / DEVICE_IMAGE)
+    chosen = replace(chosen, output=chosen.cache / cache.DEVICE_IMAGE)
     try:
         disk = _find_disk(options, figures.find_least_size(chosen))
     except RamosError as error:

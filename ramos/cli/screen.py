@@ -2,10 +2,11 @@
 
 Owns: every way in which a command shows progress, on standard error, and how a line is folded.
 Refuses: standard output (that is for results). Invariant: nothing that is written over is longer
-than a line of 80 columns, for then it could not be.
+than the terminal is wide, for then it could not be.
 """
 
 import datetime
+import os
 import re
 import shutil
 import sys
@@ -59,27 +60,37 @@ def fold_line(text: str, columns: int) -> str:
     )
 
 
+def can_write_over() -> bool:
+    """Whether standard error is a terminal on which a line can be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def read_room() -> int:
+    """How long a line may be that is written over: one that is folded cannot be."""
+    return min(LINE_CHARS, shutil.get_terminal_size().columns - 1)
+
+
 def show_passing(text: str = "") -> None:
     """A line on the terminal that the next one is written over; without text, nothing is left."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\033[K{escape(text)}", nl=False, err=True)
+    if can_write_over():
+        click.echo(f"\r\033[K{escape(text)[: read_room()]}", nl=False, err=True)
 
 
 def show_step(seen: Progress) -> None:
     """One line for all steps, for work that is soon done."""
     head = f"{seen.step} {seen.percent} %  " if seen.total else f"{seen.step}  "
     # The end of a path tells more than its beginning.
-    room = max(LINE_CHARS - len(head), 1)
-    show_passing(f"{head}{seen.detail[-room:]}".rstrip()[:LINE_CHARS])
+    room = max(read_room() - len(head), 1)
+    show_passing(f"{head}{seen.detail[-room:]}".rstrip())
 
 
 def show_kept_step(seen: Progress) -> None:
     """A line a step, which stays; below it, in passing, what the step is at."""
     if seen.detail:
-        show_passing(f"  {seen.detail}"[:LINE_CHARS])
+        show_passing(f"  {seen.detail}")
         return
-    show_passing(seen.step[:LINE_CHARS])
-    if sys.stderr.isatty():
+    show_passing(seen.step)
+    if can_write_over():
         click.echo(err=True)
 
 
@@ -88,7 +99,7 @@ class Screen:
 
     def __init__(self, verbose: bool) -> None:
         self.verbose = verbose
-        self.live = sys.stderr.isatty() and not verbose
+        self.live = can_write_over() and not verbose
 
     def show(self, seen: Progress) -> None:
         """What is told of a step."""
@@ -127,7 +138,7 @@ class Screen:
 
     def _draw(self, seen: Progress, text: str) -> None:
         if self.live:
-            line = f"  {escape(seen.step):<22} {escape(text)}"[:LINE_CHARS]
+            line = f"  {escape(seen.step):<22} {escape(text)}"[: read_room()]
             click.echo(f"\r\033[K{line}", nl=False, err=True)
 
     def _print(self, text: str) -> None:

@@ -8,6 +8,7 @@ what a tree is made of. Invariants: one build at a time; what has its name in th
     trees/<inputs>/tree       a root tree as its package manager left it; `state`: of which mirror
     images/<kind>-<inputs>    squashfs images and initramfs
     work-*                    the build that is running
+    device.img                what it is about to write to a disk
 """
 
 import contextlib
@@ -25,6 +26,8 @@ from ramos.linux import fs
 
 # What lies in the cache, by its folder; a base's own folder holds packages.
 KINDS = {"trees": "root tree", "images": "image", "alpine": "packages", "debian": "packages"}
+WORK = "work-"
+DEVICE_IMAGE = "device.img"
 KEPT_IMAGES = 16
 KEPT_TREES = 6
 WAIT_SECONDS = 3600
@@ -53,9 +56,9 @@ def lock_cache(cache: Path, steps: Steps) -> Iterator[Path]:
         except LockedError:
             steps.note(f"another build uses {cache}: waiting for it to end")
             stack.enter_context(fs.hold_lock(lock, purpose, WAIT_SECONDS))
-        for stale in cache.glob("work-*"):
+        for stale in cache.glob(f"{WORK}*"):
             shutil.rmtree(stale, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
+        work = Path(tempfile.mkdtemp(prefix=WORK, dir=cache))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         yield work
 
@@ -136,14 +139,20 @@ def prune_cache(cache: Path) -> None:
 
 
 def list_kept(cache: Path) -> list[Kept]:
-    """What is kept, what was used last first; the packages of a base are one thing."""
-    found = []
+    """What is kept, what was used last first; the packages of a base are one thing.
+
+    Unfinished is what a build works on now, or what one left that was killed.
+    """
+    places = [("unfinished", path) for path in (*cache.glob(f"{WORK}*"), cache / DEVICE_IMAGE)]
     for folder, kind in KINDS.items():
         top = cache / folder
         names = [] if not top.is_dir() else [top] if kind == "packages" else [*top.iterdir()]
-        for path in names:
-            place = str(path.relative_to(cache))
-            found.append(Kept(kind, place, _measure(path), path.stat().st_mtime))
+        places += [(kind, path) for path in names]
+    found = []
+    for kind, path in places:
+        with contextlib.suppress(FileNotFoundError):  # a build has ended meanwhile
+            used_at = path.stat().st_mtime
+            found.append(Kept(kind, str(path.relative_to(cache)), _measure(path), used_at))
     return sorted(found, key=lambda kept: -kept.used_at)
 
 
@@ -162,3 +171,4 @@ def empty_cache(cache: Path, steps: Steps) -> None:
     with lock_cache(cache, steps):
         for folder in KINDS:
             shutil.rmtree(cache / folder, ignore_errors=True)
+        (cache / DEVICE_IMAGE).unlink(missing_ok=True)

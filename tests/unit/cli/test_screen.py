@@ -36,6 +36,8 @@ def on_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[OnProgress], list[str]]:
     """The same, where a terminal is."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
 
     def show_there(on_progress: OnProgress) -> list[str]:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -122,13 +124,24 @@ def test_a_name_is_never_broken() -> None:
     assert fold_line("x" * 50 + "  said " * 9, 80).split("\n")[1].startswith("  said")
 
 
+@pytest.mark.parametrize("columns", [30, 80, 200])
 @pytest.mark.parametrize("total", [0, 100])
 def test_nothing_that_is_written_over_is_wider_than_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int, columns: int
 ) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     seen = Progress("comparing with what was written", 99, total, "/usr/share/" * 20)
     for on_progress in (show_step, show_kept_step, Screen(verbose=False).show):
         on_progress(seen)
         shown = capsys.readouterr().err.removeprefix("\r\033[K")
-        assert len(shown) < 80, shown
+        assert len(shown) < min(columns, 80), shown
+
+
+def test_a_terminal_that_cannot_write_over_has_lines(
+    on_terminal: Callable[[OnProgress], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    left = "".join(on_terminal(lambda seen: Screen(verbose=False).show(seen)))
+    assert left == f"  write ...\nWARNING: no tzdata\n  {'write':<22}    12.3 s\na note\n"
+    assert on_terminal(show_kept_step) == [""] * len(WORK)

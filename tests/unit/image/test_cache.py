@@ -56,7 +56,14 @@ def test_what_is_kept_is_listed_and_forgotten(tmp_path: Path) -> None:
     assert list_kept(cache) == []
     empty_cache(cache, Steps(told.append))
     assert not cache.exists()
-    for name in ("trees/one/tree/file", "images/rootfs-1", "debian/a.deb", "debian/b.deb"):
+    for name in (
+        "device.img",
+        "work-killed/file",
+        "trees/one/tree/file",
+        "images/rootfs-1",
+        "debian/a.deb",
+        "debian/b.deb",
+    ):
         (cache / name).parent.mkdir(parents=True, exist_ok=True)
         (cache / name).write_bytes(b"x" * 5000)
     (cache / "trees/one/tree/out").symlink_to("/usr")
@@ -65,9 +72,12 @@ def test_what_is_kept_is_listed_and_forgotten(tmp_path: Path) -> None:
         ("root tree", "trees/one"),
         ("image", "images/rootfs-1"),
         ("packages", "debian"),
+        ("unfinished", "work-killed"),
+        ("unfinished", "device.img"),
     }
     assert all(size >= 5000 for size in found.values())
     assert sum(found.values()) < 1 << 20, "a link is not followed"
     empty_cache(cache, Steps(told.append))
     assert list_kept(cache) == []
+    assert [path.name for path in cache.iterdir()] == ["lock"]
     assert told == []
