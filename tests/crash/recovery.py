@@ -5,25 +5,22 @@ Refuses: leniency; a stick must boot at each point, and in the end hold the new 
 and nothing that was left behind (see `recovery_inside`).
 """
 
-import hashlib
 import random
-import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramos import layout
 from ramos.errors import RamosError
-from tests.crash import mounts, uml
-from tests.crash.check import bring_up, hash_plainly
+from tests.crash import bases, mounts, uml
+from tests.crash.bases import Base
+from tests.crash.check import bring_up
 from tests.crash.device import plugged
 from tests.crash.log import WriteLog
 from tests.crash.recovery_inside import PLAN, UPGRADE, VERDICTS
 from tests.crash.replay import materialize
 from tests.crash.states import State, draw_state, list_systematic, volatile
 from tests.crash.upgrade import DISK, read_esp
-from tests.labs.packagelab import NEW
 
 PROGRAM = "tests.crash.recovery_inside"
 # A user-mode Linux has names for so many disks of ours (/dev/vda to /dev/vdz).
@@ -48,12 +45,12 @@ def list_steps(log: WriteLog) -> list[int]:
     return sorted(set(steps))
 
 
-def list_half_made(log: WriteLog) -> list[State]:
+def list_half_made(base: Base, log: WriteLog) -> list[State]:
     """The new kernel's directory has got its name, and only some of what else makes a directory.
 
     On Linux nobody can look at such a name, delete it or make the directory anew.
     """
-    in_long_name = NEW[5:11].encode("utf-16-le")
+    in_long_name = base.new[5:11].encode("utf-16-le")
     named = next(at for at, r in enumerate(log.records) if in_long_name in r.data)
     return [
         state
@@ -62,13 +59,13 @@ def list_half_made(log: WriteLog) -> list[State]:
     ]
 
 
-def choose_states(log: WriteLog, seed: int, count: int) -> list[State]:
+def choose_states(base: Base, log: WriteLog, seed: int, count: int) -> list[State]:
     """The ends of all steps, a directory half made, then so many random states of the upgrade."""
     begin, end = (at for at, record in enumerate(log.records) if record.kind == "mark")
     chance = random.Random(seed)
     cuts = [cut for cut in list_steps(log) if begin < cut <= end]
     found = [State(cut, volatile(log, cut)[0], (), "end of a step") for cut in cuts]
-    found += list_half_made(log)
+    found += list_half_made(base, log)
     wanted = len(found) + count
     while len(found) < wanted:
         state = draw_state(log, chance)
@@ -78,9 +75,10 @@ def choose_states(log: WriteLog, seed: int, count: int) -> list[State]:
 
 
 def go_on(
-    log: WriteLog, found: Sequence[State], scratch: Path, plan: str = "recover"
+    base: Base, log: WriteLog, found: Sequence[State], scratch: Path, plan: str = "recover"
 ) -> list[Outcome]:
-    """Recover (or upgrade too) on the disk of each state; then look as GRUB, boot and apt do."""
+    """Recover (or upgrade too) on the disk of each state; then look as GRUB, the boot and the
+    package manager do."""
     outcomes = []
     for first in range(0, len(found), MOST_DISKS):
         share = scratch / f"batch{first}"
@@ -89,26 +87,29 @@ def go_on(
         disks = [share / f"disk{n:02d}" for n in range(len(batch))]
         for state, disk in zip(batch, disks, strict=True):
             materialize(log, state, disk)
+        bases.prepare(base, share)
         (share / PLAN).write_text(plan)
         uml.run_inside(PROGRAM, disks, share)
         verdicts = (share / VERDICTS).read_text().split("\0")
         for state, disk, verdict in zip(batch, disks, verdicts, strict=True):
-            wanted = (NEW,) if plan == UPGRADE else ()
+            wanted = (base.new,) if plan == UPGRADE else ()
             problem = verdict or look(disk, share / "mnt", wanted)
-            outcomes.append(Outcome(state, problem or check_repository(disk, share / "mnt")))
+            problem = problem or check_repository(base, disk, share / "mnt")
+            outcomes.append(Outcome(state, problem))
             disk.unlink()
     return outcomes
 
 
-def record(log: WriteLog, scratch: Path) -> WriteLog:
+def record(base: Base, log: WriteLog, scratch: Path) -> WriteLog:
     """The log of undoing an upgrade that was cut when its kernel was complete, and of another."""
     cut = list_steps(log)[1]
     state = State(cut, volatile(log, cut)[0], (), "end of a step")
-    base = scratch / "base"
+    disk = scratch / "stick.img"
     scratch.mkdir(parents=True)
-    materialize(log, state, base)
+    materialize(log, state, disk)
+    bases.prepare(base, scratch)
     (scratch / PLAN).write_text(UPGRADE)
-    with plugged(base, scratch / "stick") as stick:
+    with plugged(disk, scratch / "stick") as stick:
         uml.run_inside(PROGRAM, [stick.disk], scratch)
         assert (scratch / VERDICTS).read_text() == ""
         return stick.read_log()
@@ -124,27 +125,10 @@ def look_at_all(log: WriteLog, found: Iterable[State], scratch: Path) -> list[Ou
     return outcomes
 
 
-def check_repository(disk: Path, target: Path) -> str:
-    """Why apt would not take the stick's repository; nothing when all is well."""
+def check_repository(base: Base, disk: Path, target: Path) -> str:
+    """Why the package manager would not take the stick's repository; nothing when all is well."""
     with mounts.mounted(disk, target, start_bytes=DISK.persist_start):
-        return check_indexes(target / layout.PACKAGES_DIR / "debian")
-
-
-def check_indexes(folder: Path) -> str:
-    """Each index names the next one, and the packages that are there."""
-    if not list(folder.glob("*")):
-        return ""
-    keyring, signature, release = (folder / n for n in ("ramos.gpg", "Release.gpg", "Release"))
-    words: list[str | Path] = ["gpgv", "--keyring", keyring, signature, release]
-    done = subprocess.run(words, capture_output=True, check=False)
-    if done.returncode:
-        return done.stderr.decode("utf-8", "replace")
-    listed = (folder / "Packages").read_bytes()
-    if hashlib.sha256(listed).hexdigest() not in release.read_text():
-        return "Release does not name Packages"
-    there = {path.name: hash_plainly(path) for path in folder.glob("*.deb")}
-    named = dict(re.findall(r"Filename: \./(\S+)\n(?:.+\n)*?SHA256: (\S+)", listed.decode()))
-    return "" if named == there else f"Packages names {named}, there are {there}"
+        return base.check_repository(target / layout.PACKAGES_DIR, target.parent)
 
 
 def look(disk: Path, target: Path, wanted: tuple[str, ...]) -> str:

@@ -15,25 +15,25 @@ from pathlib import Path
 from ramos import layout
 from ramos.boot import kernels
 from ramos.boot.esp import read_env
-from ramos.packages import change, debian, engine, journal
-from tests.crash import mounts
+from ramos.packages import change, engine, journal
+from ramos.packages.site import Site
+from tests.crash import bases, mounts
+from tests.crash.bases import Base
 from tests.crash.check import LADDER, REPAIRED
-from tests.crash.upgrade_inside import make_lab, make_mirror
-from tests.labs.debmirror import Mirror
-from tests.labs.packagelab import NEW, OLD, Lab
+from tests.crash.upgrade_inside import make_site, upgrade
 
 PLAN, VERDICTS = "plan", "verdicts"
 UPGRADE = "upgrade"
 
 
-def check_clean(lab: Lab) -> list[str]:
+def check_clean(site: Site) -> list[str]:
     """Nothing is left of what was interrupted; the kernels that are there, whole, each with its
     modules."""
-    persist = lab.site.persist
+    persist = site.persist
     assert not journal.journal_path(persist).exists()
     left = [p.name for p in persist.rglob("*") if p.suffix in (".tmp", ".replaced")]
     assert left == [], left
-    with lab.site.open_esp(False) as esp:
+    with site.open_esp(False) as esp:
         complete = kernels.list_complete(esp)
         assert complete == kernels.list_all(esp)
         assert all(kernels.is_whole(esp, name) for name in complete)
@@ -42,33 +42,32 @@ def check_clean(lab: Lab) -> list[str]:
     return complete
 
 
-def go_on(lab: Lab, plan: str) -> None:
+def go_on(base: Base, site: Site, plan: str) -> None:
     """Recover, check; upgrade once more, check."""
-    with engine.workplace(lab.site):
-        change.recover(lab.site)
-    assert OLD in check_clean(lab)
+    with engine.workplace(site):
+        change.recover(site)
+    assert base.old in check_clean(site)
     if plan == UPGRADE:
-        check_upgrade(lab)
-    mounts.unmount(lab.site.persist)
+        check_upgrade(base, site)
+    mounts.unmount(site.persist)
 
 
-def check_upgrade(lab: Lab) -> None:
-    """The new kernel is there and on trial, and apt has nothing to complain about."""
-    lab.upgrade()
-    assert check_clean(lab) == [OLD, NEW]
-    images = {path.name for path in lab.site.persist.glob("modules-*.squashfs")}
-    assert images == {layout.modules_image(name) for name in (OLD, NEW)}
-    with lab.site.open_esp(False) as esp:
+def check_upgrade(base: Base, site: Site) -> None:
+    """The new kernel is there and on trial, and the package manager is content."""
+    upgrade(site)
+    assert check_clean(site) == [base.old, base.new]
+    images = {path.name for path in site.persist.glob("modules-*.squashfs")}
+    assert images == {layout.modules_image(name) for name in (base.old, base.new)}
+    with site.open_esp(False) as esp:
         env = read_env(esp)
-    assert (env.good, env.trial, env.tries) == (OLD, NEW, 2), env
-    labels = {debian.read_label(path) for path in debian.list_packages(lab.site)}
-    assert labels == {("linux-image-test", "6.1.2-1"), (f"linux-image-{NEW}", "6.1.2-1")}
-    for words in (["update", "-o", "APT::Update::Error-Mode=any"], ["check"]):
-        done = lab.apt(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert (env.good, env.trial, env.tries) == (base.old, base.new, 2), env
+    manager = site.manager
+    labels = {manager.read_label(path) for path in manager.list_packages(site)}
+    assert labels == base.labels
+    base.check_system(site)
 
 
-def judge_disk(home: Path, disk: str, mirror: Mirror, plan: str) -> str:
+def judge_disk(home: Path, disk: str, share: Path) -> str:
     """What went wrong, or nothing; in a process of its own, which may die."""
     # As the boot repairs it.
     for command in LADDER[1:]:
@@ -79,7 +78,8 @@ def judge_disk(home: Path, disk: str, mirror: Mirror, plan: str) -> str:
     child = os.fork()
     if child == 0:
         try:
-            go_on(make_lab(home, disk, mirror), plan)
+            base = bases.find_base(share)
+            go_on(base, make_site(base, home, share, disk), (share / PLAN).read_text())
         except BaseException:
             os.write(writer, traceback.format_exc().encode()[-4000:])
         os._exit(0)
@@ -94,11 +94,8 @@ def main() -> None:
     """Every disk, one after the other."""
     share, home = Path(sys.argv[1]), Path("/tmp/lab")
     home.mkdir()
-    mirror = make_mirror(home / "mirror")
-    plan = (share / PLAN).read_text()
-    verdicts = []
-    for disk in sorted(str(path) for path in Path("/dev").glob("vd?")):
-        verdicts.append(judge_disk(home / Path(disk).name, disk, mirror, plan))
+    disks = sorted(str(path) for path in Path("/dev").glob("vd?"))
+    verdicts = [judge_disk(home / Path(disk).name, disk, share) for disk in disks]
     (share / VERDICTS).write_text("\0".join(verdicts))
 
 

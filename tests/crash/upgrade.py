@@ -21,7 +21,8 @@ from ramos.errors import RamosError
 from ramos.image import partitions
 from ramos.image.partitions import DiskLayout, make_identity
 from ramos.linux.fs import hash_file
-from tests.crash import uml
+from tests.crash import bases, uml
+from tests.crash.bases import Base
 from tests.crash.check import Truth, Verdict, bring_up, compare, find_allowed
 from tests.crash.device import plugged
 from tests.crash.log import WriteLog
@@ -29,7 +30,7 @@ from tests.crash.replay import materialize
 from tests.crash.states import State
 from tests.crash.workloads import Recording
 from tests.labs.grub import GrubDisk
-from tests.labs.packagelab import NEW, OLD, make_stick
+from tests.labs.packagelab import make_stick
 
 DISK = DiskLayout(size_bytes=512 << 20)
 IDENTITY = make_identity("power cuts")
@@ -37,26 +38,26 @@ EPOCH = 1_700_000_000
 GRUB_ESP = "(loop0,gpt1)"
 
 
-def make_disk(scratch: Path) -> Path:
+def make_disk(scratch: Path, kernel: str) -> Path:
     """A stick as the image builder leaves it, with small files."""
     persist, esp = scratch / "content", scratch / "esp"
-    make_stick(persist, esp, scratch)
+    make_stick(persist, esp, scratch, kernel)
     files = {str(p.relative_to(esp)): p for p in esp.rglob("*") if p.is_file()}
     partitions.make_esp(scratch / "esp.img", DISK.esp_bytes, files, IDENTITY.esp_serial, EPOCH)
     partitions.make_persist(scratch / "persist.img", DISK.persist_bytes, persist, IDENTITY, EPOCH)
-    base = scratch / "base"
-    with base.open("wb") as file:
+    disk = scratch / "stick.img"
+    with disk.open("wb") as file:
         file.truncate(DISK.size_bytes)
-    partitions.make_table(base, DISK, IDENTITY)
-    partitions.copy_into(scratch / "esp.img", base, DISK.esp_start)
-    partitions.copy_into(scratch / "persist.img", base, DISK.persist_start)
-    return base
+    partitions.make_table(disk, DISK, IDENTITY)
+    partitions.copy_into(scratch / "esp.img", disk, DISK.esp_start)
+    partitions.copy_into(scratch / "persist.img", disk, DISK.persist_start)
+    return disk
 
 
-def record(scratch: Path) -> Recording:
+def record(base: Base, scratch: Path) -> Recording:
     """Run the upgrade on a served stick; its log, and what the stick holds before and after."""
-    base = make_disk(scratch)
-    with plugged(base, scratch / "stick") as stick:
+    bases.prepare(base, scratch)
+    with plugged(make_disk(scratch, base.old), scratch / "stick") as stick:
         uml.run_inside("tests.crash.upgrade_inside", [stick.disk], scratch)
         log = stick.read_log()
     disk, target = scratch / "disk", scratch / "persist"
@@ -68,7 +69,7 @@ def record(scratch: Path) -> Recording:
         _, truth, reason = bring_up(disk, target, DISK.persist_start)
         assert truth is not None, reason
         truths.append(Truth(truth.default, {**truth.files, **esp.files}))
-    return Recording(log, truths, judge)
+    return Recording(log, truths, functools.partial(judge, base))
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def _ask_grub(disk: Path, command: str, path: str) -> bytes:
     return done.stdout
 
 
-def judge(log: WriteLog, state: State, disk: Path, truths: list[Truth], target: Path) -> Verdict:
+def judge(
+    base: Base, log: WriteLog, state: State, disk: Path, truths: list[Truth], target: Path
+) -> Verdict:
     """What the disk of a state comes up as, and whether it may."""
     old, new = find_allowed(log, state.cut)
     interrupted = old != new
@@ -147,15 +150,16 @@ def judge(log: WriteLog, state: State, disk: Path, truths: list[Truth], target: 
     if found is None:
         return Verdict("neither", rung, f"persist: {reason}", interrupted)
     both = Truth(found.default, {**found.files, **esp.files})
-    problem = compare(both, truths[old], truths[new]) or check_choice(esp, both, (old, new))
+    allowed = {(base.old, base.new)[at] for at in (old, new)}
+    problem = compare(both, truths[old], truths[new]) or check_choice(esp, both, allowed)
     if problem:
         return Verdict("neither", rung, problem, interrupted)
-    return Verdict("new" if esp.chosen == NEW else "old", rung, "", interrupted)
+    return Verdict("new" if esp.chosen == base.new else "old", rung, "", interrupted)
 
 
-def check_choice(esp: Esp, found: Truth, allowed: tuple[int, int]) -> str:
+def check_choice(esp: Esp, found: Truth, allowed: set[str]) -> str:
     """Why what GRUB starts must not be, or cannot boot; nothing when all is well."""
-    if esp.chosen not in {(OLD, NEW)[at] for at in allowed}:
+    if esp.chosen not in allowed:
         return f"GRUB starts {esp.chosen}"
     for name in {esp.chosen, esp.good}:
         image = layout.modules_image(name)

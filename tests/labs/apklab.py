@@ -175,18 +175,27 @@ def make_kernel(release: str, version: str, name: str = "linux-lts", **more: obj
     return Spec(name, files, depends=depends, version=version, **more)  # type: ignore[arg-type]
 
 
-def make_lab(apk: Path, home: Path, running: str = OLD) -> Lab:
-    """The root is this machine's tree under an upper, with Alpine's database and none of dpkg's."""
-    mirror = alpine_mirror.make_mirror(
-        home / "upstream",
-        [make_kernel(running, "6.12.40-r0"), MKINITFS, FIRMWARE_NONE, WATCHER, HTOP],
-    )
-    path = mount_root(home)
-    root = make_root(apk, path, mirror.keys, str(mirror.folder().parent))
+def make_mirror(home: Path, running: str = OLD) -> Mirror:
+    """It has what a system of the lab is installed from."""
+    kernel = make_kernel(running, "6.12.40-r0")
+    specs = [kernel, MKINITFS, FIRMWARE_NONE, WATCHER, HTOP]
+    return alpine_mirror.make_mirror(home, specs)
+
+
+def make_system(apk: Path, home: Path, keys: Path, repository: Path) -> Root:
+    """This machine's tree under an upper, with Alpine's database and none of dpkg's."""
+    root = make_root(apk, mount_root(home), keys, str(repository))
     root.run("add", "linux-lts", "linux-firmware-none", "mkinitfs", "watcher", "htop")
+    return root
+
+
+def make_lab(apk: Path, home: Path, running: str = OLD) -> Lab:
+    """A system, its mirror, and a stick that is two directories."""
+    mirror = make_mirror(home / "upstream", running)
+    root = make_system(apk, home, mirror.keys, mirror.folder().parent)
     persist, esp = home / "persist", home / "esp"
     make_stick(persist, esp, home, running)
-    site = replace(make_site(alpine, running, home, path), apk=apk)
+    site = replace(make_site(alpine, running, home, root.path), apk=apk)
     return Lab(site, esp, mirror, root)
 
 
