@@ -58,9 +58,17 @@ def put_a_large_file(store: Path) -> None:
         file.truncate(1 << 40)
 
 
+def put_what_cannot_go(store: Path) -> None:
+    (store / "generations/x.tmp").touch()
+    call("chattr", "+i", store / "generations/x.tmp")
+
+
 @pytest.mark.parametrize(
     "junk",
-    [put_directories, put_pipes, put_temporary_directories, put_links, put_a_large_file],
+    [
+        *(put_directories, put_pipes, put_temporary_directories, put_links, put_a_large_file),
+        put_what_cannot_go,
+    ],
 )
 def test_hostile_junk_in_the_store(lab: Lab, junk: Callable[[Path], None]) -> None:
     junk(lab.places.persist / "upperfs")
