@@ -37,18 +37,20 @@ note() {
     case $2 in *[!\ -~]*) make_plain "$2" ;; esac
     read -r up rest <"$PROC/uptime"
     printf '%s %s %s\n' "$up" "$1" "$PLAIN" >>"$RAMOS_BOOT_LOG"
+    ! shows_details || draw '%s %s %s\n' "$up" "$1" "$PLAIN"
 }
 
-# say TEXT: tell it on the console and in the log
+# say TEXT: tell it in the log, and on a console that is not the screen
 say() {
     make_plain "$1"
-    printf 'RAMOS: %s\n' "$PLAIN"
+    [ "$SAYS_ON_SCREEN" = 1 ] || printf 'RAMOS: %s\n' "$PLAIN"
     note "$STEP" "$PLAIN"
 }
 
-# warn TEXT: say it, and keep it for the login greeting
+# warn TEXT: say it, on the screen too, and keep it for the login greeting
 warn() {
     say "$1"
+    show_text "$PLAIN"
     WARNINGS="$WARNINGS$PLAIN
 "
 }
@@ -75,12 +77,14 @@ run_step() {
     DONE=""
     WHY=""
     [ "$BREAK" != "$1" ] || open_shell "ramos.break=$1 was given"
+    begin_step "$1"
     until "$2"; do
         [ "$TRIAL" = 0 ] || give_up_trial "${WHY:-$1 failed}"
         open_shell "${WHY:-$1 failed}"
         DONE=""
         WHY=""
     done
+    end_step " ok "
     note "$1" "${DONE:-done}"
 }
 

@@ -14,6 +14,8 @@ open_shell() {
     make_plain "$1"
     reason=$PLAIN
     note "$STEP" "shell: $reason"
+    end_step FAIL
+    close_screen
     load_keyboards
     busybox --install -s 2>/dev/null
     tell_failure "$reason" tell_way_out | tell_consoles
@@ -36,6 +38,8 @@ give_up_trial() {
     make_plain "$1"
     reason=$PLAIN
     note "$STEP" "restart: $reason"
+    end_step FAIL
+    close_screen
     tell_failure "$reason" tell_restart | tell_consoles
     sleep "$TRIAL_SECONDS"
     reboot -f
@@ -108,6 +112,6 @@ tell_consoles() {
     names=console
     read -r names <"$SYS/class/tty/console/active"
     for name in $names; do
-        printf '%s\n' "$text" >"$DEV/$name"
+        printf '%s\n' "$text" >>"$DEV/$name"
     done
 } 2>/dev/null

@@ -46,6 +46,7 @@ parse_parameter() {
     ramos.toram=now | ramos.toram=later | ramos.toram=no) ASKED_TORAM=$value ;;
     ramos.verify=full | ramos.verify=fast) VERIFY=$value ;;
     ramos.break=*) is_step "$value" && BREAK=$value ;;
+    ramos.verbose) VERBOSE=1 ;;
     ramos.trial) TRIAL=1 ;;
     ramos.fallback=*) is_kernel_name "$value" && tell_fallback "$value" ;;
     ramos.*) return 1 ;;

@@ -17,12 +17,16 @@ unlock_persist() {
     load_list luks
     load_keyboards
     stop_guard
+    stop_keys
+    draw '\033[?25h'
     try=1
     while [ "$try" -le "$TRIES" ]; do
         ask_passphrase "Passphrase for $PERSIST_NODE ($try of $TRIES): "
         if open_luks "$PERSIST_NODE"; then
             PASSPHRASE=""
             start_guard
+            draw '\033[?25l'
+            start_keys
             take_opened
             return
         fi

@@ -5,6 +5,7 @@
 
 READ_TRIES=3
 MEASURED=""
+SUM=""
 
 # measure_files PATH...: MEASURED = "DIGEST PATH" lines of those that are sealed, in one process
 measure_files() {
@@ -52,17 +53,27 @@ verify_file() {
 
 # verify_sum PATH SHA256: a read that fails, or a sum that differs, is tried again past the cache
 verify_sum() {
-    local sum try
+    local size try
+    size=$(stat -c %s "$1" 2>/dev/null)
     try=1
     while [ "$try" -le "$READ_TRIES" ]; do
-        sum=$(sha256sum "$1" 2>/dev/null)
-        [ "${sum%% *}" != "$2" ] || return 0
+        SUM=""
+        sum_file "${1##*/}" "${size:-0}" 3<"$1"
+        [ "$SUM" != "$2" ] || return 0
         note "$STEP" "${1##*/}: checksum differs, reading it again"
         drop_caches
         try=$((try + 1))
     done
     WHY="${1##*/} is damaged (sha256)"
     return 1
+}
+
+# sum_file NAME BYTES: SUM = the sha256 of file 3
+sum_file() {
+    follow_file "$1" "$2"
+    SUM=$(sha256sum <&3 2>/dev/null)
+    SUM=${SUM%% *}
+    unfollow_file
 }
 
 drop_caches() {

@@ -124,12 +124,13 @@ check_toram() {
 
 # copy_to_ram PATH NAME: a copy in /run/ramos/ram; what does not succeed leaves nothing behind
 copy_to_ram() {
-    local ram try
+    local ram size try
     ram=$RAMOS_RUN_DIR/ram
     mount_ram "$ram"
+    size=$(stat -c %s "$1" 2>/dev/null)
     try=1
     while [ "$try" -le "$READ_TRIES" ]; do
-        cp "$1" "$ram/$2" 2>>"$RAMOS_RUN_DIR/mount.log" && return 0
+        copy_file "$2" "${size:-0}" "$ram/$2" 2>>"$RAMOS_RUN_DIR/mount.log" 3<"$1" && return 0
         note "$STEP" "$2 could not be read, trying again"
         rm -f "$ram/$2"
         drop_caches
@@ -137,6 +138,16 @@ copy_to_ram() {
     done
     WHY="$2 cannot be read"
     return 1
+}
+
+# copy_file NAME BYTES COPY: of file 3
+copy_file() {
+    local status
+    status=0
+    follow_file "$1" "$2"
+    cat <&3 >"$3" || status=$?
+    unfollow_file
+    return "$status"
 }
 
 # mount_ram DIRECTORY: what may be copied is decided before, so it has no limit. A ramfs is never

@@ -95,6 +95,8 @@ start_system() {
     local name
     say "$MODE, generation $GEN_NUMBER, kernel $KERNEL"
     note switch_root "$REAL_INIT"
+    draw '\n  Starting the system: %s, generation %s\n' "$MODE" "$GEN_NUMBER"
+    close_screen
     [ "$TORAM" = now ] || mount -o move "$RAMOS_PERSIST_DIR" "$NEWROOT$RAMOS_PERSIST_DIR"
     for name in dev sys run proc; do
         mount -o move "/$name" "$NEWROOT/$name"

@@ -45,7 +45,9 @@ class Menu:
     """What differs from stick to stick."""
 
     persist: str
-    parameters: tuple[str, ...] = ("psi=1", "quiet")
+    # The screen belongs to the boot: no line of the kernel's but the worst, and no cursor. The boot
+    # gives the cursor back before the system starts.
+    parameters: tuple[str, ...] = ("psi=1", "quiet", "loglevel=3", "vt.global_cursor_default=0")
     console: tuple[str, ...] = (SERIAL_CONSOLE, "tty0")
     timeout_seconds: int = 3
 
