@@ -10,6 +10,14 @@ LATER_KIB=921600
 # The same of 512 MiB, the smallest machine that RAMOS is made for.
 LEAST_KIB=409600
 
+# check_memory: first of all, for where a boot needs more than there is, nobody is left to say so
+check_memory() {
+    read_memory
+    note memory "$((TOTAL_KIB >> 10)) MiB of RAM, $((FREE_KIB >> 10)) MiB free"
+    [ "$TOTAL_KIB" -ge "$LEAST_KIB" ] ||
+        warn "this machine is too small: $((TOTAL_KIB >> 10)) MiB of RAM, where 512 MiB are the least; programs may be ended for want of it"
+}
+
 # make_upper: once; unpacking layers may have needed it before its turn
 make_upper() {
     DONE="$UPPER_MADE $UPPER_BYTES bytes"
@@ -34,8 +42,6 @@ make_upper() {
 compute_upper_size() {
     local number limit
     read_memory
-    [ "$TOTAL_KIB" -ge "$LEAST_KIB" ] ||
-        warn "this machine is too small: $((TOTAL_KIB >> 10)) MiB of RAM, where 512 MiB are the least; programs may be ended for want of it"
     plan_copies
     number=${UPPER_SIZE%?}
     strip_zeros "$number"

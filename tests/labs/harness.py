@@ -150,7 +150,9 @@ def move_places(program: Path, **places: Path) -> str:
 def list_steps() -> str:
     """The steps of a boot, as init has them."""
     lines = (HOOKS / "init").read_text().splitlines()
-    return "\n".join(["parse_parameters", *(ln for ln in lines if ln.startswith("run_step"))])
+    return "\n".join(
+        ["parse_parameters", "check_memory", *(ln for ln in lines if ln.startswith("run_step"))]
+    )
 
 
 def superblock(uuid: str = PERSIST_UUID, label: str = "ramos-persist", state: int = 1) -> bytes:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.harness import MIB, Machine
+from tests.labs.harness import MIB, Machine, list_steps, run_verbs
 
 ROOM = 1_689_600_000  # what an upper of any size gets of 1,900,000 KiB that are free
 ALL = "ramos.upper_size=90G"
@@ -70,3 +70,14 @@ def test_a_machine_that_is_too_small_says_so(
     machine.boot(shell)
     told = f"too small: {total_kib // 1024} MiB of RAM, where 512 MiB are the least"
     assert (told in machine.read("run/ramos/motd")) is small
+
+
+def test_a_machine_that_is_too_small_says_so_before_it_needs_memory(
+    machine: Machine, shell: str
+) -> None:
+    """With 256 MiB, and drivers that do not come back from being loaded."""
+    machine.write("proc/meminfo", "MemTotal: 210748 kB\nMemAvailable: 151552 kB\n")
+    done = run_verbs(shell, machine.root, f"modprobe() {{ exit 9; }}\n{list_steps()}")
+    assert done.returncode == 9
+    assert "RAMOS: this machine is too small: 205 MiB of RAM" in done.stdout
+    assert " memory 205 MiB of RAM, 148 MiB free\n" in machine.read("run/ramos/boot.log")
