@@ -45,6 +45,7 @@ def ask(folder: Path, *words: str, columns: int = 80, **more: str) -> "pexpect.s
     argv = ["-m", "ramos", "image", "build", "--release", "bookworm", "--cache", f"{folder}/cache"]
     argv += ["--mirror", f"{folder}/mirror", "--keys", f"{folder}/keys", *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", **more}
+    environment.pop("COLUMNS", None)  # pytest's workers have it, and it goes before the terminal
     child = pexpect.spawn(
         sys.executable, argv, cwd=folder, env=environment, timeout=60, encoding="utf-8",
         dimensions=(24, columns),
