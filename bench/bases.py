@@ -38,7 +38,8 @@ def measure(image: Path, kvm: bool) -> dict[str, float]:
     """One boot, and all that is asked of it."""
     with tempfile.TemporaryDirectory(prefix="ramos-bases-") as name:
         kernel = firmware.read_direct_kernel(image, Path(name))
-        plan = VmPlan(image, firmware="direct", network=True, parameters=boot.VERBOSE)
+        words = (*boot.VERBOSE, "ramos.toram=no")
+        plan = VmPlan(image, firmware="direct", network=True, parameters=words)
         with start_machine(replace(plan, kernel=kernel), kvm=kvm) as machine:
             marks = boot.watch(image.stem, machine, ("switch_root", "login"))
             if not machine.is_answered():

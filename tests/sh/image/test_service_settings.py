@@ -94,10 +94,7 @@ def test_udev_stands_for_what_others_need() -> None:
     assert "\tprovide udev dev\n" in text
 
 
-UNITS = sorted((REPOSITORY / "services/systemd").glob("*.service"))
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", SYSTEMD, ids=lambda path: path.name)
 def test_a_unit_that_only_stops_something_is_one_that_systemd_takes(unit: Path) -> None:
     """Without a program to start, systemd refuses every type but one."""
     service = dict(
